@@ -1,0 +1,59 @@
+"""Networks that settle: equilibrium propagation and its relatives, on JAX."""
+
+# Network: what moves.
+from . import data as data
+from ._network import (
+    AbstractActivation as AbstractActivation,
+    AbstractNetwork as AbstractNetwork,
+    AbstractOperator as AbstractOperator,
+    Clip as Clip,
+    Coupling as Coupling,
+    Dense as Dense,
+    EnergyNetwork as EnergyNetwork,
+    Fixed as Fixed,
+    HardSigmoid as HardSigmoid,
+    Identity as Identity,
+    Layer as Layer,
+    Network as Network,
+    Readout as Readout,
+    ReLU as ReLU,
+    ReLU6 as ReLU6,
+    Sigmoid as Sigmoid,
+    Tanh as Tanh,
+    Tied as Tied,
+    graph as graph,
+    mlp as mlp,
+)
+
+# Nudge: what pulls it.
+from ._nudge import (
+    AbstractLoss as AbstractLoss,
+    AbstractNudge as AbstractNudge,
+    CrossEntropy as CrossEntropy,
+    Frozen as Frozen,
+    OutputError as OutputError,
+    SquaredError as SquaredError,
+)
+
+# Rule: how rests make a gradient.
+from ._rule import (
+    AbstractRule as AbstractRule,
+    Centered as Centered,
+    Implicit as Implicit,
+    OneSided as OneSided,
+    gradient as gradient,
+)
+
+# Solver: how rest is found.
+from ._solver import (
+    ODE as ODE,
+    RESULTS as RESULTS,
+    AbstractSolver as AbstractSolver,
+    Alternating as Alternating,
+    Backward as Backward,
+    Equilibrium as Equilibrium,
+    FixedPoint as FixedPoint,
+    Forward as Forward,
+    Sweeps as Sweeps,
+    Synchronous as Synchronous,
+)

@@ -1,0 +1,319 @@
+"""Activations: what a layer does with its drive, and every fact EP needs of it."""
+
+import abc
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Inexact, PyTree
+
+# Gauss-Legendre nodes on [0, 1]: exact for polynomials of degree 7.
+_NODES, _WEIGHTS = (
+    tuple(float(v) for v in a)
+    for a in (
+        0.5 * (np.polynomial.legendre.leggauss(4)[0] + 1),
+        0.5 * np.polynomial.legendre.leggauss(4)[1],
+    )
+)
+
+
+def path_integral(slope):
+    r"""Return $\int_0^1 \mathrm{slope}(t)\,dt$ by four Gauss-Legendre nodes.
+
+    With `slope(t)` linear in a small increment the result keeps the increment's
+    relative precision, which a difference of two values does not.
+
+    Args:
+        slope: function of the fraction `t` of the way to a tree of arrays.
+
+    Returns:
+        A tree with the structure of `slope(t)`.
+    """
+    terms = [
+        jax.tree_util.tree_map(lambda leaf, w=w: w * leaf, slope(t))
+        for t, w in zip(_NODES, _WEIGHTS, strict=True)
+    ]
+    return jax.tree_util.tree_map(lambda *leaves: sum(leaves), *terms)
+
+
+class AbstractActivation(eqx.Module):
+    r"""A monotone activation $\rho = \nabla G^*$ with $G$ convex.
+
+    Subclasses give the function and its potential; the increment
+    $\rho(h + a) - \rho(h)$ falls back to a quadrature of the derivative, which is
+    accurate to $O(a^9)$ and never cancels.
+    """
+
+    @abc.abstractmethod
+    def __call__(self, h: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
+        """Return the state that the drive `h` asks for."""
+
+    @abc.abstractmethod
+    def potential(self, s: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
+        r"""Return $G(s)$, element by element; $\nabla G$ inverts the activation."""
+
+    @property
+    @abc.abstractmethod
+    def formula(self) -> str:
+        """How the function is printed, with `h` for the drive."""
+
+    @property
+    @abc.abstractmethod
+    def lipschitz(self) -> float:
+        """The largest slope."""
+
+    @property
+    @abc.abstractmethod
+    def range(self) -> tuple[float, float]:
+        """The closed interval that holds every state."""
+
+    @property
+    @abc.abstractmethod
+    def pole(self) -> complex | None:
+        """The pole nearest to the real axis; `None` if it is not holomorphic.
+
+        `complex("inf")` says that the function is entire.
+        """
+
+    def derivative(self, h: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
+        r"""Return $\rho'(h)$, element by element."""
+        return jax.jvp(self, (h,), (jnp.ones_like(h),))[1]
+
+    def anchor(self, h: Array, s: Array) -> PyTree:
+        """Return what `increment` needs to know of the free phase.
+
+        Args:
+            h: drive of the free phase.
+            s: state of the free phase, `self(h)` up to the solver's tolerance.
+
+        Returns:
+            A tree of arrays with the leading axes of `h`.
+        """
+        del s
+        return h
+
+    def increment(self, anchor: PyTree, a: Array) -> Array:
+        r"""Return $\rho(h + a) - \rho(h)$ without subtracting.
+
+        Args:
+            anchor: what `anchor` returned at the free phase.
+            a: increment of the drive, as small as you like.
+
+        Returns:
+            The increment of the state, to the relative precision of `a`.
+        """
+        h = anchor
+        return path_integral(lambda t: self.derivative(h + t * a) * a)
+
+
+def _tanh_increment(s, slope, t):
+    # tanh(h + a) - tanh(h), with s = tanh(h), slope = 1 - s^2 and t = tanh(a).
+    return t * slope / (1 + s * t)
+
+
+class Tanh(AbstractActivation):
+    r"""$\rho(h) = \tanh h$, with $G(s) = s\,\mathrm{artanh}\,s + \frac12\ln(1-s^2)$."""
+
+    def __call__(self, h):
+        return jnp.tanh(h)
+
+    def derivative(self, h):
+        return 1 - jnp.tanh(h) ** 2
+
+    def potential(self, s):
+        return 0.5 * (_xlog1p(1 + s, s) + _xlog1p(1 - s, -s))
+
+    def anchor(self, h, s):
+        return s, (1 - s) * (1 + s)
+
+    def increment(self, anchor, a):
+        return _tanh_increment(*anchor, jnp.tanh(a))
+
+    @property
+    def formula(self):
+        return "tanh(h)"
+
+    @property
+    def lipschitz(self):
+        return 1.0
+
+    @property
+    def range(self):
+        return (-1.0, 1.0)
+
+    @property
+    def pole(self):
+        return complex(0, math.pi / 2)
+
+
+class Sigmoid(AbstractActivation):
+    r"""$\rho(h) = 1 / (1 + e^{-k(h - c)})$ with slope $k$ and shift $c$.
+
+    $G(s) = c s + \frac1k (s \ln s + (1-s)\ln(1-s))$; poles at $c \pm i\pi/k$.
+
+    Args:
+        slope: $k > 0$; the derivative at the shift is $k/4$.
+        shift: $c$, where the state is one half. Holomorphic EP uses slope 4 and
+            shift 1/2.
+
+    Raises:
+        ValueError: if `slope` is not positive.
+
+    References:
+        Laborieux and Zenke, 2022, arXiv:2209.00530.
+    """
+
+    slope: float = eqx.field(static=True, default=1.0)
+    shift: float = eqx.field(static=True, default=0.0)
+
+    def __check_init__(self):
+        if not self.slope > 0:
+            raise ValueError(
+                f"`slope` is {self.slope}, but a monotone activation needs a positive "
+                "one: pass `slope=1.0` or more."
+            )
+
+    def __call__(self, h):
+        return 0.5 * (1 + jnp.tanh(0.5 * self.slope * (h - self.shift)))
+
+    def potential(self, s):
+        return self.shift * s + (_xlogx(s) + _xlogx(1 - s)) / self.slope
+
+    def anchor(self, h, s):
+        return 2 * s - 1, 4 * s * (1 - s)
+
+    def increment(self, anchor, a):
+        return 0.5 * _tanh_increment(*anchor, jnp.tanh(0.5 * self.slope * a))
+
+    @property
+    def formula(self):
+        return f"sigmoid({self.slope:g} (h - {self.shift:g}))"
+
+    @property
+    def lipschitz(self):
+        return self.slope / 4
+
+    @property
+    def range(self):
+        return (0.0, 1.0)
+
+    @property
+    def pole(self):
+        return complex(self.shift, math.pi / self.slope)
+
+
+class Clip(AbstractActivation):
+    r"""$\rho(h) = \min(\max(h, lo), hi)$, with $G(s) = s^2/2$ on $[lo, hi]$.
+
+    Args:
+        lo: smallest state; `-inf` for none.
+        hi: largest state; `inf` for none.
+
+    Raises:
+        ValueError: if `lo` is not below `hi`.
+    """
+
+    lo: float = eqx.field(static=True)
+    hi: float = eqx.field(static=True)
+
+    def __check_init__(self):
+        if not self.lo < self.hi:
+            raise ValueError(
+                f"`lo` is {self.lo} and `hi` is {self.hi}, but a range needs "
+                "`lo` < `hi`: swap or change them."
+            )
+
+    def __call__(self, h):
+        return jnp.clip(h, self.lo, self.hi)
+
+    def derivative(self, h):
+        return ((h > self.lo) & (h < self.hi)).astype(h.dtype)
+
+    def potential(self, s):
+        inside = (s >= self.lo) & (s <= self.hi)
+        return jnp.where(inside, 0.5 * s * s, jnp.inf)
+
+    def anchor(self, h, s):
+        s = self(h)
+        return s, h - s
+
+    def increment(self, anchor, a):
+        s, excess = anchor
+        return jnp.clip(a + excess, self.lo - s, self.hi - s)
+
+    @property
+    def formula(self):
+        if math.isinf(self.hi):
+            return "h" if math.isinf(self.lo) else f"max(h, {self.lo:g})"
+        return f"clip(h, {self.lo:g}, {self.hi:g})"
+
+    @property
+    def lipschitz(self):
+        return 1.0
+
+    @property
+    def range(self):
+        return (self.lo, self.hi)
+
+    @property
+    def pole(self):
+        return None
+
+
+class Identity(AbstractActivation):
+    r"""$\rho(h) = h$, with $G(s) = s^2/2$: a linear layer."""
+
+    def __call__(self, h):
+        return h
+
+    def derivative(self, h):
+        return jnp.ones_like(h)
+
+    def potential(self, s):
+        return 0.5 * s * s
+
+    def increment(self, anchor, a):
+        return a
+
+    @property
+    def formula(self):
+        return "h"
+
+    @property
+    def lipschitz(self):
+        return 1.0
+
+    @property
+    def range(self):
+        return (-math.inf, math.inf)
+
+    @property
+    def pole(self):
+        return complex("inf")
+
+
+def HardSigmoid() -> Clip:
+    """Return `Clip(0, 1)`, the activation of most published EP networks."""
+    return Clip(0.0, 1.0)
+
+
+def ReLU6() -> Clip:
+    """Return `Clip(0, 6)`."""
+    return Clip(0.0, 6.0)
+
+
+def ReLU() -> Clip:
+    """Return `Clip(0, inf)`."""
+    return Clip(0.0, math.inf)
+
+
+def _xlogx(v):
+    return jnp.where(v > 0, v * jnp.log(jnp.where(v > 0, v, 1)), 0)
+
+
+def _xlog1p(factor, v):
+    # factor * log(1 + v), zero where the logarithm's argument vanishes.
+    safe = jnp.where(factor > 0, v, 0)
+    return jnp.where(factor > 0, factor * jnp.log1p(safe), 0)

@@ -1,0 +1,271 @@
+"""What every network offers, and the fixed-point problems that solvers solve."""
+
+import abc
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from .._custom_types import Lead, Memory, Shape, State
+
+
+class AbstractProblem(eqx.Module):
+    r"""A fixed-point problem $s = T(s)$ in blocks, for free and nudged phases alike.
+
+    `data` holds every array with the examples' leading axes (all leaves have the same
+    number of them, of full size or 1); all other fields are shared by the examples.
+    That is what lets a solver take the problem apart into its examples.
+    """
+
+    data: eqx.AbstractVar[PyTree]
+
+    @property
+    @abc.abstractmethod
+    def shapes(self) -> tuple[Shape, ...]:
+        """Shape of each block, for one example."""
+
+    @property
+    @abc.abstractmethod
+    def edges(self) -> tuple[tuple[int, int], ...]:
+        """Pairs of blocks that drive each other, for orders that alternate."""
+
+    @property
+    @abc.abstractmethod
+    def backward(self) -> bool:
+        """Whether the signal enters at the last block."""
+
+    @property
+    def relative(self) -> bool:
+        """Whether blocks are measured in units of their own largest element."""
+        return False
+
+    @property
+    def taus(self) -> tuple[float, ...]:
+        """Time constant of each block."""
+        return (1.0,) * len(self.shapes)
+
+    @abc.abstractmethod
+    def recall(self, state: State) -> Memory:
+        """Return the memory with which `update` can start from `state`."""
+
+    @abc.abstractmethod
+    def update(
+        self, n: int, state: State, memory: Memory
+    ) -> tuple[Float[Array, "..."], Memory]:
+        """Return block `n` of $T(s)$, and the memory for the blocks that follow.
+
+        The memory must have seen `state`: from `recall`, or from the updates of all
+        blocks that came before.
+        """
+
+    def image(self, state: State) -> tuple[State, Memory]:
+        """Return $T(s)$, all blocks from the same state, and the memory of `state`."""
+        memory, out = self.recall(state), []
+        for n in range(len(self.shapes)):
+            value, memory = self.update(n, state, memory)
+            out.append(value)
+        return tuple(out), memory
+
+    def map(self, state: State) -> State:
+        """Return $T(s)$ alone."""
+        return self.image(state)[0]
+
+    def velocity(self, state: State) -> State:
+        r"""Return $\dot s_n = (T_n(s) - s_n)/\tau_n$."""
+        image = self.map(state)
+        return tuple(
+            (t - s) / tau for t, s, tau in zip(image, state, self.taus, strict=True)
+        )
+
+    def ndims(self, n: int) -> tuple[int, ...]:
+        """Return the axes of block `n` that belong to one example."""
+        return tuple(range(-len(self.shapes[n]), 0))
+
+    def residual(
+        self, change: State, state: State, rtol: float, atol: float
+    ) -> tuple[Lead, Lead]:
+        r"""Measure a change of the state, example by example.
+
+        An element has settled if $|\Delta| \le atol\,u + rtol\,|s|$, where the unit
+        $u$ is 1, or the largest element of the block where the problem is `relative`.
+
+        Returns:
+            The largest $|\Delta|/u$ over all elements, and the largest excess
+            $|\Delta|/u - rtol\,|s|/u - atol$, which is not positive once settled.
+        """
+        worst, excess = [], []
+        for n, (delta, value) in enumerate(zip(change, state, strict=True)):
+            axes = self.ndims(n)
+            delta, value = jnp.abs(delta), jnp.abs(value)
+            tiny = jnp.finfo(value.dtype).tiny
+            unit = 1.0
+            if self.relative:
+                unit = jnp.maximum(jnp.max(value, axes), tiny)
+            worst.append(jnp.max(delta, axes) / unit)
+            excess.append(jnp.max(delta - rtol * value, axes) / unit)
+        return _largest(worst), _largest(excess) - atol
+
+    def units(self, state: State) -> State:
+        """Return per block the unit in which tolerances are of order one.
+
+        The block's largest element after one sweep in the direction of the signal
+        where the problem is `relative`, else 1.
+        """
+        if not self.relative:
+            return tuple(jnp.ones((), s.dtype) for s in state)
+        memory = self.recall(state)
+        for n in reversed(range(len(state))):
+            value, memory = self.update(n, state, memory)
+            state = (*state[:n], value, *state[n + 1 :])
+        sizes = [
+            jnp.max(jnp.abs(s), self.ndims(n), keepdims=True)
+            for n, s in enumerate(state)
+        ]
+        return tuple(jnp.where(size > 0, size, 1) for size in sizes)
+
+    def per_example(self, function, *batched: PyTree) -> PyTree:
+        """Apply `function(problem, *example)` to each example by itself.
+
+        Args:
+            function: of a problem whose leading axes are gone, and of the examples.
+            batched: trees of arrays with all leading axes; the first is a state.
+
+        Returns:
+            The results, with the leading axes in front.
+        """
+        lead = batched[0][0].shape[: batched[0][0].ndim - len(self.shapes[0])]
+        rank = len(lead)
+
+        def flat(leaf):
+            full = jnp.broadcast_to(leaf, lead + leaf.shape[rank:])
+            return full.reshape((-1, *leaf.shape[rank:]))
+
+        data, *batched = jax.tree_util.tree_map(flat, (self.data, *batched))
+
+        def one(data, *example):
+            return function(dataclasses.replace(self, data=data), *example)
+
+        out = jax.vmap(one)(data, *batched)
+        return jax.tree_util.tree_map(
+            lambda leaf: leaf.reshape((*lead, *leaf.shape[1:])), out
+        )
+
+
+def _largest(values):
+    out = values[0]
+    for value in values[1:]:
+        out = jnp.maximum(out, value)
+    return out
+
+
+class AbstractPull(eqx.Module):
+    """The force that a nudge exerts on a network, as the network sees it."""
+
+    @abc.abstractmethod
+    def __call__(self, n: int, state: State, context: PyTree) -> Array | None:
+        r"""Return $-\beta\,\partial C/\partial s_n$ at `state`, `None` if no force.
+
+        Args:
+            n: block, counted from 0.
+            state: where to evaluate the force.
+            context: the pull's arrays with leading axes, such as the targets.
+        """
+
+
+class AbstractNetwork(eqx.Module):
+    """A dynamical system with a clamped input, whose rest is its prediction.
+
+    States are tuples with one array per block, `(batch, *shape)`.
+    """
+
+    input_shape: eqx.AbstractVar[Shape]
+
+    @property
+    @abc.abstractmethod
+    def shapes(self) -> tuple[Shape, ...]:
+        """Shape of each block, for one example."""
+
+    @property
+    @abc.abstractmethod
+    def attenuation(self) -> tuple[float, ...]:
+        """How much weaker than the output each block feels a nudge of the output."""
+
+    @property
+    @abc.abstractmethod
+    def output_shape(self) -> Shape:
+        """Shape of `output` for one example."""
+
+    @property
+    @abc.abstractmethod
+    def has_energy(self) -> bool:
+        """Whether the fixed points are the stationary points of an energy."""
+
+    @abc.abstractmethod
+    def output(self, state: State) -> Float[Array, "*lead outputs"]:
+        """Return what the network predicts: logits or values."""
+
+    @abc.abstractmethod
+    def free(self, x: Array) -> AbstractProblem:
+        """Return the problem of the free phase."""
+
+    @abc.abstractmethod
+    def nudged(self, x: Array, pull: AbstractPull, context: PyTree) -> AbstractProblem:
+        """Return the problem of a nudged phase, for the state itself."""
+
+    @abc.abstractmethod
+    def increments(
+        self, x: Array, state: State, memory: Memory, pull: AbstractPull, context: PyTree
+    ) -> AbstractProblem:
+        """Return the problem of the nudged phases, for the increments.
+
+        Args:
+            x: the inputs, `(batch, *input_shape)`.
+            state: the free equilibrium.
+            memory: what the free problem recalls of it.
+            pull: the force, evaluated at `state` plus the increments.
+            context: the pull's arrays, `(phases or 1, batch or 1, ...)`.
+
+        Returns:
+            A problem whose states are increments, `(phases, batch, *shape)`.
+        """
+
+    @abc.abstractmethod
+    def energy_contrast(
+        self, x: Array, state: State, increments: State, weights: Array
+    ) -> Float[Array, ""]:
+        r"""Return $\sum_k w_k (E(s + d_k) - E(s))$, summed over the batch.
+
+        Its derivative by the parameters is the gradient of energy-based EP.
+
+        Args:
+            x: the inputs.
+            state: the free equilibrium, `(batch, *shape)`.
+            increments: $d_k$ in the units of the state, `(phases, batch, *shape)`.
+            weights: $w_k$ times the weight of each example, `(phases, batch)`.
+        """
+
+    @abc.abstractmethod
+    def field_contrast(
+        self, x: Array, state: State, tangent: State
+    ) -> Float[Array, ""]:
+        r"""Return $-\sum_n \langle v_n, h_n \rangle$, summed over the batch.
+
+        Its derivative by the parameters is the gradient of EP in vector fields; it
+        exists for every feedback.
+
+        Args:
+            x: the inputs.
+            state: the free equilibrium, at which the drive is differentiated.
+            tangent: $v_n = \sum_k w_k d_{k,n}$, `(batch, *shape)`.
+        """
+
+    def zeros(self, x: Array) -> State:
+        """Return the state that a free phase starts from."""
+        lead = x.shape[: x.ndim - len(self.input_shape)]
+        return tuple(jnp.zeros(lead + shape, x.dtype) for shape in self.shapes)
+
+    def trainable(self) -> PyTree:
+        """Return a tree of booleans: the arrays that a gradient trains."""
+        return jax.tree_util.tree_map(eqx.is_inexact_array, self)

@@ -1,0 +1,186 @@
+"""Builders: whole networks from a line of numbers."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PRNGKeyArray
+
+from .activation import AbstractActivation, Tanh
+from .coupling import Coupling, Fixed, Tied, drawn
+from .layer import Layer
+from .network import Network, Readout
+from .operator import Dense
+
+_GLOROT = jax.nn.initializers.glorot_uniform()
+
+
+def mlp(
+    sizes: Sequence[int | tuple[int, ...]],
+    *,
+    activation: AbstractActivation = Tanh(),
+    feedback: float | Tied | Fixed | None = 1.0,
+    bias: bool = True,
+    readout: bool = True,
+    output_activation: AbstractActivation | None = None,
+    init=_GLOROT,
+    key: PRNGKeyArray,
+) -> Network:
+    r"""Return a chain of dense layers.
+
+    $$s_n = \rho(W_{n-1,n} s_{n-1} + \gamma W_{n,n+1}^\top s_{n+1} + b_n),
+    \qquad \text{output} = W_{out} s_L + b_{out}$$
+
+    Args:
+        sizes: inputs, layers and outputs, such as `(784, 512, 512, 10)`; the input
+            may be a shape, such as `(28, 28, 1)`.
+        activation: of every layer.
+        feedback: $\gamma$ of tied feedback; `Fixed(scale)` for random weights that are
+            never trained; `None` for a feed-forward network.
+        bias: whether layers and readout have one (zero at first).
+        readout: whether the last of `sizes` is a linear readout outside the dynamics;
+            otherwise it is a layer of its own.
+        output_activation: of the last layer if there is no readout; `activation` by
+            default.
+        init: initialiser of all weights.
+        key: for the initial weights.
+
+    Raises:
+        ValueError: if `sizes` has fewer than three entries (two without a readout) or
+            one that is not positive.
+    """
+    sizes = tuple(sizes)
+    least = 3 if readout else 2
+    if len(sizes) < least:
+        raise ValueError(
+            f"`sizes` is {sizes}, but inputs, layers and outputs make at least {least}: "
+            "pass for example (784, 512, 10)."
+        )
+    edges = [(n, n + 1) for n in range(len(sizes) - (2 if readout else 1))]
+    return graph(
+        sizes,
+        edges,
+        activation=activation,
+        feedback=feedback,
+        bias=bias,
+        readout=readout,
+        output_activation=output_activation,
+        init=init,
+        key=key,
+    )
+
+
+def graph(
+    sizes: Sequence[int | tuple[int, ...]],
+    edges: Iterable[tuple[int, int]],
+    *,
+    feedback_edges: Iterable[tuple[int, int]] = (),
+    activation: AbstractActivation = Tanh(),
+    feedback: float | Tied | Fixed | None = 1.0,
+    bias: bool = True,
+    readout: bool = True,
+    output_activation: AbstractActivation | None = None,
+    init=_GLOROT,
+    key: PRNGKeyArray,
+) -> Network:
+    r"""Return dense layers coupled along the edges of a graph.
+
+    Args:
+        sizes: inputs, layers and outputs, as in `mlp`. Node 0 is the input.
+        edges: pairs (source, target) of nodes with source < target; each carries
+            `feedback` back.
+        feedback_edges: pairs (from, to) with from > to that carry nothing but
+            feedback through fixed random weights of the scale of `feedback`.
+        activation: of every layer.
+        feedback: as in `mlp`.
+        bias: as in `mlp`.
+        readout: as in `mlp`; the readout reads the last layer and has no edge.
+        output_activation: as in `mlp`.
+        init: initialiser of all weights.
+        key: for the initial weights; each edge's weights depend on the key and on the
+            edge alone, so that adding an edge changes no other weight.
+
+    Raises:
+        ValueError: if an edge names a node that does not exist, runs the wrong way or
+            comes twice, if a layer is out of the input's reach, or if a size is not
+            positive.
+    """
+    shapes = [_shape(size) for size in sizes]
+    nodes = len(shapes) - (1 if readout else 0)
+    feedback = Tied(feedback) if isinstance(feedback, int | float) else feedback
+    edges, feedback_edges = list(edges), list(feedback_edges)
+    _check_edges("edges", edges, nodes, lambda i, j: i < j)
+    _check_edges("feedback_edges", feedback_edges, nodes, lambda i, j: i > j > 0)
+
+    def dense(source, target, salt=0):
+        subkey = jax.random.fold_in(jax.random.fold_in(key, source), target)
+        operator = lambda k: Dense(shapes[source], shapes[target], key=k, init=init)  # noqa: E731
+        return operator, jax.random.fold_in(subkey, salt)
+
+    layers = [
+        Layer(
+            shape,
+            output_activation
+            if output_activation is not None and not readout and n == nodes - 1
+            else activation,
+            jnp.zeros(shape) if bias else None,
+        )
+        for n, shape in enumerate(shapes[:nodes])
+        if n > 0
+    ]
+    couplings = []
+    for source, target in edges:
+        operator, subkey = dense(source, target)
+        back = drawn(feedback, operator, dense(source, target, 1)[1]) if source else None
+        couplings.append(Coupling(source, target, operator(subkey), back))
+    for late, early in feedback_edges:
+        scale = 1.0 if feedback is None else feedback.scale
+        operator, subkey = dense(early, late, 2)
+        fixed = Fixed(scale, operator(subkey))
+        couplings = _with_feedback(couplings, early, late, fixed)
+    out = None
+    if readout:
+        operator, subkey = dense(nodes - 1, nodes)
+        out = Readout(operator(subkey), jnp.zeros(shapes[-1]) if bias else None)
+    return Network(shapes[0], layers, couplings, out)
+
+
+def _with_feedback(couplings, source, target, fixed):
+    """Return `couplings` with feedback from `target` to `source` through `fixed`."""
+    kept = [c for c in couplings if (c.source, c.target) != (source, target)]
+    old = [c for c in couplings if (c.source, c.target) == (source, target)]
+    forward = old[0].forward if old else None
+    return [*kept, Coupling(source, target, forward, fixed)]
+
+
+def _shape(size):
+    shape = (size,) if isinstance(size, int) else tuple(size)
+    if math.prod(shape) < 1 or any(not isinstance(n, int) or n < 1 for n in shape):
+        raise ValueError(
+            f"`sizes` holds {size}, but every size must be a positive integer or a "
+            "shape of them: change it."
+        )
+    return shape
+
+
+def _check_edges(name, edges, nodes, allowed):
+    seen = set()
+    for edge in edges:
+        i, j = edge
+        if not (0 <= i < nodes and 0 <= j < nodes):
+            raise ValueError(
+                f"`{name}` holds {edge}, but the nodes are 0 (the input) to "
+                f"{nodes - 1}: join nodes that exist."
+            )
+        if not allowed(i, j):
+            order = "from a lower to a higher node" if name == "edges" else (
+                "from a higher to a lower layer"
+            )  # fmt: skip
+            raise ValueError(
+                f"`{name}` holds {edge}, but they run {order}: turn it around or use "
+                f"`{'feedback_edges' if name == 'edges' else 'edges'}`."
+            )
+        if edge in seen:
+            raise ValueError(f"`{name}` holds {edge} twice: leave one out.")
+        seen.add(edge)

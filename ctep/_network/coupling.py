@@ -1,0 +1,122 @@
+"""Couplings: which layer drives which, and what comes back."""
+
+import equinox as eqx
+from jaxtyping import PRNGKeyArray
+
+from .operator import AbstractOperator
+
+
+class Tied(eqx.Module):
+    r"""Feedback by the exact adjoint of the forward map, times `scale` ($\gamma$).
+
+    Scale 1 makes the coupling symmetric; a scale well below 1 regulates the feedback.
+
+    Raises:
+        ValueError: if `scale` is not positive (for no feedback pass `None`).
+    """
+
+    scale: float = eqx.field(static=True, default=1.0)
+
+    def __check_init__(self):
+        _check_scale(self.scale)
+
+
+class Fixed(eqx.Module):
+    r"""Feedback through independent random weights that are never trained.
+
+    Args:
+        scale: $\gamma$, multiplies the operator's adjoint.
+        operator: the weights, drawn by the builders when `None`.
+
+    Raises:
+        ValueError: if `scale` is not positive (for no feedback pass `None`).
+    """
+
+    scale: float = eqx.field(static=True, default=1.0)
+    operator: AbstractOperator | None = None
+
+    def __check_init__(self):
+        _check_scale(self.scale)
+
+
+class Coupling(eqx.Module):
+    r"""A coupling from layer `source` to layer `target`.
+
+    Adds `forward(s_source)` to the drive of the target and $\gamma$ times the
+    feedback of `s_target` to the drive of the source. Layer 0 is the clamped input and
+    receives no feedback.
+
+    Args:
+        source: 0 for the input, else the number of a layer, counted from 1.
+        target: the number of a layer.
+        forward: the operator, or `None` for a coupling that only feeds back.
+        feedback: `Tied(scale)`, `Fixed(scale, operator)` or `None`.
+
+    Raises:
+        ValueError: if the coupling does nothing, ties feedback to a forward map that
+            is not there, lacks its fixed weights, or joins a layer to itself.
+    """
+
+    source: int = eqx.field(static=True)
+    target: int = eqx.field(static=True)
+    forward: AbstractOperator | None
+    feedback: Tied | Fixed | None = None
+
+    def __check_init__(self):
+        name = f"the coupling {self.source} -> {self.target}"
+        if self.source == self.target:
+            raise ValueError(
+                f"`target` of {name} is its own source, but a layer cannot drive "
+                "itself within a block update: couple two layers."
+            )
+        if self.forward is None and self.feedback is None:
+            raise ValueError(
+                f"`forward` and `feedback` of {name} are both None, so it does "
+                "nothing: give it an operator or leave it out."
+            )
+        if isinstance(self.feedback, Tied) and self.forward is None:
+            raise ValueError(
+                f"`feedback` of {name} is Tied, but there is no `forward` to be tied "
+                "to: pass an operator or use `Fixed`."
+            )
+        if isinstance(self.feedback, Fixed) and self.feedback.operator is None:
+            raise ValueError(
+                f"`feedback` of {name} is Fixed without an `operator`: pass "
+                "`Fixed(scale, operator)`, or let a builder such as `ctep.graph` "
+                "draw it."
+            )
+
+    @property
+    def returning(self) -> AbstractOperator | None:
+        """The operator whose adjoint carries the feedback, if any reaches a layer."""
+        if self.feedback is None or self.source == 0:
+            return None
+        if isinstance(self.feedback, Fixed):
+            return self.feedback.operator
+        return self.forward
+
+    @property
+    def scale(self) -> float:
+        """The feedback scale, 0 without feedback."""
+        return 0.0 if self.returning is None else self.feedback.scale  # pyright: ignore[reportOptionalMemberAccess]
+
+
+def drawn(feedback, operator, key: PRNGKeyArray):
+    """Return `feedback` with its fixed weights drawn like those of `operator`.
+
+    Args:
+        feedback: `Tied`, `Fixed` or `None`.
+        operator: function of a key that builds the operator of the forward direction.
+        key: for the weights of `Fixed`.
+    """
+    if isinstance(feedback, Fixed) and feedback.operator is None:
+        return Fixed(feedback.scale, operator(key))
+    return feedback
+
+
+def _check_scale(scale):
+    if not scale > 0:
+        raise ValueError(
+            f"`scale` is {scale}, but a feedback scale must be positive: pass e.g. "
+            "0.1, or `feedback=None` for no feedback."
+        )

@@ -1,0 +1,83 @@
+"""How a network prints: the equation that it solves, with its own numbers."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+
+from .._custom_types import Shape
+from .coupling import Fixed
+
+if TYPE_CHECKING:
+    from .network import Network
+
+
+def parameters(network) -> int:
+    """Return the number of trained parameters."""
+    sizes = jax.tree_util.tree_map(
+        lambda use, leaf: int(np.size(leaf)) if use else 0,
+        network.trainable(),
+        network,
+    )
+    return sum(jax.tree_util.tree_leaves(sizes))
+
+
+def describe(network: Network) -> str:
+    """Return the fixed-point equations of a network, one line per layer."""
+    count = len(network.layers)
+    units = sum(math.prod(shape) for shape in network.shapes)
+    head = (
+        f"Network: {_shape(network.input_shape)} inputs, {count} "
+        f"{'layer' if count == 1 else 'layers'} of {units:,} units in all, "
+        f"{_shape(network.output_shape)} outputs, {parameters(network):,} parameters"
+    )
+    rows = [("x", "clamped input", network.input_shape)]
+    for n, layer in enumerate(network.layers, 1):
+        drive = " + ".join(_terms(network, n))
+        text = re.sub(r"\bh\b", drive.replace("\\", ""), layer.activation.formula)
+        rows.append((f"s{n}", text, layer.shape))
+    output = f"s{count}"
+    if network.readout is not None:
+        output = f"W_out s{count}"
+        output += "" if network.readout.bias is None else " + b_out"
+    rows.append(("output", output, network.output_shape))
+    names = max(len(name) for name, _, _ in rows)
+    texts = max(len(text) for _, text, _ in rows)
+    lines = [f"  {a:<{names}} = {b:<{texts}}   {_shape(c)}" for a, b, c in rows]
+    return "\n".join([head, *lines, f"  energy: {_energy(network)}"])
+
+
+def _terms(network, n):
+    """Return the terms of layer n's drive, from below, from above, and its bias."""
+    terms = []
+    for c in network.couplings:
+        if c.target == n and c.forward is not None:
+            terms.append(f"W{c.source}_{n} {_state(c.source)}")
+    for c in network.couplings:
+        if c.source == n and c.returning is not None:
+            scale = "" if c.scale == 1 else f"{c.scale:g} "
+            letter = "B" if isinstance(c.feedback, Fixed) else "W"
+            terms.append(f"{scale}{letter}{n}_{c.target}' s{c.target}")
+    if network.layers[n - 1].bias is not None:
+        terms.append(f"b{n}")
+    return terms
+
+
+def _state(n):
+    return f"s{n}" if n else "x"
+
+
+def _energy(network):
+    if not network.has_energy:
+        return "none, the dynamics is a vector field"
+    if all(a == 1 for a in network.attenuation):
+        return "yes, all feedback is symmetric"
+    return "yes, its layers weighted by the inverse feedback scales"
+
+
+def _shape(shape: Shape) -> str:
+    return " x ".join(str(n) for n in shape) or "1"

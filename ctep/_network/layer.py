@@ -1,0 +1,59 @@
+"""Layer: one block of the state."""
+
+import equinox as eqx
+from jaxtyping import Array, Float
+
+from .._custom_types import Shape
+from .activation import AbstractActivation
+
+
+class Layer(eqx.Module):
+    r"""One block of the state: $\tau\,\dot s = -s + \rho(h)$.
+
+    Args:
+        shape: of the state of one example.
+        activation: $\rho$.
+        bias: $b$, broadcast over `shape` (one number per channel in an image), or
+            `None`.
+        tau: time constant $\tau$, the unit of time in continuous dynamics.
+
+    Raises:
+        ValueError: if `shape` has an axis without units, `bias` does not broadcast to
+            it, or `tau` is not positive.
+        TypeError: if `activation` is not an activation object.
+    """
+
+    shape: Shape = eqx.field(static=True, converter=tuple)
+    activation: AbstractActivation
+    bias: Float[Array, "..."] | None = None
+    tau: float = eqx.field(static=True, default=1.0)
+
+    def __check_init__(self):
+        if any(not isinstance(n, int) or n < 1 for n in self.shape):
+            raise ValueError(
+                f"`shape` is {self.shape}, but a layer needs at least one unit along "
+                "each axis: pass positive integers."
+            )
+        if not isinstance(self.activation, AbstractActivation):
+            raise TypeError(
+                f"`activation` is {self.activation!r}, but must be an activation "
+                "object: pass `ctep.Tanh()` or another one, with its parentheses."
+            )
+        if not self.tau > 0:
+            raise ValueError(
+                f"`tau` is {self.tau}, but a time constant must be positive: "
+                "pass `tau=1.0`."
+            )
+        shape = getattr(self.bias, "shape", None)
+        if shape is not None and not _broadcasts(shape, self.shape):
+            raise ValueError(
+                f"`bias` has shape {shape}, which does not broadcast to the layer's "
+                f"shape {self.shape}: give it that shape, or one number per channel."
+            )
+
+
+def _broadcasts(shape, target):
+    if len(shape) > len(target):
+        return False
+    pairs = zip(reversed(shape), reversed(target), strict=False)
+    return all(a in (1, b) for a, b in pairs)

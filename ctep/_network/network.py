@@ -1,0 +1,275 @@
+"""Networks of layers and couplings around a clamped input."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .._custom_types import Lead, Shape, State
+from .base import AbstractNetwork
+from .coupling import Coupling, Fixed, Tied
+from .layer import Layer
+from .operator import AbstractOperator
+from .phases import IncrementPhase, StatePhase, tapes
+
+
+class Readout(eqx.Module):
+    """A linear map of the last layer to the outputs, outside the dynamics.
+
+    Args:
+        operator: from the last layer to the outputs.
+        bias: one number per output, or `None`.
+    """
+
+    operator: AbstractOperator
+    bias: Float[Array, " outputs"] | None = None
+
+    def __call__(self, s: Array) -> Float[Array, "*lead outputs"]:
+        """Return the outputs at the state `s` of the last layer."""
+        out, _ = self.operator.apply(s)
+        return out if self.bias is None else out + self.bias
+
+
+class Network(AbstractNetwork):
+    r"""A directed graph of layers, with the clamped input as its node 0.
+
+    $$h_n = b_n + \sum_{c: i \to n} c(s_i) + \sum_{c: n \to j} \gamma_c c^*(s_j),
+    \qquad s_n = \rho_n(h_n)$$
+
+    Layers are numbered from 1 in the order given, which is also the order of the
+    sweeps: put the layers near the input first.
+
+    If feedback is tied everywhere and the scales can be graded, i.e. there are
+    weights with $c_i \gamma_c = c_j$ for every coupling and $c = 1$ at the output (a
+    chain always has them), the fixed points are the stationary points of
+
+    $$E(s) = \sum_n c_n [G_n(s_n) - \langle b_n, s_n \rangle]
+    - \sum_c c_j \langle c(s_i), s_j \rangle$$
+
+    and EP is exact in the limit of small nudges, whatever the scales.
+
+    Args:
+        input_shape: shape of one input.
+        layers: from input to output; the last one is the output layer.
+        couplings: between layers, and from the input (source 0).
+        readout: linear map of the last layer to the outputs; without one the last
+            layer is the output itself.
+
+    Raises:
+        ValueError: if a coupling names a layer that does not exist or shapes that do
+            not fit, if a pair of layers is coupled twice, or if a layer is out of the
+            input's reach.
+    """
+
+    input_shape: Shape = eqx.field(static=True, converter=tuple)
+    layers: tuple[Layer, ...] = eqx.field(converter=tuple)
+    couplings: tuple[Coupling, ...] = eqx.field(converter=tuple)
+    readout: Readout | None = None
+
+    def __check_init__(self):
+        _check(self)
+
+    @property
+    def shapes(self):
+        return tuple(layer.shape for layer in self.layers)
+
+    @property
+    def output_shape(self):
+        if self.readout is None:
+            return self.layers[-1].shape
+        return self.readout.operator.out_shape
+
+    @property
+    def edges(self) -> tuple[tuple[int, int], ...]:
+        """Pairs of blocks, counted from 0, that a coupling joins."""
+        return tuple((c.source - 1, c.target - 1) for c in self.couplings if c.source)
+
+    @property
+    def attenuation(self):
+        r"""Largest product of feedback scales on a path from the output, $1/c_n$."""
+        out = [0.0] * len(self.layers)
+        out[-1] = 1.0
+        for _ in self.layers:
+            for c in self.couplings:
+                if c.returning is not None:
+                    i, j = c.source - 1, c.target - 1
+                    # The output's own attenuation is 1 by definition.
+                    if i != len(self.layers) - 1:
+                        out[i] = max(out[i], c.scale * out[j])
+        return tuple(a or 1.0 for a in out)
+
+    @property
+    def has_energy(self):
+        a = self.attenuation
+        return all(
+            isinstance(c.feedback, Tied)
+            and abs(c.scale * a[c.target - 1] / a[c.source - 1] - 1) < 1e-6
+            for c in self.couplings
+            if c.source
+        )
+
+    def output(self, state: State) -> Float[Array, "*lead outputs"]:
+        """Return the readout of the last layer, or the last layer itself."""
+        return state[-1] if self.readout is None else self.readout(state[-1])
+
+    def free(self, x):
+        return StatePhase.of(self, x)
+
+    def nudged(self, x, pull, context):
+        return StatePhase.of(self, x, pull, context)
+
+    def increments(self, x, state, memory, pull, context):
+        return IncrementPhase.of(self, state, memory, pull, context)
+
+    def energy(self, state: State, x: Array) -> Lead:
+        r"""Return $E(s)$, example by example.
+
+        Args:
+            state: `(*lead, *shape)` per layer.
+            x: `(*lead, *input_shape)`.
+
+        Raises:
+            ValueError: if the network has no energy.
+        """
+        if not self.has_energy:
+            raise ValueError(
+                "`energy` needs feedback that is tied everywhere with scales that "
+                "multiply to the same product along every path to the output, which "
+                "this network's do not: use `Tied` feedback, or a rule that needs no "
+                "energy."
+            )
+        total = jnp.zeros(())
+        for n, (layer, s) in enumerate(zip(self.layers, state, strict=True)):
+            local = layer.activation.potential(s)
+            if layer.bias is not None:
+                local = local - layer.bias * s
+            total = total + _sum(local, layer.shape) / self.attenuation[n]
+        for c in self.couplings:
+            if c.forward is not None:
+                source = state[c.source - 1] if c.source else x
+                j = c.target - 1
+                product = c.forward.apply(source)[0] * state[j]
+                total = total - _sum(product, self.shapes[j]) / self.attenuation[j]
+        return total
+
+    def energy_contrast(self, x, state, increments, weights):
+        # sum_k w_k d_k; the products of two increments are added phase by phase.
+        mean = tuple(_weigh(weights, d).sum(0) for d in increments)
+        total = self._bias_contrast(self._rescaled(mean))
+        for c, tape in zip(self.couplings, tapes(self, state), strict=True):
+            if c.forward is None:
+                continue
+            j, scale = c.target - 1, 1 / self.attenuation[c.target - 1]
+            source = state[c.source - 1] if c.source else x
+            total = total - scale * jnp.vdot(mean[j], c.forward.apply(source)[0])
+            if c.source:
+                d = increments[c.source - 1]
+                tape = jax.tree_util.tree_map(lambda leaf: leaf[None], tape)
+                change, _ = c.forward.apply_increment(d, tape)
+                nudged = _weigh(weights, state[j] + increments[j])
+                total = total - scale * jnp.vdot(nudged, change)
+        return total
+
+    def field_contrast(self, x, state, tangent):
+        total = self._bias_contrast(tangent)
+        for c, tape in zip(self.couplings, tapes(self, state), strict=True):
+            j = c.target - 1
+            if c.forward is not None:
+                source = state[c.source - 1] if c.source else x
+                total = total - jnp.vdot(tangent[j], c.forward.apply(source)[0])
+            # Fixed weights are never trained: their share of the drive has no gradient.
+            if c.returning is not None and isinstance(c.feedback, Tied):
+                back = c.scale * c.returning.adjoint(state[j], tape)
+                total = total - jnp.vdot(tangent[c.source - 1], back)
+        return total
+
+    def trainable(self):
+        mask = jax.tree_util.tree_map(eqx.is_inexact_array, self)
+        return eqx.tree_at(
+            lambda m: [c.feedback for c in m.couplings],
+            mask,
+            replace_fn=lambda f: jax.tree_util.tree_map(lambda _: False, f),
+            is_leaf=lambda v: v is None or isinstance(v, Tied | Fixed),
+        )
+
+    def _rescaled(self, tangent):
+        pairs = zip(tangent, self.attenuation, strict=True)
+        return tuple(v / a for v, a in pairs)
+
+    def _bias_contrast(self, tangent):
+        total = jnp.zeros((), tangent[0].dtype)
+        for layer, v in zip(self.layers, tangent, strict=True):
+            if layer.bias is not None:
+                total = total - jnp.sum(layer.bias * v)
+        return total
+
+    def __str__(self):
+        from .describe import describe
+
+        return describe(self)
+
+
+def _sum(values, shape):
+    return jnp.sum(values, tuple(range(-len(shape), 0)))
+
+
+def _weigh(weights, values):
+    return weights.reshape(weights.shape + (1,) * (values.ndim - weights.ndim)) * values
+
+
+def _check(network):
+    count = len(network.layers)
+    shapes = (network.input_shape, *network.shapes)
+    if count == 0:
+        raise ValueError(
+            "`layers` is empty, but a network needs at least one layer that moves: "
+            "pass one or more `ctep.Layer`."
+        )
+    seen = set()
+    for c in network.couplings:
+        name = f"{c.source} -> {c.target}"
+        if not (0 <= c.source <= count and 1 <= c.target <= count):
+            raise ValueError(
+                f"`couplings` holds {name}, but the layers are numbered 1 to {count} "
+                "and the input is 0: couple layers that exist."
+            )
+        if (c.source, c.target) in seen:
+            raise ValueError(
+                f"`couplings` holds {name} twice: leave one out, or add their weights."
+            )
+        seen.add((c.source, c.target))
+        for operator in (c.forward, c.returning):
+            ends = (shapes[c.source], shapes[c.target])
+            if operator and (operator.in_shape, operator.out_shape) != ends:
+                raise ValueError(
+                    f"`couplings` holds {name} with an operator from "
+                    f"{operator.in_shape} to {operator.out_shape}, but these layers "
+                    f"have shapes {ends[0]} and {ends[1]}: make them agree."
+                )
+    reached, grown = {0}, True
+    while grown:
+        targets = {c.target for c in network.couplings if c.forward}
+        new = {
+            t
+            for t in targets
+            if any(
+                c.source in reached
+                for c in network.couplings
+                if c.target == t and c.forward
+            )
+        }
+        grown = not new <= reached
+        reached |= new
+    missing = sorted(set(range(1, count + 1)) - reached)
+    if missing:
+        raise ValueError(
+            f"`couplings` leaves layer {missing[0]} out of the input's reach: add a "
+            "forward path from the input (0) to it, or remove the layer."
+        )
+    if network.readout is not None:
+        source = network.readout.operator.in_shape
+        if source != shapes[-1]:
+            raise ValueError(
+                f"`readout` reads shape {source}, but the last layer has shape "
+                f"{shapes[-1]}: make them agree."
+            )

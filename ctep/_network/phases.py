@@ -1,0 +1,172 @@
+"""The free, nudged and incremental fixed-point problems of a layered network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from .._custom_types import State
+from .base import AbstractProblem, AbstractPull
+
+if TYPE_CHECKING:
+    from .network import Network
+
+
+class StatePhase(AbstractProblem):
+    r"""$s_n = \rho_n(h_n + f_n)$: a free phase, or a nudged one with a pull.
+
+    `data` is `(inputs, context)`: per layer what the clamped input and the bias
+    contribute to the drive, computed once, and the pull's arrays.
+    """
+
+    network: Network
+    data: PyTree
+    pull: AbstractPull | None = None
+
+    @staticmethod
+    def of(network: Network, x: Array, pull=None, context=()) -> StatePhase:
+        return StatePhase(network, (_input_drives(network, x), context), pull)
+
+    @property
+    def shapes(self):
+        return self.network.shapes
+
+    @property
+    def edges(self):
+        return self.network.edges
+
+    @property
+    def taus(self):
+        return tuple(layer.tau for layer in self.network.layers)
+
+    @property
+    def backward(self):
+        return False
+
+    def recall(self, state):
+        # Drives are filled in by the updates; here they only take their place.
+        return tapes(self.network, state), tuple(jnp.zeros_like(s) for s in state)
+
+    def update(self, n, state, memory):
+        inputs, context = self.data
+        tape, drives = list(memory[0]), list(memory[1])
+        h = inputs[n]
+        for c, coupling in enumerate(self.network.couplings):
+            if coupling.target == n + 1 and coupling.source and coupling.forward:
+                out, tape[c] = coupling.forward.apply(state[coupling.source - 1])
+                h = _add(h, out)
+            if coupling.source == n + 1 and coupling.returning:
+                back = coupling.returning.adjoint(state[coupling.target - 1], tape[c])
+                h = _add(h, coupling.scale * back)
+        if self.pull is not None:
+            force = self.pull(n, state, context)
+            if force is not None:
+                h = _add(h, self.network.attenuation[n] * force)
+        h = jnp.broadcast_to(h, state[n].shape)
+        drives[n] = h
+        value = self.network.layers[n].activation(h)
+        return value, (tuple(tape), tuple(drives))
+
+
+class IncrementPhase(AbstractProblem):
+    r"""$d_n = \rho_n(h_n + dh_n + f_n) - \rho_n(h_n)$, solved for $d$ itself.
+
+    `data` is `(anchors, tapes, state, context)`: what the activations and couplings
+    need to know of the free phase, its state, and the pull's arrays. Measured per
+    block in units of the block's largest increment, which may be 1e-30.
+    """
+
+    network: Network
+    data: PyTree
+    pull: AbstractPull
+
+    @staticmethod
+    def of(network: Network, state: State, memory, pull, context) -> IncrementPhase:
+        tape, drives = memory
+        anchors = tuple(
+            layer.activation.anchor(h, s)
+            for layer, h, s in zip(network.layers, drives, state, strict=True)
+        )
+        anchors, tape, state = jax.tree_util.tree_map(
+            lambda leaf: leaf[None], (anchors, tape, state)
+        )
+        return IncrementPhase(network, (anchors, tape, state, context), pull)
+
+    @property
+    def shapes(self):
+        return self.network.shapes
+
+    @property
+    def edges(self):
+        return self.network.edges
+
+    @property
+    def taus(self):
+        return tuple(layer.tau for layer in self.network.layers)
+
+    @property
+    def backward(self):
+        return True
+
+    @property
+    def relative(self):
+        return True
+
+    def recall(self, state):
+        free_tapes, free = self.data[1], self.data[2]
+        nudged = tuple(s + d for s, d in zip(free, state, strict=True))
+        return tapes(self.network, nudged) if _any_array(free_tapes) else free_tapes
+
+    def update(self, n, state, memory):
+        anchors, free_tapes, free, context = self.data
+        tape, a = list(memory), None
+        for c, coupling in enumerate(self.network.couplings):
+            if coupling.target == n + 1 and coupling.source and coupling.forward:
+                source = state[coupling.source - 1]
+                out, tape[c] = coupling.forward.apply_increment(source, free_tapes[c])
+                a = _add(a, out)
+            if coupling.source == n + 1 and coupling.returning:
+                j = coupling.target - 1
+                back = coupling.returning.adjoint_increment(
+                    free[j], state[j], free_tapes[c], tape[c]
+                )
+                a = _add(a, coupling.scale * back)
+        nudged = tuple(s + d for s, d in zip(free, state, strict=True))
+        force = self.pull(n, nudged, context)
+        if force is not None:
+            a = _add(a, self.network.attenuation[n] * force)
+        if a is None:
+            return jnp.zeros_like(state[n]), tuple(tape)
+        value = self.network.layers[n].activation.increment(anchors[n], a)
+        return jnp.broadcast_to(value, state[n].shape), tuple(tape)
+
+
+def tapes(network: Network, state: State) -> tuple[PyTree, ...]:
+    """Return the tape of each coupling between layers, `None` where none is kept."""
+    return tuple(
+        c.forward.tape(state[c.source - 1]) if c.source and c.forward else None
+        for c in network.couplings
+    )
+
+
+def _input_drives(network, x):
+    drives = []
+    for n, layer in enumerate(network.layers):
+        lead = x.shape[: x.ndim - len(network.input_shape)]
+        h = jnp.zeros(lead + (1,) * len(layer.shape), x.dtype)
+        for c in network.couplings:
+            if c.source == 0 and c.target == n + 1 and c.forward is not None:
+                h = h + c.forward.apply(x)[0]
+        drives.append(h if layer.bias is None else h + layer.bias)
+    return tuple(drives)
+
+
+def _add(total, term):
+    return term if total is None else total + term
+
+
+def _any_array(tree):
+    return bool(jax.tree_util.tree_leaves(tree))

@@ -1,0 +1,43 @@
+"""Losses: how far an output is from its target."""
+
+import abc
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .._custom_types import Lead
+
+
+class AbstractLoss(eqx.Module):
+    """A loss of one output vector and its target, with any leading axes."""
+
+    @abc.abstractmethod
+    def __call__(self, output: Float[Array, "*lead outputs"], target: Array) -> Lead:
+        """Return the loss of each example.
+
+        Args:
+            output: logits or values.
+            target: integer labels `(*lead,)`, or values with the outputs' axis.
+        """
+
+
+class CrossEntropy(AbstractLoss):
+    r"""$-\sum_k y_k \ln \mathrm{softmax}(o)_k$ of logits $o$."""
+
+    def __call__(self, output, target):
+        return -jnp.sum(_values(target, output) * jax.nn.log_softmax(output), -1)
+
+
+class SquaredError(AbstractLoss):
+    r"""$\frac12 \sum_k (o_k - y_k)^2$, with labels as one-hot vectors."""
+
+    def __call__(self, output, target):
+        return 0.5 * jnp.sum((output - _values(target, output)) ** 2, -1)
+
+
+def _values(target, output):
+    if jnp.issubdtype(target.dtype, jnp.integer):
+        return jax.nn.one_hot(target, output.shape[-1], dtype=output.dtype)
+    return target

@@ -1,0 +1,17 @@
+from .base import (
+    AbstractRule as AbstractRule,
+    Estimate as Estimate,
+    Task as Task,
+    partition as partition,
+)
+from .gradient import (
+    check_batch as check_batch,
+    check_kinds as check_kinds,
+    gradient as gradient,
+)
+from .implicit import Implicit as Implicit
+from .stencil import (
+    AbstractStencil as AbstractStencil,
+    Centered as Centered,
+    OneSided as OneSided,
+)

@@ -1,0 +1,96 @@
+"""What every learning rule offers."""
+
+import abc
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from .._network import AbstractNetwork
+from .._nudge import AbstractNudge
+from .._solver import RESULTS, AbstractSolver, Equilibrium
+
+
+class Task(eqx.Module):
+    """What a gradient is taken of: everything but the network and the rule.
+
+    Fields:
+        x: inputs, `(batch, *input_shape)`.
+        y: labels or values, `(batch, ...)`.
+        nudge: its cost is the loss.
+        solver: for all phases.
+        weight: of each example, `(batch,)`, summing to 1 for a mean.
+        epoch: for weights of nudges that are scheduled.
+        throw: whether to raise if an example has not settled.
+    """
+
+    x: Array
+    y: Array
+    nudge: AbstractNudge
+    solver: AbstractSolver
+    weight: Float[Array, " batch"]
+    epoch: Array
+    throw: bool = eqx.field(static=True)
+
+    @staticmethod
+    def mean(x, y, nudge, solver, *, epoch=0, throw=True) -> "Task":
+        """Return the task whose loss is the mean over the batch."""
+        weight = jnp.full(x.shape[0], 1 / x.shape[0], x.dtype)
+        return Task(x, y, nudge, solver, weight, jnp.asarray(epoch), throw)
+
+    def settle(self, network: AbstractNetwork) -> Equilibrium:
+        """Return the free equilibrium, from a state of zeros."""
+        free = self.solver.solve(
+            network.free(self.x), network.zeros(self.x), throw=self.throw
+        )
+        return jax.lax.stop_gradient(free)
+
+    def cost(self, network, nudge, state) -> Float[Array, ""]:
+        """Return the weighted mean of the nudge's cost."""
+        return jnp.sum(self.weight * nudge.cost(network, state, self.y, self.epoch))
+
+
+class Estimate(eqx.Module):
+    """A gradient, with what it took to get it.
+
+    Fields:
+        loss: the weighted mean of the cost at the free state.
+        gradient: `(network, nudge)` trees of arrays, `None` for what is not trained.
+        free: the free equilibrium.
+        sweeps: steps of all phases together, `(batch,)`.
+        result: of each example, the first phase that has not settled, `(batch,)`.
+    """
+
+    loss: Float[Array, ""]
+    gradient: PyTree
+    free: Equilibrium
+    sweeps: Array
+    result: RESULTS
+
+
+class AbstractRule(eqx.Module):
+    """How the rests of a network make a gradient."""
+
+    @abc.abstractmethod
+    def estimate(self, network: AbstractNetwork, task: Task) -> Estimate:
+        """Return the loss and its gradient.
+
+        Raises:
+            RuntimeError: if `task.throw` and a phase has not settled.
+        """
+
+
+def partition(network: AbstractNetwork, nudge: AbstractNudge) -> tuple[PyTree, PyTree]:
+    """Return what is trained of `(network, nudge)`, and the rest."""
+    mask = (
+        network.trainable(),
+        jax.tree_util.tree_map(eqx.is_inexact_array, nudge),
+    )
+    return eqx.partition((network, nudge), mask)
+
+
+def differentiate(objective, network, nudge) -> PyTree:
+    """Return the gradient of `objective(network, nudge)` by what is trained."""
+    trained, rest = partition(network, nudge)
+    return jax.grad(lambda t: objective(*eqx.combine(t, rest)))(trained)

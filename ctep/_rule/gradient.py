@@ -1,0 +1,133 @@
+"""`ctep.gradient`: a loss and its gradient in one call."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from .._network import AbstractNetwork
+from .._nudge import AbstractNudge, OutputError
+from .._solver import AbstractSolver, Sweeps, explain
+from .base import AbstractRule, Task
+from .stencil import Centered
+
+
+def gradient(
+    network: AbstractNetwork,
+    x: Array,
+    y: Array,
+    *,
+    nudge: AbstractNudge | None = None,
+    rule: AbstractRule | None = None,
+    solver: AbstractSolver | None = None,
+    epoch: int = 0,
+    throw: bool = True,
+) -> tuple[Float[Array, ""], PyTree]:
+    r"""Return the loss at the free state and its gradient, as batch means.
+
+    Args:
+        network: any network.
+        x: inputs, `(batch, *input_shape)`, of the parameters' dtype.
+        y: labels `(batch,)`, or values `(batch, outputs)`.
+        nudge: its cost is the loss; by default `OutputError()`, cross-entropy.
+        rule: by default `Centered(0.1)`.
+        solver: for all phases; by default `Sweeps()`.
+        epoch: for weights of nudges that are scheduled.
+        throw: whether to raise if any example has not settled.
+
+    Returns:
+        The loss, and a gradient with the network's own tree; zero for arrays that are
+        never trained. What a nudge owns is trained by `ctep.fit`, not returned here.
+
+    Raises:
+        TypeError: if an argument is not of its kind.
+        ValueError: if `x` or `y` do not fit the network or each other.
+        RuntimeError: if `throw` and an example has not settled.
+    """
+    nudge = OutputError() if nudge is None else nudge
+    rule = Centered() if rule is None else rule
+    solver = Sweeps() if solver is None else solver
+    check_kinds(network=network, nudge=nudge, rule=rule, solver=solver)
+    x, y = jnp.asarray(x), jnp.asarray(y)
+    check_batch(network, nudge, x, y)
+    inputs = (network, x, y, nudge, rule, solver, jnp.asarray(epoch))
+    leaves = jax.tree_util.tree_leaves(inputs)
+    # Inside somebody's `jit` only the run itself can raise.
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+    loss, gradient, result = _gradient(*inputs, throw and traced)
+    if throw and not traced and (message := explain(result)):
+        raise RuntimeError(message)
+    return loss, gradient
+
+
+@eqx.filter_jit
+def _gradient(network, x, y, nudge, rule, solver, epoch, throw):
+    task = Task.mean(x, y, nudge, solver, epoch=epoch, throw=throw)
+    estimate = rule.estimate(network, task)
+    fixed = jax.tree_util.tree_map(
+        lambda leaf: jnp.zeros_like(leaf) if eqx.is_inexact_array(leaf) else None,
+        network,
+    )
+    full = eqx.combine(estimate.gradient[0], fixed)
+    return estimate.loss, full, estimate.result
+
+
+_KINDS = {
+    "network": (AbstractNetwork, "a network", "`ctep.mlp((784, 512, 10), key=key)`"),
+    "nudge": (AbstractNudge, "a nudge", "`ctep.OutputError()`"),
+    "rule": (AbstractRule, "a rule", "`ctep.Centered(0.1)`"),
+    "solver": (AbstractSolver, "a solver", "`ctep.Sweeps()`"),
+}
+
+
+def check_kinds(**values) -> None:
+    """Raise `TypeError` for an argument that is not of the kind its name says."""
+    for name, value in values.items():
+        kind, noun, example = _KINDS[name]
+        if not isinstance(value, kind):
+            what = f"the class {value.__name__}" if isinstance(value, type) else value
+            raise TypeError(
+                f"`{name}` is {what!r}, but must be {noun}: pass for example {example}."
+            )
+
+
+def check_batch(network, nudge, x, y) -> None:
+    """Raise `ValueError` or `TypeError` if a batch does not fit."""
+    shape = network.input_shape
+    if x.shape[1:] != shape or x.ndim == 0:
+        raise ValueError(
+            f"`x` has shape {x.shape}, but this network needs (batch, "
+            f"{', '.join(str(n) for n in shape)}): reshape it, with one row per example."
+        )
+    if x.shape[0] == 0:
+        raise ValueError("`x` is empty, but a gradient needs at least one example.")
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(
+            f"`x` has dtype {x.dtype}, but states are real: convert it, for pixels "
+            "with `x.astype(float) / 255`."
+        )
+    if y.ndim == 0 or y.shape[0] != x.shape[0]:
+        raise ValueError(
+            f"`y` has shape {y.shape}, but `x` holds {x.shape[0]} examples: give each "
+            "of them one target."
+        )
+    nudge.check(network, y)
+    classes = network.output_shape[-1] if network.output_shape else 1
+    concrete = not isinstance(y, jax.core.Tracer)
+    if concrete and jnp.issubdtype(y.dtype, jnp.integer):
+        low, high = int(y.min()), int(y.max())
+        if low < 0 or high >= classes:
+            bad = low if low < 0 else high
+            raise ValueError(
+                f"`y` holds the label {bad}, but this network has the classes 0 to "
+                f"{classes - 1}: fix the labels or build it with more outputs."
+            )
+    if concrete and jnp.issubdtype(y.dtype, jnp.floating) and not jnp.isfinite(y).all():
+        raise ValueError(
+            "`y` holds NaN or infinity, but a target must be finite: clean it."
+        )
+    if not isinstance(x, jax.core.Tracer) and not jnp.isfinite(x).all():
+        raise ValueError(
+            "`x` holds NaN or infinity, but an input must be finite: clean it, for "
+            "example with `jnp.nan_to_num`."
+        )

@@ -1,0 +1,40 @@
+"""What every solver offers."""
+
+import abc
+
+import equinox as eqx
+
+from .._custom_types import State
+from .._network import AbstractProblem
+from .equilibrium import Equilibrium
+
+
+class AbstractSolver(eqx.Module):
+    """Finds where a problem is at rest."""
+
+    rtol: eqx.AbstractVar[float]
+    atol: eqx.AbstractVar[float]
+
+    def __check_init__(self):
+        for name in ("rtol", "atol"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(
+                    f"`{name}` is {getattr(self, name)}, but a tolerance must be 0 or "
+                    "more: pass for example 1e-3."
+                )
+
+    @abc.abstractmethod
+    def solve(
+        self, problem: AbstractProblem, state: State, *, throw: bool = True
+    ) -> Equilibrium:
+        """Follow `problem` from `state` to rest.
+
+        Args:
+            problem: free, nudged or incremental.
+            state: where to start, `(*lead, *shape)` per block.
+            throw: whether to raise if any example has not settled.
+
+        Raises:
+            RuntimeError: if `throw` and some example has not settled; the message is
+                that of its `RESULTS` member.
+        """

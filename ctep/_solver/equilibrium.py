@@ -1,0 +1,131 @@
+"""What a solver returns: a state, and the evidence that it is at rest."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optimistix as optx
+from jaxtyping import Array, Bool, Int
+
+from .._custom_types import Lead, Memory, State
+
+
+class RESULTS(optx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
+    """How a solve ended; each message says what to try."""
+
+    not_settled = (
+        "The state was still moving when the solver's limit was reached. Raise "
+        "`max_sweeps`, `t1` or `max_steps`, loosen `rtol` and `atol`, weaken the "
+        "feedback, or check that the dynamics has a stable equilibrium."
+    )
+    diverged = (
+        "The state grew without bound. Weaken the feedback or the initial weights, "
+        "or use an activation with a bounded range."
+    )
+    not_finite = (
+        "The state holds NaN or infinity. Check the inputs and the parameters for "
+        "them, lower the learning rate, or weaken the feedback."
+    )
+
+
+# States and relative increments this large are taken for runaway growth.
+_RUNAWAY = 1e6
+
+
+class Equilibrium(eqx.Module):
+    """The end of a solve, example by example.
+
+    Fields:
+        state: one array per block, `(*lead, *shape)`.
+        residual: largest change of an element in the last sweep, or largest
+            $|T(s) - s|$; in units of the block's largest element for increments.
+        steps: sweeps, time steps or iterations that each example took.
+        result: the `RESULTS` member of each example, as one batched member.
+        memory: what the problem recalls of `state`.
+    """
+
+    state: State
+    residual: Lead
+    steps: Int[Array, "..."]
+    result: RESULTS
+    memory: Memory
+
+    @property
+    def settled(self) -> Bool[Array, "..."]:
+        """Which examples are at rest."""
+        return self.result == RESULTS.successful  # pyright: ignore[reportReturnType]
+
+
+def judge(
+    state: State,
+    residual: Lead,
+    excess: Lead,
+    steps: Int[Array, "..."],
+    memory: Memory,
+    throw: bool,
+) -> Equilibrium:
+    """Return the equilibrium with the verdict on each of its examples.
+
+    Args:
+        state: where the solver stopped.
+        residual: how far it still moves.
+        excess: how far that is above the tolerance; not positive once settled.
+        steps: that each example took.
+        memory: what the problem recalls of `state`.
+        throw: whether to raise if any example has not settled.
+
+    Raises:
+        RuntimeError: if `throw` and some example has not settled, with the message of
+            the worst one.
+    """
+    lead = residual.shape
+    finite = jnp.isfinite(residual)
+    size = jnp.zeros(lead)
+    for s in state:
+        axes = tuple(range(len(lead), s.ndim))
+        finite = finite & jnp.all(jnp.isfinite(s), axes)
+        size = jnp.maximum(size, jnp.max(jnp.abs(s), axes))
+
+    def verdict(settled, finite, size):
+        out = RESULTS.where(settled, RESULTS.successful, RESULTS.not_settled)
+        runaway = ~settled & (size > _RUNAWAY)
+        out = RESULTS.where(runaway, RESULTS.diverged, out)
+        return RESULTS.where(finite, out, RESULTS.not_finite)
+
+    for _ in lead:
+        verdict = jax.vmap(verdict)
+    result = verdict(excess <= 0, finite, size)
+    if throw:
+        state = _raise(state, result)
+    return Equilibrium(state, residual, steps, result, memory)
+
+
+def first_failure(free: RESULTS, nudged: RESULTS) -> RESULTS:
+    """Return per example the result of the first phase that has not settled.
+
+    Args:
+        free: results of the free phase, `(batch,)`.
+        nudged: results of the nudged phases, `(phases, batch)`.
+    """
+
+    def either(a, b):
+        return RESULTS.where(a == RESULTS.successful, b, a)
+
+    def one(free, nudged):
+        out, _ = jax.lax.scan(lambda a, b: (either(a, b), None), free, nudged)
+        return out
+
+    return jax.vmap(one, in_axes=(0, 1))(free, nudged)
+
+
+def explain(result: RESULTS) -> str | None:
+    """Return the message of the worst member of a batched result, if any failed."""
+    for member in (RESULTS.not_finite, RESULTS.diverged, RESULTS.not_settled):
+        if bool(jnp.any(result == member)):
+            return RESULTS[member]
+    return None
+
+
+def _raise(state, result):
+    for member in (RESULTS.not_finite, RESULTS.diverged, RESULTS.not_settled):
+        state = member.error_if(state, jnp.any(result == member))
+    return state

@@ -1,0 +1,62 @@
+"""Optimistix fixed points: the discrete dynamics with any of its solvers."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import optimistix as optx
+
+from .base import AbstractSolver
+from .equilibrium import judge
+from .units import Rescaled
+
+
+class FixedPoint(AbstractSolver):
+    r"""Solve $s = T(s)$ with an Optimistix solver, each example by itself.
+
+    Args:
+        solver: `optimistix.FixedPointIteration`, or a root finder such as
+            `optimistix.Newton` (which builds the Jacobian of one example: small
+            networks only); by default fixed-point iteration to a tenth of the
+            tolerances below.
+        max_steps: when to give up.
+        rtol: relative tolerance of the verdict on $|T(s) - s|$, element by element,
+            whatever the solver itself stops on.
+        atol: absolute tolerance of the verdict.
+
+    Raises:
+        ValueError: if `max_steps` is not positive or a tolerance is negative.
+
+    Cost: one application of $T$ per iteration, plus one for the verdict.
+    """
+
+    solver: Any = None
+    max_steps: int = 1000
+    rtol: float = 1e-3
+    atol: float = 1e-3
+
+    def __check_init__(self):
+        if not self.max_steps >= 1:
+            raise ValueError(
+                f"`max_steps` is {self.max_steps}, but a solve needs at least one "
+                "step: pass a positive integer."
+            )
+
+    def solve(self, problem, state, *, throw=True):
+        solver = self.solver or optx.FixedPointIteration(0.1 * self.rtol, 0.1 * self.atol)
+
+        def one(problem, state):
+            scaled, start = Rescaled.of(problem, state)
+            solution = optx.fixed_point(
+                lambda s, _: scaled.map(s),
+                solver,
+                start,
+                max_steps=self.max_steps,
+                throw=False,
+            )
+            return scaled.undo(solution.value), solution.stats["num_steps"]
+
+        state, steps = problem.per_example(one, state)
+        image, memory = problem.image(state)
+        change = tuple(t - s for t, s in zip(image, state, strict=True))
+        residual, excess = problem.residual(change, state, self.rtol, self.atol)
+        return judge(state, residual, excess, jnp.asarray(steps), memory, throw)

@@ -1,0 +1,110 @@
+"""Continuous time: Diffrax follows the dynamics until it rests."""
+
+import diffrax as dfx
+import jax
+import jax.numpy as jnp
+
+from .base import AbstractSolver
+from .equilibrium import judge
+from .units import Rescaled
+
+
+class ODE(AbstractSolver):
+    r"""Integrate $\tau_n \dot s_n = -s_n + T_n(s)$ with Diffrax, example by example.
+
+    The state is looked at every `interval`: an example whose velocity is within the
+    tolerances stops there. (Diffrax's own steady-state event compares norms of whole
+    states, in which one large unit hides all others, and evaluates the field once
+    more per step.) Accuracy of the path and of the rest are separate: the step size
+    controller has its own tolerances.
+
+    Args:
+        solver: a Diffrax solver; with `diffrax.Euler()`, a constant step and `dt0`
+            equal to every `tau` it does synchronous sweeps.
+        stepsize_controller: a Diffrax controller.
+        dt0: first step; constant steps need it.
+        t1: when to give up, in the unit of the layers' `tau`.
+        interval: time between two looks, in the same unit.
+        rtol: relative tolerance on $|T(s) - s|$, element by element.
+        atol: absolute tolerance, in units of the block's largest element for
+            increments. With both 0 the dynamics is followed until `t1`.
+
+    Raises:
+        ValueError: if `t1` or `interval` is not positive, a tolerance is negative, or a
+            constant step has no `dt0`.
+
+    Cost: the solver's evaluations of the field, plus one per `interval`.
+    """
+
+    solver: dfx.AbstractSolver = dfx.Tsit5()
+    stepsize_controller: dfx.AbstractStepSizeController = dfx.PIDController(1e-3, 1e-6)
+    dt0: float | None = None
+    t1: float = 200.0
+    interval: float = 10.0
+    rtol: float = 1e-3
+    atol: float = 1e-3
+
+    def __check_init__(self):
+        for name in ("t1", "interval"):
+            if not getattr(self, name) > 0:
+                raise ValueError(
+                    f"`{name}` is {getattr(self, name)}, but a time must be positive: "
+                    "pass it in the unit of the layers' `tau`."
+                )
+        constant = isinstance(self.stepsize_controller, dfx.ConstantStepSize)
+        if constant and self.dt0 is None:
+            raise ValueError(
+                "`dt0` is None, but a constant step size needs it: pass for example "
+                "`dt0=0.5`."
+            )
+
+    def solve(self, problem, state, *, throw=True):
+        state, steps = problem.per_example(self._follow, state)
+        image, memory = problem.image(state)
+        change = tuple(t - s for t, s in zip(image, state, strict=True))
+        residual, excess = problem.residual(change, state, self.rtol, self.atol)
+        return judge(state, residual, excess, steps, memory, throw)
+
+    def _follow(self, problem, state):
+        """Integrate one example until it rests; return its state and steps."""
+        scaled, start = Rescaled.of(problem, state)
+        term = dfx.ODETerm(lambda t, s, args: scaled.velocity(s))
+
+        def body(carry):
+            t, state, steps, _ = carry
+            t_next = jnp.minimum(t + self.interval, self.t1)
+            solution = dfx.diffeqsolve(
+                term,
+                self.solver,
+                t,
+                t_next,
+                self.dt0,
+                state,
+                stepsize_controller=self.stepsize_controller,
+                saveat=dfx.SaveAt(t1=True),
+                adjoint=dfx.ForwardMode(),
+                max_steps=None,
+                throw=False,
+            )
+            state = tuple(leaf[0] for leaf in solution.ys)  # pyright: ignore[reportOptionalIterable]
+            # A failed step ends the solve here; the verdict then finds it moving.
+            steps = steps + jnp.asarray(solution.stats["num_steps"], jnp.int32)
+            moving = ~(solution.result != dfx.RESULTS.successful)
+            if self.rtol > 0 or self.atol > 0:
+                own = scaled.undo(state)
+                image = problem.map(own)
+                change = tuple(a - b for a, b in zip(image, own, strict=True))
+                moving &= problem.residual(change, own, self.rtol, self.atol)[1] > 0
+            return t_next, state, steps, moving
+
+        def unfinished(carry):
+            return carry[3] & (carry[0] < self.t1)
+
+        carry = (
+            jnp.zeros((), state[0].dtype),
+            start,
+            jnp.zeros((), jnp.int32),
+            jnp.ones((), bool),
+        )
+        _, state, steps, _ = jax.lax.while_loop(unfinished, body, carry)
+        return scaled.undo(state), steps

@@ -1,0 +1,78 @@
+"""Orders: which blocks a sweep updates together, and in which sequence."""
+
+import abc
+from collections.abc import Sequence
+
+import equinox as eqx
+
+Groups = tuple[tuple[int, ...], ...]
+
+
+class AbstractOrder(eqx.Module):
+    """The order in which a sweep visits the blocks."""
+
+    @abc.abstractmethod
+    def groups(self, count: int, edges: Sequence[tuple[int, int]]) -> Groups:
+        """Return groups of blocks, each updated at once from the newest state.
+
+        Args:
+            count: number of blocks.
+            edges: pairs of blocks that drive each other.
+        """
+
+
+class Forward(AbstractOrder):
+    """One block after the other from input to output: block Gauss-Seidel."""
+
+    def groups(self, count, edges):
+        return tuple((n,) for n in range(count))
+
+
+class Backward(AbstractOrder):
+    """One block after the other from output to input."""
+
+    def groups(self, count, edges):
+        return tuple((n,) for n in reversed(range(count)))
+
+
+class Synchronous(AbstractOrder):
+    """All blocks at once: Jacobi, the published scheme of most papers."""
+
+    def groups(self, count, edges):
+        return (tuple(range(count)),)
+
+
+class Alternating(AbstractOrder):
+    """Every other block, then the rest.
+
+    Where the graph is bipartite (a chain, a tree) no two blocks of a group drive each
+    other, each update is exact, and n sweeps reproduce 2 n synchronous steps at half
+    their cost. Elsewhere the blocks alternate by their number, as published code does.
+    """
+
+    def groups(self, count, edges):
+        color = _two_colors(count, edges)
+        if color is None:
+            color = [n % 2 for n in range(count)]
+        both = [tuple(n for n in range(count) if color[n] == c) for c in (0, 1)]
+        return tuple(group for group in both if group)
+
+
+def _two_colors(count, edges):
+    """Return a proper coloring by 0 and 1, or `None` if there is none."""
+    color: list[int | None] = [None] * count
+    for start in range(count):
+        if color[start] is not None:
+            continue
+        color[start], todo = 0, [start]
+        while todo:
+            i = todo.pop()
+            for a, b in edges:
+                if i in (a, b):
+                    j = b if i == a else a
+                    if color[j] is None:
+                        color[j] = 1 - color[i]  # pyright: ignore[reportOptionalOperand]
+                        todo.append(j)
+                    elif color[j] == color[i]:
+                        return None
+    return color
