@@ -1,7 +1,7 @@
 """Networks that settle: equilibrium propagation and its relatives, on JAX."""
 
 # Network: what moves.
-from . import data as data
+from . import data as data, recipes as recipes
 from ._network import (
     AbstractActivation as AbstractActivation,
     AbstractNetwork as AbstractNetwork,
@@ -56,4 +56,12 @@ from ._solver import (
     Forward as Forward,
     Sweeps as Sweeps,
     Synchronous as Synchronous,
+)
+
+# Training.
+from ._train import (
+    CheckpointError as CheckpointError,
+    Result as Result,
+    fit as fit,
+    restore as restore,
 )

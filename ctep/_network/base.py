@@ -216,7 +216,12 @@ class AbstractNetwork(eqx.Module):
 
     @abc.abstractmethod
     def increments(
-        self, x: Array, state: State, memory: Memory, pull: AbstractPull, context: PyTree
+        self,
+        x: Array,
+        state: State,
+        memory: Memory,
+        pull: AbstractPull,
+        context: PyTree,
     ) -> AbstractProblem:
         """Return the problem of the nudged phases, for the increments.
 

@@ -54,8 +54,8 @@ def mlp(
     least = 3 if readout else 2
     if len(sizes) < least:
         raise ValueError(
-            f"`sizes` is {sizes}, but inputs, layers and outputs make at least {least}: "
-            "pass for example (784, 512, 10)."
+            f"`sizes` is {sizes}, but inputs, layers and outputs make at least "
+            f"{least}: pass for example (784, 512, 10)."
         )
     edges = [(n, n + 1) for n in range(len(sizes) - (2 if readout else 1))]
     return graph(
@@ -132,7 +132,9 @@ def graph(
     couplings = []
     for source, target in edges:
         operator, subkey = dense(source, target)
-        back = drawn(feedback, operator, dense(source, target, 1)[1]) if source else None
+        back = (
+            drawn(feedback, operator, dense(source, target, 1)[1]) if source else None
+        )
         couplings.append(Coupling(source, target, operator(subkey), back))
     for late, early in feedback_edges:
         scale = 1.0 if feedback is None else feedback.scale

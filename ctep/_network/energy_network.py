@@ -47,7 +47,9 @@ class EnergyNetwork(AbstractNetwork):
 
     @property
     def output_shape(self):
-        state = tuple(jax.ShapeDtypeStruct(s, jnp.result_type(float)) for s in self.shapes)
+        state = tuple(
+            jax.ShapeDtypeStruct(s, jnp.result_type(float)) for s in self.shapes
+        )
         return jax.eval_shape(self.output, state).shape
 
     @property
@@ -168,7 +170,11 @@ class GradientIncrementPhase(AbstractProblem):
 
     def update(self, n, state, memory):
         x, free, context = self.data
-        x = jnp.broadcast_to(x, state[n].shape[: x.ndim - len(self.network.input_shape)] + self.network.input_shape)
+        x = jnp.broadcast_to(
+            x,
+            state[n].shape[: x.ndim - len(self.network.input_shape)]
+            + self.network.input_shape,
+        )
 
         def gradient(s):
             energy = lambda v: self.network.total_energy(_replace(s, n, v), x)  # noqa: E731

@@ -83,7 +83,9 @@ class Sum(AbstractNudge):
     nudges: tuple[AbstractNudge, ...]
 
     def blocks(self, network):
-        return tuple(sorted({n for nudge in self.nudges for n in nudge.blocks(network)}))
+        return tuple(
+            sorted({n for nudge in self.nudges for n in nudge.blocks(network)})
+        )
 
     def cost(self, network, state, target, epoch):
         costs = [nudge.cost(network, state, target, epoch) for nudge in self.nudges]

@@ -97,7 +97,7 @@ def check_batch(network, nudge, x, y) -> None:
     if x.shape[1:] != shape or x.ndim == 0:
         raise ValueError(
             f"`x` has shape {x.shape}, but this network needs (batch, "
-            f"{', '.join(str(n) for n in shape)}): reshape it, with one row per example."
+            f"{', '.join(map(str, shape))}): reshape it, with one row per example."
         )
     if x.shape[0] == 0:
         raise ValueError("`x` is empty, but a gradient needs at least one example.")

@@ -52,9 +52,7 @@ class Implicit(AbstractRule):
         def adjoint(problem, state, pull):
             _, transpose = jax.vjp(problem.map, state)
             operator = lx.FunctionLinearOperator(
-                lambda v: tuple(
-                    a - b for a, b in zip(v, transpose(v)[0], strict=True)
-                ),
+                lambda v: tuple(a - b for a, b in zip(v, transpose(v)[0], strict=True)),
                 jax.eval_shape(lambda: pull),
             )
             solution = lx.linear_solve(operator, pull, solver, throw=False)
@@ -80,5 +78,7 @@ class Implicit(AbstractRule):
             gradient=differentiate(objective, network, task.nudge),
             free=free,
             sweeps=free.steps + steps,
-            result=first_failure(free.result, jax.vmap(verdict)(solved)[None]),
+            result=first_failure(
+                free.result, jax.vmap(jax.vmap(verdict))(solved[None])
+            ),
         )

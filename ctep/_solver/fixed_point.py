@@ -42,7 +42,9 @@ class FixedPoint(AbstractSolver):
             )
 
     def solve(self, problem, state, *, throw=True):
-        solver = self.solver or optx.FixedPointIteration(0.1 * self.rtol, 0.1 * self.atol)
+        solver = self.solver or optx.FixedPointIteration(
+            0.1 * self.rtol, 0.1 * self.atol
+        )
 
         def one(problem, state):
             scaled, start = Rescaled.of(problem, state)

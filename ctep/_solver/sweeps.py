@@ -1,6 +1,5 @@
 """Sweeps: block updates in the direction of the signal, the fast path."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
@@ -91,5 +90,3 @@ class Sweeps(AbstractSolver):
 def _where(active, new, old):
     mask = active.reshape(active.shape + (1,) * (new.ndim - active.ndim))
     return jnp.where(mask, new, old)
-
-

@@ -244,5 +244,5 @@ def _newest(where: Path) -> tuple[Path, dict, bytes]:
             return path, header, payload
     faults = faults or [f"{where} holds no file `checkpoint-*.ctep`"]
     raise CheckpointError(
-        f"{'; '.join(faults)}: with no checkpoint to load, train anew elsewhere."
+        f"{'; '.join(faults)}: with no whole checkpoint, restore a copy or train anew."
     )

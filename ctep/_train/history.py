@@ -204,7 +204,7 @@ def _compare(path: Path, new: dict, resume: bool) -> None:
         ) from error
     now = _flat(new)
     changed = sorted(key for key in was | now if was.get(key) != now.get(key))
-    settings = [key for key in changed if not key.startswith("versions.")]
+    settings = [key for key in changed if key.split(".")[0] != "versions"]
     key = [*settings, *changed, ""][0]
     there, here = was.get(key, "absent"), now.get(key, "absent")
     change = f"`out` ({path.parent}) holds a run with {key} = {there}, not {here}"

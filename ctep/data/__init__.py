@@ -1,0 +1,4 @@
+"""What is learnt: arrays in memory, the embedded digits, and TFDS images."""
+
+from .dataset import Dataset as Dataset
+from .load import load as load

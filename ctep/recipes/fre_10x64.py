@@ -1,0 +1,11 @@
+"""`fre-10x64`: a feedback-regulated chain on MNIST."""
+
+from ._fre import chain
+
+RECIPE = chain(
+    layers=10,
+    width=64,
+    feedback=0.1,
+    published="92.49±.32 % (97.49±.05 % with residual connections)",
+    ours="not run",
+)

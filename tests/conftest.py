@@ -1,0 +1,33 @@
+import os
+from pathlib import Path
+
+os.environ["MPLBACKEND"] = "Agg"  # before anything imports matplotlib
+
+import hypothesis
+import jax
+import pytest
+
+# Every run draws the same examples, and a slow machine fails no test.
+hypothesis.settings.register_profile(
+    "ctep", derandomize=True, deadline=None, database=None
+)
+hypothesis.settings.load_profile("ctep")
+
+
+@pytest.fixture
+def x64():
+    """Run the test in float64. JAX's default, float32, holds everywhere else."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def mnist() -> Path:
+    """Return the TFDS directory that holds MNIST, or skip the test."""
+    folder = os.environ.get("TFDS_DATA_DIR")
+    if not folder:
+        pytest.skip("TFDS_DATA_DIR is not set, so there is no MNIST to read")
+    prepared = Path(folder).expanduser()
+    if not any(prepared.glob("mnist/*/dataset_info.json")):
+        pytest.skip(f"TFDS_DATA_DIR={folder} holds no prepared MNIST")
+    return prepared
