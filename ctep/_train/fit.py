@@ -6,6 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from .._network import AbstractNetwork
 from .._nudge import AbstractNudge, OutputError
 from .._rule import AbstractRule, OneSided, check_kinds
 from .._solver import AbstractSolver, Sweeps
+from ..data.split import hold_out
 from . import checkpoint, history as log
 from .loop import Loop, Sums, TrainState
 from .progress import Reporter
@@ -129,6 +131,7 @@ def fit(
         "validation": validation,
         "dataset": f"{loaded.name}, {count} training examples",
         "key": np.asarray(jax.random.key_data(key)).tolist(),
+        "versions": {p: version(p) for p in ("ctep", "jax", "equinox", "optax")},
         **(identity or {}),
     }
     run = _Run(None if out is None else Path(out), who, resume)
@@ -365,7 +368,7 @@ def _splits(dataset, validation, key):
     """Return device arrays `(x, y)` of the splits that exist."""
     splits = {"train": (dataset.x_train, dataset.y_train)}
     if validation:
-        train, held = data.hold_out(dataset, validation, key)
+        train, held = hold_out(dataset, validation, key)
         splits["train"] = (dataset.x_train[train], dataset.y_train[train])
         splits["validation"] = (dataset.x_train[held], dataset.y_train[held])
     if dataset.x_test is not None:

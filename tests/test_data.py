@@ -1,0 +1,562 @@
+import importlib.machinery
+import io
+import json
+import re
+import subprocess
+import sys
+import urllib.error
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ctep.data import Dataset, cache, images, load, prepared
+from ctep.data.split import hold_out
+
+X = np.linspace(0, 1, 12, dtype=np.float32).reshape(4, 3)
+Y = np.array([0, 1, 2, 1])
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    """Keep every test away from the real cache, data and network."""
+    monkeypatch.setenv("CTEP_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(images, "_online", lambda: False)
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """An empty folder in which TFDS may look for prepared datasets."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    (tmp_path / "tfds").mkdir()
+    return tmp_path / "tfds"
+
+
+def write_tiny(root, version="1.0.0", *, test="test", info=None, image=None, key=0):
+    """Write what TFDS would: 5 and 3 random images; return them with their labels."""
+    from array_record.python import array_record_module
+    from PIL import Image
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    folder = root / "tiny" / version
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(key)
+    splits, arrays = [], []
+    for name, count in (("train", 5), (test, 3)):
+        x = rng.integers(0, 256, (count, 4, 3, 1), dtype=np.uint8)
+        y = rng.integers(0, 7, count)
+        file = folder / f"tiny-{name}.array_record-00000-of-00001"
+        writer = array_record_module.ArrayRecordWriter(str(file), "group_size:1")
+        for pixels, label in zip(x, y, strict=True):
+            png, example = io.BytesIO(), tf_example_pb2.Example()
+            Image.fromarray(pixels[..., 0]).save(png, "png")
+            feature = example.features.feature
+            feature["image"].bytes_list.value.append(png.getvalue())
+            feature["label"].int64_list.value.append(int(label))
+            writer.write(example.SerializeToString())
+        writer.close()
+        splits.append(
+            {
+                "name": name,
+                "shardLengths": [str(count)],
+                "numBytes": str(file.stat().st_size),
+                "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+            }
+        )
+        arrays += [x, y]
+    keys = [{"featureKey": "image"}, {"featureKey": "label"}]
+    content = {
+        "name": "tiny",
+        "version": version,
+        "fileFormat": "array_record",
+        "splits": splits,
+        "supervisedKeys": {"tuple": {"items": keys}},
+    }
+    (folder / "dataset_info.json").write_text(json.dumps(content | (info or {})))
+    shape = {"dimensions": ["4", "3", "1"]}
+    feature = "tensorflow_datasets.core.features"
+    features = {
+        "image": {
+            "pythonClassName": f"{feature}.image_feature.Image",
+            "image": {"dtype": "uint8", "shape": shape} | (image or {}),
+        },
+        "label": {
+            "pythonClassName": f"{feature}.class_label_feature.ClassLabel",
+            "classLabel": {"numClasses": "7"},
+        },
+    }
+    content = {
+        "pythonClassName": f"{feature}.features_dict.FeaturesDict",
+        "featuresDict": {"features": features},
+    }
+    (folder / "features.json").write_text(json.dumps(content))
+    return arrays
+
+
+def arrays_of(dataset):
+    return [dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test]
+
+
+def assert_holds(dataset, arrays):
+    for got, wanted in zip(arrays_of(dataset), arrays, strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+def never(*args):
+    raise AssertionError("decoded again")
+
+
+# Arrays.
+
+
+def test_pair_of_arrays():
+    data = load((X, Y))
+    assert data.classes == 3
+    assert data.shape == (3,)
+    assert data.x_test is None
+    assert data.y_test is None
+    assert data.y_train.dtype == np.int32
+    np.testing.assert_array_equal(data.x_train, X)
+
+
+def test_two_pairs_of_jax_arrays():
+    data = load(((jnp.array(X), jnp.array(Y)), (jnp.array(X[:2]), jnp.array(Y[:2]))))
+    assert all(type(array) is np.ndarray for array in arrays_of(data))
+    assert_holds(data, [X, Y, X[:2], Y[:2]])
+
+
+def test_dataset_is_returned_as_is():
+    data = load((X, Y), classes=5)
+    assert data.classes == 5
+    assert load(data) is data
+    assert load(data, classes=5) is data
+
+
+def test_repr_is_readable():
+    assert repr(load((X, Y))) == (
+        "Dataset('arrays': 4 training and no test examples, float32[3], 3 classes, "
+        "source: arrays in memory)"
+    )
+
+
+def test_pixels_stay_uint8():
+    pixels = (X * 255).astype(np.uint8)
+    np.testing.assert_array_equal(load((pixels, Y)).x_train, pixels)
+    assert load((pixels, Y)).x_train.dtype == np.uint8
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64", jnp.bfloat16])
+def test_floats_become_float32(dtype):
+    assert load((X.astype(dtype), Y)).x_train.dtype == np.float32
+
+
+def test_float64_stays_with_x64(x64):
+    assert load((X.astype(np.float64), Y)).x_train.dtype == np.float64
+
+
+TEST = (X, Y)
+REFUSED = {
+    "list": ([X, Y], {}, TypeError, "`dataset` must be a name.*but got list; pass"),
+    "none": (None, {}, TypeError, "`dataset` must be a name.*but got NoneType"),
+    "four": ((X, Y, X, Y), {}, TypeError, r"tuple of \(ndarray, ndarray, ndarray,"),
+    "mixed": ((TEST, None), {}, TypeError, r"got a tuple of \(tuple, NoneType\)"),
+    "long": ((TEST, (X, Y, X)), {}, TypeError, "one part is a tuple of 3; regroup"),
+    "x list": ((X.tolist(), Y), {}, TypeError, "`x` must be.*got list; convert it"),
+    "y list": ((X, Y.tolist()), {}, TypeError, "`y` must be.*got list; convert it"),
+    "x empty": ((X[:0], Y), {}, ValueError, r"`x` must hold.*shape \(0, 3\); check"),
+    "y empty": ((X, Y[:0]), {}, ValueError, r"`y` must hold at least.*\(0,\); check"),
+    "lengths": ((X[:3], Y), {}, ValueError, "`x` has 3 examples, but `y` has 4 labels"),
+    "nan": ((X * np.nan, Y), {}, ValueError, "`x` must be finite.*holds 12 NaN or"),
+    "inf": (
+        (np.full_like(X, np.inf), Y),
+        {},
+        ValueError,
+        "`x` must be finite in float",
+    ),
+    "overflow": (
+        (X.astype(float) * 1e300, Y),
+        {},
+        ValueError,
+        "`x` must be finite in float32, but holds 11 NaN or infinite values; drop",
+    ),
+    "test nan": ((TEST, (X * np.nan, Y)), {}, ValueError, "`x_test` must be finite"),
+    "flat": ((X[:, 0], Y), {}, ValueError, r"`x` must have shape.*`x\[:, None\]`"),
+    "one-hot": ((X, np.eye(4)), {}, ValueError, r"`y` must.*pass `y.argmax\(-1\)`"),
+    "column": ((X, Y[:, None]), {}, ValueError, r"column `y.reshape\(-1\)`"),
+    "float y": ((X, Y * 1.0), {}, TypeError, r"got float64.*`y.astype\('int32'\)`"),
+    "bool y": ((X, Y > 1), {}, TypeError, "`y` must hold integers, but got bool"),
+    "low y": ((X, Y - 1), {}, ValueError, "from 0, but got labels from -1 to 1; num"),
+    "high y": ((X, Y + 2**31), {}, ValueError, "`y` must hold class numbers from 0"),
+    "above": ((X, Y), {"classes": 2}, ValueError, "`y`.*below.*, 2, but got 2;"),
+    "test above": (
+        (TEST, (X, Y + 1)),
+        {},
+        ValueError,
+        "`y_test` must hold labels below the number of classes, 3, but got 3; .*"
+        "pass `classes=4`",
+    ),
+    "train": (((X, Y - 1), TEST), {}, ValueError, "`y_train` must hold class"),
+    "shape": ((TEST, (X[:, :2], Y)), {}, ValueError, r"`x_test`.*\(2,\).*\(3,\); res"),
+    "dtypes": (
+        (TEST, (X.astype(np.uint8), Y)),
+        {},
+        TypeError,
+        "`x_test` is uint8, but `x_train` is float32.*convert both",
+    ),
+    "zero classes": ((X, Y), {"classes": 0}, ValueError, "`classes`.*got 0; leave it"),
+    "true classes": ((X, Y), {"classes": True}, ValueError, "`classes`.*got True;"),
+    "digits": ("digits", {"classes": 5}, ValueError, "`classes` is 5.*has 10 classes"),
+}
+
+
+@pytest.mark.parametrize(("data", "options", "error", "match"), REFUSED.values())
+def test_refuses(data, options, error, match):
+    with pytest.raises(error, match=match) as caught:
+        load(data, **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "object", "complex64", "str", "int32"])
+def test_refuses_dtype(dtype):
+    match = r"`x` must be uint8.*; convert it, for example with `x.astype\('float32'\)`"
+    with pytest.raises(TypeError, match=match):
+        load((X.astype(dtype), Y))
+
+
+# Digits.
+
+
+def test_digits():
+    """Oracle: the published counts of scikit-learn's digits."""
+    data = load("digits")
+    assert data.x_train.shape == (1437, 8, 8)
+    assert data.x_test.shape == (360, 8, 8)
+    assert data.x_train.dtype == np.float32
+    assert data.x_train.min() == 0
+    assert data.x_train.max() == 1
+    assert data.source == "digits (scikit-learn)"
+
+
+def test_digits_split_is_fixed_stratified_and_complete():
+    """Oracle: scikit-learn's own arrays, divided without a random number."""
+    from sklearn.datasets import load_digits
+
+    data = load("digits")
+    assert_holds(data, arrays_of(load("digits")))
+    train, test = np.bincount(data.y_train), np.bincount(data.y_test)
+    assert np.abs(test - (train + test) / 5).max() < 1
+    x = np.concatenate([data.x_train, data.x_test]).reshape(-1, 64)
+    y = np.concatenate([data.y_train, data.y_test])
+    both, all_digits = np.c_[16 * x, y], np.c_[load_digits().data, load_digits().target]
+    assert sorted(both.tolist()) == sorted(all_digits.tolist())
+
+
+# Images of TFDS.
+
+
+def test_images_equal_what_was_written(root):
+    """Oracle: the pixels before they became PNG in records."""
+    arrays = write_tiny(root)
+    data = load("tiny")
+    assert_holds(data, arrays)
+    assert data.x_train.dtype == np.uint8
+    assert (data.name, data.classes, data.shape) == ("tiny", 7, (4, 3, 1))
+    assert data.source == "tiny 1.0.0 (TFDS)"
+
+
+def test_data_dir_comes_before_the_variable(tmp_path, root):
+    write_tiny(root)
+    arrays = write_tiny(tmp_path / "other", key=1)
+    assert_holds(load("tiny", data_dir=tmp_path / "other"), arrays)
+
+
+def test_data_root_defaults_to_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    assert prepared.data_root(None) == tmp_path / "tensorflow_datasets"
+
+
+def test_highest_version_is_read(root):
+    write_tiny(root, "9.0.0")
+    arrays = write_tiny(root, "10.0.0", key=1)
+    (root / "tiny" / "incomplete.X_11.0.0").mkdir()
+    (root / "tiny" / "11.0.0").mkdir()
+    data = load("tiny")
+    assert data.source == "tiny 10.0.0 (TFDS)"
+    assert_holds(data, arrays)
+
+
+def test_validation_stands_in_for_test(root):
+    arrays = write_tiny(root, test="validation")
+    assert_holds(load("tiny"), arrays)
+
+
+@pytest.mark.parametrize(
+    ("info", "image", "source"),
+    [
+        ({"description": "A JPEG copy."}, {}, "tiny 1.0.0 (TFDS, JPEG copy)"),
+        ({}, {"encodingFormat": "jpeg"}, "tiny 1.0.0 (TFDS, JPEG)"),
+    ],
+)
+def test_source_says_lossy(root, info, image, source):
+    write_tiny(root, info=info, image=image)
+    assert prepared.find(root, "tiny").source == source
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"test": "extra"}, r"splits \['train', 'extra'\], but.*split it yourself"),
+        ({"info": {"supervisedKeys": {}}}, "not one uint8 image.*convert it yourself"),
+        ({"image": {"dtype": "float32"}}, "not one uint8 image of a fixed size"),
+        (
+            {"image": {"shape": {"dimensions": ["-1", "-1", "3"]}}},
+            "not one uint8 image of a fixed size",
+        ),
+        ({"info": {"fileFormat": "tfrecord"}}, "as 'tfrecord', but.*`tfds build tiny"),
+    ],
+)
+def test_refuses_other_kinds_of_data(root, options, match):
+    write_tiny(root, **options)
+    with pytest.raises(ValueError, match=match):
+        load("tiny")
+
+
+@pytest.mark.parametrize("name", ["../tiny", "/tiny", "tiny/..", "tiny/../tiny", ""])
+def test_refuses_paths(root, name):
+    write_tiny(root)
+    match = (
+        f"must be a name such as 'mnist', not a path, but got {re.escape(f'{name!r}')}"
+    )
+    with pytest.raises(ValueError, match=match):
+        load(name, data_dir=root / "tiny")
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("MNIST", "got 'MNIST'; did you mean 'mnist'"),
+        ("digit", "got 'digit'; did you mean 'digits'"),
+        ("tinny", "did you mean 'tiny'"),
+        ("qqqqqq", "got 'qqqqqq'; try 'digits' or 'tiny'."),
+    ],
+)
+def test_unknown_name_suggests(root, name, match):
+    write_tiny(root)
+    with pytest.raises(ValueError, match=match):
+        load(name)
+
+
+def test_unprepared_without_tensorflow(root, monkeypatch):
+    monkeypatch.setattr(images.importlib.util, "find_spec", lambda name: None)
+    match = f"'mnist', which is not prepared in {root}, and TensorFlow is not installed"
+    with pytest.raises(FileNotFoundError, match=match):
+        load("mnist")
+
+
+def with_tensorflow(monkeypatch):
+    spec = importlib.machinery.ModuleSpec("tensorflow", None)
+    monkeypatch.setattr(images.importlib.util, "find_spec", lambda name: spec)
+
+
+def test_unprepared_without_network(root, monkeypatch):
+    with_tensorflow(monkeypatch)
+    match = "there is no network; point.*TFDS_DATA_DIR.*`pip install tensorflow`"
+    with pytest.raises(FileNotFoundError, match=match):
+        load("mnist")
+
+
+class Builder:
+    def __init__(self, action):
+        self.download_and_prepare = action
+
+
+def test_prepares_with_tensorflow_and_network(root, monkeypatch):
+    """Oracle: a builder that writes the pixels we know."""
+    import tensorflow_datasets as tfds
+
+    arrays = []
+    with_tensorflow(monkeypatch)
+    monkeypatch.setattr(images, "_online", lambda: True)
+    builder = Builder(lambda: arrays.extend(write_tiny(root)))
+    monkeypatch.setattr(tfds, "builder", lambda name, **options: builder)
+    monkeypatch.setattr(tfds, "list_builders", lambda **options: ["tiny"])
+    data = load("tiny")
+    assert_holds(data, arrays)
+
+
+def test_failure_to_prepare_is_reported(root, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    def fail():
+        raise RuntimeError("the server is tired")
+
+    with_tensorflow(monkeypatch)
+    monkeypatch.setattr(images, "_online", lambda: True)
+    monkeypatch.setattr(tfds, "builder", lambda name, **options: Builder(fail))
+    with pytest.raises(FileNotFoundError, match=r"TFDS failed \(the server is tired"):
+        load("mnist")
+
+
+@pytest.mark.parametrize(
+    ("answer", "online"),
+    [
+        (urllib.error.HTTPError("", 403, "no", None, io.BytesIO()), True),
+        (urllib.error.URLError("no route"), False),
+        (TimeoutError(), False),
+    ],
+)
+def test_online(monkeypatch, answer, online):
+    def ask(*args, **options):
+        raise answer
+
+    monkeypatch.undo()
+    monkeypatch.setattr(images.urllib.request, "urlopen", ask)
+    assert images._online() is online
+
+
+# The cache.
+
+
+def test_second_load_reads_the_cache(root, monkeypatch):
+    arrays = write_tiny(root)
+    load("tiny")
+    monkeypatch.setattr(images, "decode", never)
+    assert_holds(load("tiny"), arrays)
+
+
+def test_cached_load_does_not_import_tfds(root):
+    arrays = write_tiny(root)
+    load("tiny")
+    code = (
+        "import sys, ctep.data; print(ctep.data.load('tiny').x_train.sum());"
+        "assert 'tensorflow_datasets' not in sys.modules"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert int(run.stdout) == arrays[0].sum()
+
+
+@pytest.mark.parametrize("harm", ["truncate", "flip", "shape", "delete", "index"])
+def test_damaged_cache_is_rebuilt(root, tmp_path, monkeypatch, harm):
+    arrays = write_tiny(root)
+    load("tiny")
+    (file,) = (tmp_path / "cache").glob("*/x_train.npy")
+    content = file.read_bytes()
+    if harm == "truncate":
+        file.write_bytes(content[:-7])
+    elif harm == "flip":
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif harm == "shape":
+        np.save(file, arrays[0].reshape(5, 3, 4, 1))
+    elif harm == "delete":
+        file.unlink()
+    else:
+        index = file.with_name("index.json")
+        index.write_text(index.read_text()[:-3])
+    assert_holds(load("tiny"), arrays)
+    monkeypatch.setattr(images, "decode", never)
+    assert_holds(load("tiny"), arrays)
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_new_records_are_decoded(root):
+    write_tiny(root)
+    load("tiny")
+    (root / "tiny").rename(root / "old")
+    arrays = write_tiny(root, key=1)
+    assert_holds(load("tiny"), arrays)
+
+
+def test_unwritable_cache_warns(root, tmp_path):
+    arrays = write_tiny(root)
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    with pytest.warns(UserWarning, match="could not be kept in.*`CTEP_CACHE_DIR`"):
+        data = load("tiny")
+    assert_holds(data, arrays)
+
+
+def test_full_cache_warns_and_leaves_nothing(root, tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    arrays = write_tiny(root)
+    monkeypatch.setattr(cache.os, "replace", full)
+    with pytest.warns(UserWarning, match="No space left on device"):
+        data = load("tiny")
+    assert_holds(data, arrays)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_cache_dir(monkeypatch, tmp_path):
+    monkeypatch.delenv("CTEP_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache.cache_dir() == tmp_path / "xdg" / "ctep"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache.cache_dir() == tmp_path / ".cache" / "ctep"
+
+
+# MNIST itself.
+
+
+@pytest.mark.mnist
+def test_mnist_equals_tfds(mnist, monkeypatch):
+    """Oracle: the published counts, and TFDS's own decoding of 300 records."""
+    import tensorflow_datasets as tfds
+
+    data = load("mnist")
+    monkeypatch.setattr(images, "decode", never)
+    assert_holds(load("mnist"), arrays_of(data))
+    assert data.x_train.shape == (60000, 28, 28, 1)
+    assert data.x_test.shape == (10000, 28, 28, 1)
+    np.testing.assert_array_equal(np.bincount(data.y_test)[:3], [980, 1135, 1032])
+    for split, x, y in (
+        ("train", data.x_train, data.y_train),
+        ("test", data.x_test, data.y_test),
+    ):
+        rows = list(range(0, len(x), len(x) // 150))
+        records = tfds.data_source("mnist", split=split, data_dir=mnist)
+        for row, record in zip(rows, records.__getitems__(rows), strict=True):
+            np.testing.assert_array_equal(x[row], record["image"])
+            assert y[row] == record["label"]
+
+
+# Holding out.
+
+
+def dataset_of(total):
+    return load((np.zeros((total, 1), np.float32), np.zeros(total, int)))
+
+
+def test_hold_out_divides():
+    train, held = hold_out(dataset_of(97), 0.1, jax.random.key(0))
+    assert (len(train), len(held)) == (87, 10)
+    assert train.dtype == held.dtype == np.int32
+    np.testing.assert_array_equal(np.sort(np.append(train, held)), np.arange(97))
+
+
+def test_hold_out_follows_the_key():
+    data = dataset_of(97)
+    first, again, other = (hold_out(data, 0.2, jax.random.key(k))[1] for k in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.0, float("nan")])
+def test_hold_out_refuses_fraction(fraction):
+    with pytest.raises(ValueError, match=f"`fraction` must be.*got {fraction}; pass"):
+        hold_out(dataset_of(9), fraction, jax.random.key(0))
+
+
+@pytest.mark.parametrize(("fraction", "held"), [(0.0, 0), (0.05, 0), (0.95, 9)])
+def test_hold_out_refuses_an_empty_side(fraction, held):
+    match = f"`fraction` is {fraction}, which holds out {held} of 9 examples; choose"
+    with pytest.raises(ValueError, match=match):
+        hold_out(dataset_of(9), fraction, jax.random.key(0))
+
+
+def test_dataset_is_frozen():
+    with pytest.raises(AttributeError, match="cannot assign"):
+        load((X, Y)).classes = 4
+    assert isinstance(load((X, Y)), Dataset)
