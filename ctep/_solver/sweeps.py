@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from .base import AbstractSolver
 from .equilibrium import judge
@@ -11,11 +12,11 @@ from .order import AbstractOrder, Backward, Forward
 class Sweeps(AbstractSolver):
     r"""Update the blocks one group after the other until none of them moves.
 
-    One sweep replaces each block by $s_n \leftarrow T_n(s)$ at the newest state of the
-    others. An example stops by itself once no element changes in a sweep by more than
-    `atol` + `rtol` $|s|$ (increments: `atol` in units of their block's largest
-    element), and is not touched again, so that no example depends on the others in
-    its batch.
+    One sweep moves each block by $s_n \leftarrow s_n + \omega (T_n(s) - s_n)$ at the
+    newest state of the others. An example stops by itself once no element moves in a
+    sweep by more than `atol` + `rtol` $|s|$ (increments: `atol` in units of their
+    block's largest element), and is not touched again, so that no example depends on
+    the others in its batch.
 
     Args:
         max_sweeps: when to give up.
@@ -24,9 +25,13 @@ class Sweeps(AbstractSolver):
         order: `Forward()`, `Backward()`, `Alternating()` or `Synchronous()`; by
             default the direction of the signal, forward in free phases and backward
             in nudged ones.
+        relaxation: $\omega$. Deep chains settle in half the sweeps with 1.1 to 1.2
+            (successive over-relaxation); below 1 it damps an oscillation. The
+            residual is that of the full update.
 
     Raises:
-        ValueError: if `max_sweeps` is not positive or a tolerance is negative.
+        ValueError: if `max_sweeps` is not positive, a tolerance is negative, or
+            `relaxation` is outside (0, 2).
 
     Cost: one `apply` and one `adjoint` per coupling and sweep.
     """
@@ -35,12 +40,18 @@ class Sweeps(AbstractSolver):
     rtol: float = 1e-3
     atol: float = 1e-3
     order: AbstractOrder | None = None
+    relaxation: float = 1.0
 
     def __check_init__(self):
         if not self.max_sweeps >= 1:
             raise ValueError(
                 f"`max_sweeps` is {self.max_sweeps}, but a phase needs at least one "
                 "sweep: pass a positive integer."
+            )
+        if not 0 < self.relaxation < 2:
+            raise ValueError(
+                f"`relaxation` is {self.relaxation}, but sweeps can only converge "
+                "within (0, 2): pass 1.0, or 1.1 for a deep chain."
             )
 
     def solve(self, problem, state, *, throw=True):
@@ -49,21 +60,20 @@ class Sweeps(AbstractSolver):
         lead = state[0].shape[: state[0].ndim - len(problem.shapes[0])]
 
         def body(carry):
-            state, memory, active, steps, _, _, count = carry
-            old = state
+            state, memory, active, steps, residual, excess, count = carry
+            change: list[Array] = list(state)
             for group in groups:
-                fresh = {}
                 for n in group:
-                    fresh[n], memory = problem.update(n, state, memory)
+                    value, memory = problem.update(n, state, memory)
+                    change[n] = value - state[n]
                 state = tuple(
-                    _where(active, fresh[n], s) if n in fresh else s
+                    _move(active, s, change[n], self.relaxation) if n in group else s
                     for n, s in enumerate(state)
                 )
-            change = tuple(s - o for s, o in zip(state, old, strict=True))
-            # A frozen example does not change, so it must not be measured again.
-            fresh = problem.residual(change, state, self.rtol, self.atol)
-            residual = jnp.where(active, fresh[0], carry[4])
-            excess = jnp.where(active, fresh[1], carry[5])
+            # An example that has settled is frozen and must not be judged again.
+            measured = problem.residual(tuple(change), state, self.rtol, self.atol)
+            residual = jnp.where(active, measured[0], residual)
+            excess = jnp.where(active, measured[1], excess)
             steps = steps + active
             active = active & (excess > 0)
             return state, memory, active, steps, residual, excess, count + 1
@@ -87,6 +97,6 @@ class Sweeps(AbstractSolver):
         return judge(state, residual, excess, steps, memory, throw)
 
 
-def _where(active, new, old):
-    mask = active.reshape(active.shape + (1,) * (new.ndim - active.ndim))
-    return jnp.where(mask, new, old)
+def _move(active, state, change, relaxation):
+    mask = active.reshape(active.shape + (1,) * (state.ndim - active.ndim))
+    return jnp.where(mask, state + relaxation * change, state)

@@ -102,7 +102,7 @@ def _array(value: Any, label: str) -> np.ndarray:
 
 
 def _examples(x: np.ndarray, label: str) -> np.ndarray:
-    floating = jnp.issubdtype(x.dtype, jnp.floating)  # knows bfloat16, as numpy's not
+    floating = jnp.issubdtype(x.dtype, jnp.floating)  # numpy's misses bfloat16
     if x.dtype != np.uint8 and not floating:
         raise TypeError(
             f"`{label}` must be uint8 (pixels from 0 to 255) or floating, but got "

@@ -19,7 +19,12 @@ _SOURCE = (
 
 
 def chain(
-    layers: int, width: int, feedback: float, published: str, ours: str
+    layers: int,
+    width: int,
+    feedback: float,
+    relaxation: float,
+    published: str,
+    ours: str,
 ) -> Recipe:
     """Return the recipe of `layers` tanh layers with tied, weak feedback."""
 
@@ -34,7 +39,7 @@ def chain(
         network=network,
         nudge=Frozen(OutputError()),
         rule=OneSided(0.1),
-        solver=Sweeps(),
+        solver=Sweeps(relaxation=relaxation),
         optimizer=optax.adam(1e-3),
         batch_size=500,
         epochs=50,

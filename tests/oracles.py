@@ -1,0 +1,423 @@
+"""Independent truths: small problems whose equilibria and gradients are known.
+
+Nothing here uses a solver, a rule or a nudge of the package. Drives, activations and
+losses are written down again from the equations, equilibria are roots of Newton's
+iteration with a dense Jacobian, and gradients come from dense linear solves.
+"""
+
+from collections.abc import Callable
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optimistix as optx
+
+import ctep
+
+# ---------------------------------------------------------------- problems
+
+
+class Problem(eqx.Module):
+    """A network, a batch, and the loss of its output, written in plain jnp."""
+
+    network: ctep.AbstractNetwork
+    x: jax.Array
+    y: jax.Array
+    nudge: ctep.AbstractNudge
+    loss: Callable = eqx.field(static=True)
+
+    def gradient(self, **kwargs):
+        return ctep.gradient(self.network, self.x, self.y, nudge=self.nudge, **kwargs)
+
+
+def cross_entropy(output, label):
+    return jax.scipy.special.logsumexp(output) - output[label]
+
+
+def squared_error(output, value):
+    return 0.5 * jnp.sum((output - value) ** 2)
+
+
+def problem(network, *, seed=0, batch=3, values=False):
+    """Return `network` with a random batch: labels, or values if asked for."""
+    rng = np.random.default_rng(seed)
+    (inputs,), (outputs,) = network.input_shape, network.output_shape
+    x = jnp.asarray(rng.uniform(-1, 1, (batch, inputs)))
+    if values:
+        y = jnp.asarray(rng.uniform(-1, 1, (batch, outputs)))
+        nudge = ctep.OutputError(ctep.SquaredError())
+        return Problem(network, x, y, nudge, squared_error)
+    y = jnp.asarray(rng.integers(0, outputs, batch))
+    return Problem(network, x, y, ctep.OutputError(), cross_entropy)
+
+
+def randomised(network, seed=1, scale=0.3):
+    """Return `network` with random biases: zeros would hide mistakes."""
+    rng = np.random.default_rng(seed)
+
+    def draw(leaf):
+        noise = rng.uniform(-scale, scale, leaf.shape)
+        return jnp.asarray(noise, leaf.dtype) if leaf.ndim == 1 else leaf
+
+    return jax.tree_util.tree_map(draw, network)
+
+
+class Hopfield(ctep.EnergyNetwork):
+    r"""Two blocks with $E = \sum (s^2/2 + s^4/4) - x U s_1 - s_1 V s_2 - b s_2$."""
+
+    u: jax.Array
+    v: jax.Array
+    b: jax.Array
+    input_shape: tuple = eqx.field(static=True, default=(6,))
+    shapes: tuple = eqx.field(static=True, default=((4,), (3,)))
+    step: float = eqx.field(static=True, default=0.5)
+
+    def energy(self, state, x):
+        first, last = state
+        local = sum(jnp.sum(s**2 / 2 + s**4 / 4) for s in state)
+        return local - x @ self.u @ first - first @ self.v @ last - self.b @ last
+
+
+class Quartic(ctep.EnergyNetwork):
+    r"""Quartic wells around $m = x W + b$, mixed by $\langle s_1-m_1, V(s_2-m_2)\rangle$.
+
+    The minimum is at $m$, whatever V.
+    """
+
+    weight: jax.Array
+    bias: jax.Array
+    mixing: jax.Array
+    input_shape: tuple = eqx.field(static=True, default=(6,))
+    shapes: tuple = eqx.field(static=True, default=((4,), (3,)))
+    step: float = eqx.field(static=True, default=0.5)
+
+    def minimum(self, x):
+        m = x @ self.weight + self.bias
+        return m[..., :4], m[..., 4:]
+
+    def energy(self, state, x):
+        u, v = (s - m for s, m in zip(state, self.minimum(x), strict=True))
+        wells = sum(jnp.sum(w**2 / 2 + w**4 / 4) for w in (u, v))
+        return wells + u @ self.mixing @ v
+
+
+def quartic():
+    rng = np.random.default_rng(5)
+    shapes = (6, 7), (7,), (4, 3)
+    weight, bias, mixing = (jnp.asarray(rng.uniform(-0.4, 0.4, s)) for s in shapes)
+    return problem(Quartic(weight, bias, mixing), values=True)
+
+
+def _hopfield():
+    rng = np.random.default_rng(4)
+    u, v, b = (rng.uniform(-0.7, 0.7, s) for s in ((6, 4), (4, 3), (3,)))
+    return problem(Hopfield(*map(jnp.asarray, (u, v, b))), values=True)
+
+
+def chain(sizes=(6, 5, 4, 3), *, seed=0, values=False, batch=3, **kwargs):
+    network = ctep.mlp(sizes, key=jax.random.key(seed), **kwargs)
+    return problem(randomised(network), seed=seed, values=values, batch=batch)
+
+
+SKIPS = ((0, 1), (1, 2), (2, 3), (1, 3), (0, 3))
+
+
+def skips(seed=0, **kwargs):
+    network = ctep.graph((6, 5, 4, 4, 3), SKIPS, key=jax.random.key(seed), **kwargs)
+    return problem(randomised(network), seed=seed)
+
+
+_LINEAR = dict(activation=ctep.Identity(), readout=False, values=True)
+
+
+def _centred(rng=0.3):
+    """Weights of both signs within the given range."""
+    return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -rng, rng)
+
+
+# Networks with an energy: equilibrium propagation is exact as beta vanishes.
+GRADED = {
+    "tanh symmetric": lambda: chain(init=_centred(0.5)),
+    "tanh regulated": lambda: chain(feedback=0.1),
+    "sigmoid": lambda: chain(activation=ctep.Sigmoid(4.0, 0.5), init=_centred(0.4)),
+    "hard sigmoid": lambda: chain(activation=ctep.HardSigmoid(), init=_centred(0.6)),
+    "relu6": lambda: chain(activation=ctep.ReLU6(), init=_centred(0.5)),
+    "linear": lambda: chain(init=_centred(0.4), **_LINEAR),
+    "skips symmetric": lambda: skips(init=_centred(0.4)),
+    "energy": _hopfield,
+}
+
+# Networks without one: an approximation, with a limit of its own.
+UNGRADED = {
+    "skips regulated": lambda: skips(feedback=0.3),
+    "fixed feedback": lambda: chain(feedback=ctep.Fixed(0.5)),
+    "feed-forward": lambda: chain(feedback=None),
+}
+
+NETWORKS = GRADED | UNGRADED
+
+_TIGHT = dict(rtol=1e-10, atol=1e-10)
+_CONTROL = dfx.PIDController(1e-9, 1e-11)
+
+SOLVERS = {
+    "forward": lambda: ctep.Sweeps(1000, order=ctep.Forward(), **_TIGHT),
+    "backward": lambda: ctep.Sweeps(1000, order=ctep.Backward(), **_TIGHT),
+    "alternating": lambda: ctep.Sweeps(1000, order=ctep.Alternating(), **_TIGHT),
+    "synchronous": lambda: ctep.Sweeps(1000, order=ctep.Synchronous(), **_TIGHT),
+    "tsit5": lambda: ctep.ODE(dfx.Tsit5(), _CONTROL, rtol=1e-8, atol=1e-8),
+    "kvaerno5": lambda: ctep.ODE(dfx.Kvaerno5(), _CONTROL, rtol=1e-8, atol=1e-8),
+    "euler": lambda: ctep.ODE(
+        dfx.Euler(), dfx.ConstantStepSize(), dt0=0.5, **_TIGHT
+    ),
+    "fixed point": lambda: ctep.FixedPoint(**_TIGHT),
+    "newton": lambda: ctep.FixedPoint(optx.Newton(1e-12, 1e-12), **_TIGHT),
+}
+
+# Rules, each with the relative error that it may have.
+RULES = {
+    "one-sided": (lambda: ctep.OneSided(1e-4), 1e-3),
+    "centered": (lambda: ctep.Centered(1e-2), 1e-3),
+    "implicit": (lambda: ctep.Implicit(rtol=1e-10, atol=1e-12), 1e-6),
+}
+
+# ---------------------------------------------------------------- the equations
+
+
+def rho(activation, h):
+    if isinstance(activation, ctep.Tanh):
+        return jnp.tanh(h)
+    if isinstance(activation, ctep.Sigmoid):
+        return 1 / (1 + jnp.exp(-activation.slope * (h - activation.shift)))
+    if isinstance(activation, ctep.Clip):
+        return jnp.where(
+            h < activation.lo,
+            activation.lo,
+            jnp.where(h > activation.hi, activation.hi, h),
+        )
+    assert isinstance(activation, ctep.Identity)
+    return h
+
+
+def drives(network, state, x):
+    """Return the drive of each layer of a dense network, for one example."""
+    nodes = (x, *state)
+    h = [0.0 if layer.bias is None else layer.bias for layer in network.layers]
+    for c in network.couplings:
+        if c.forward is not None:
+            h[c.target - 1] += nodes[c.source] @ c.forward.weight
+        if c.source and c.feedback is not None:
+            tied = isinstance(c.feedback, ctep.Tied)
+            operator = c.forward if tied else c.feedback.operator
+            h[c.source - 1] += c.feedback.scale * operator.weight @ nodes[c.target]
+    return h
+
+
+def attenuation(network):
+    """Return per layer the largest product of scales on a path from the output."""
+    count = len(network.shapes)
+    if not isinstance(network, ctep.Network):
+        return [1.0] * count
+    out = [0.0] * (count - 1) + [1.0]
+    for n in reversed(range(count - 1)):
+        for c in network.couplings:
+            if c.source == n + 1 and c.feedback is not None:
+                out[n] = max(out[n], c.feedback.scale * out[c.target - 1])
+    return [a or 1.0 for a in out]
+
+
+def split(network, flat):
+    edges = np.cumsum([np.prod(shape) for shape in network.shapes])[:-1]
+    parts = jnp.split(flat, edges)
+    return tuple(p.reshape(s) for p, s in zip(parts, network.shapes, strict=True))
+
+
+def join(state):
+    return jnp.concatenate([jnp.ravel(s) for s in state])
+
+
+def residual(network, flat, x, pull=0.0):
+    """Return what vanishes at rest; `pull` is the force per unit, flat."""
+    state = split(network, flat)
+    if isinstance(network, ctep.EnergyNetwork):
+        return pull - join(jax.grad(network.energy)(state, x))
+    scale = join(
+        jnp.full(s, a)
+        for s, a in zip(network.shapes, attenuation(network), strict=True)
+    )
+    forces = split(network, scale * pull + jnp.zeros_like(flat))
+    h = drives(network, state, x)
+    image = [
+        rho(layer.activation, h_n + f_n)
+        for layer, h_n, f_n in zip(network.layers, h, forces, strict=True)
+    ]
+    return join(image) - flat
+
+
+def readout(network, flat):
+    last = split(network, flat)[-1]
+    layered = isinstance(network, ctep.Network)
+    if not layered or network.readout is None:
+        return last
+    out = last @ network.readout.operator.weight
+    return out if network.readout.bias is None else out + network.readout.bias
+
+
+# ---------------------------------------------------------------- roots
+
+
+def newton(network, x, pull=lambda flat: 0.0, relax=60, steps=8):
+    """Return the root nearest to rest: a damped relaxation, then Newton's method."""
+    field = lambda flat: residual(network, flat, x, pull(flat))  # noqa: E731
+    flat = jnp.zeros(sum(int(np.prod(s)) for s in network.shapes), x.dtype)
+    flat = jax.lax.fori_loop(0, relax, lambda _, s: s + 0.5 * field(s), flat)
+    step = lambda _, s: s - jnp.linalg.solve(jax.jacfwd(field)(s), field(s))  # noqa: E731
+    return jax.lax.fori_loop(0, steps, step, flat)
+
+
+@eqx.filter_jit
+def roots(p):
+    """Return the free equilibrium of each example, flat."""
+    return jax.vmap(lambda x: newton(p.network, x))(p.x)
+
+
+@eqx.filter_jit
+def loss(p, network=None):
+    """Return the mean loss at the Newton roots."""
+    network = p.network if network is None else network
+    one = lambda x, y: p.loss(readout(network, newton(network, x)), y)  # noqa: E731
+    return jnp.mean(jax.vmap(one)(p.x, p.y))
+
+
+# ---------------------------------------------------------------- gradients
+
+
+def _untrained(gradient):
+    """Zero the gradient of fixed feedback, which is constant by definition."""
+    if not isinstance(gradient, ctep.Network):
+        return gradient
+    return eqx.tree_at(
+        lambda g: [c.feedback for c in g.couplings],
+        gradient,
+        replace_fn=lambda f: jax.tree_util.tree_map(jnp.zeros_like, f),
+        is_leaf=lambda v: v is None or isinstance(v, ctep.Tied | ctep.Fixed),
+    )
+
+
+def _batched(p, one):
+    gradients = jax.vmap(one)(p.x, p.y)
+    mean = jax.tree_util.tree_map(lambda leaf: leaf.mean(0), gradients)
+    return _untrained(mean)
+
+
+@eqx.filter_jit
+def exact(p):
+    """Return the gradient by dense implicit differentiation at the Newton root."""
+
+    def one(x, y):
+        root = newton(p.network, x)
+        jacobian = jax.jacfwd(lambda s: residual(p.network, s, x))(root)
+        pull = jax.grad(lambda s: p.loss(readout(p.network, s), y))(root)
+        adjoint = jnp.linalg.solve(jacobian.T, pull)
+
+        def lagrangian(network):
+            cost = p.loss(readout(network, root), y)
+            return cost - adjoint @ residual(network, root, x)
+
+        return eqx.filter_grad(lagrangian)(p.network)
+
+    return _batched(p, one)
+
+
+@eqx.filter_jit
+def limit(p):
+    r"""Return what the vector-field contrast tends to as $\beta \to 0$.
+
+    $-\sum_n \langle c_n\, ds_n/d\beta, \partial h_n/\partial\theta\rangle$ plus the
+    direct gradient, with the response $ds/d\beta$ from a dense linear solve.
+    """
+
+    def one(x, y):
+        root = newton(p.network, x)
+        jacobian = jax.jacfwd(lambda s: residual(p.network, s, x))(root)
+        pull = jax.grad(lambda s: p.loss(readout(p.network, s), y))(root)
+        forced = lambda f: residual(p.network, root, x, f)  # noqa: E731
+        _, push = jax.jvp(forced, (jnp.zeros_like(pull),), (-pull,))
+        response = split(p.network, -jnp.linalg.solve(jacobian, push))
+
+        def contrast(network):
+            h = drives(network, split(network, root), x)
+            total = p.loss(readout(network, root), y)
+            for d, h_n, a in zip(response, h, attenuation(network), strict=True):
+                total = total - jnp.sum(d * h_n) / a
+            return total
+
+        return eqx.filter_grad(contrast)(p.network)
+
+    return _batched(p, one)
+
+
+def slopes(p, directions, step=1e-5):
+    """Return central differences of the loss along each of the directions."""
+    params, rest = eqx.partition(p.network, eqx.is_inexact_array)
+
+    def moved(direction, sign):
+        shift = lambda w, v: w + sign * step * v  # noqa: E731
+        return loss(p, eqx.combine(jax.tree_util.tree_map(shift, params, direction), rest))
+
+    return [float(moved(v, 1) - moved(v, -1)) / (2 * step) for v in directions]
+
+
+def linear_state(network, x):
+    """Return the rest of one example of a linear network, by a dense solve in numpy."""
+    count = sum(s[0] for s in network.shapes)
+    zero = np.zeros(count)
+    affine = lambda s: np.asarray(join(drives(network, split(network, s), x)))  # noqa: E731
+    offset = affine(zero)
+    matrix = np.stack([affine(e) - offset for e in np.eye(count)], 1)
+    return np.linalg.solve(np.eye(count) - matrix, offset)
+
+
+def linear_gradient(p):
+    """Return the gradient by differentiating `jnp.linalg.solve`."""
+
+    def mean_loss(network):
+        def one(x, y):
+            affine = lambda s: join(drives(network, split(network, s), x))  # noqa: E731
+            zero = jnp.zeros(sum(s[0] for s in network.shapes))
+            matrix = jax.jacfwd(affine)(zero)
+            rest = jnp.linalg.solve(jnp.eye(zero.size) - matrix, affine(zero))
+            return p.loss(readout(network, rest), y)
+
+        return jnp.mean(jax.vmap(one)(p.x, p.y))
+
+    return _untrained(eqx.filter_grad(mean_loss)(p.network))
+
+
+# ---------------------------------------------------------------- comparisons
+
+
+def vector(gradient):
+    leaves = jax.tree_util.tree_leaves(gradient)
+    return np.concatenate([np.ravel(np.asarray(leaf, np.float64)) for leaf in leaves])
+
+
+def error(gradient, truth):
+    """Return the largest relative error of a leaf; where the truth is 0, its norm."""
+    pairs = zip(
+        jax.tree_util.tree_leaves(gradient),
+        jax.tree_util.tree_leaves(truth),
+        strict=True,
+    )
+    errors = []
+    for got, want in pairs:
+        got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
+        size = np.linalg.norm(want)
+        errors.append(np.linalg.norm(got - want) / (size or 1.0))
+    return max(errors)
+
+
+def cosine(a, b):
+    a, b = (np.ravel(np.asarray(v, np.float64)) for v in (a, b))
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
