@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import jax
+import jax.numpy as jnp
 import typer
 
 from . import data
@@ -108,9 +109,10 @@ def evaluate(
     network, _ = restore(run, network, nudge=chosen.nudge, optimizer=chosen.optimizer)
     if loaded.x_test is None:
         raise ValueError(f"`dataset` {loaded.name!r} has no test set: choose another.")
-    out = score(network, chosen.solver, loaded.x_test, loaded.y_test)
+    x, y = jnp.asarray(loaded.x_test), jnp.asarray(loaded.y_test)
+    out = score(network, chosen.solver, x, y)
     typer.echo(
-        f"{chosen.name} on the test set of {loaded.name} ({len(loaded.y_test)} "
+        f"{chosen.name} on the test set of {loaded.name} ({len(y)} "
         f"examples): accuracy {100 * out['accuracy']:.2f} %, "
         f"unsettled {100 * out['unsettled']:.2f} %"
     )

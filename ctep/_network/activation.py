@@ -129,7 +129,8 @@ class Tanh(AbstractActivation):
         return s, (1 - s) * (1 + s)
 
     def increment(self, anchor, a):
-        return _tanh_increment(*anchor, jnp.tanh(a))
+        s, slope = anchor
+        return _tanh_increment(s, slope, jnp.tanh(a))
 
     @property
     def formula(self):
@@ -185,7 +186,8 @@ class Sigmoid(AbstractActivation):
         return 2 * s - 1, 4 * s * (1 - s)
 
     def increment(self, anchor, a):
-        return 0.5 * _tanh_increment(*anchor, jnp.tanh(0.5 * self.slope * a))
+        s, slope = anchor
+        return 0.5 * _tanh_increment(s, slope, jnp.tanh(0.5 * self.slope * a))
 
     @property
     def formula(self):

@@ -142,12 +142,12 @@ class AbstractProblem(eqx.Module):
             full = jnp.broadcast_to(leaf, lead + leaf.shape[rank:])
             return full.reshape((-1, *leaf.shape[rank:]))
 
-        data, *batched = jax.tree_util.tree_map(flat, (self.data, *batched))
+        data, *examples = jax.tree_util.tree_map(flat, (self.data, *batched))
 
         def one(data, *example):
             return function(dataclasses.replace(self, data=data), *example)
 
-        out = jax.vmap(one)(data, *batched)
+        out = jax.vmap(one)(data, *examples)
         return jax.tree_util.tree_map(
             lambda leaf: leaf.reshape((*lead, *leaf.shape[1:])), out
         )

@@ -69,14 +69,14 @@ class EnergyNetwork(AbstractNetwork):
         return jnp.sum(energy(state, x))
 
     def free(self, x):
-        return GradientPhase(self, (x, ()), None)
+        return GradientPhase(network=self, data=(x, ()), pull=None)
 
     def nudged(self, x, pull, context):
-        return GradientPhase(self, (x, context), pull)
+        return GradientPhase(network=self, data=(x, context), pull=pull)
 
     def increments(self, x, state, memory, pull, context):
         x, state = jax.tree_util.tree_map(lambda leaf: leaf[None], (x, state))
-        return GradientIncrementPhase(self, (x, state, context), pull)
+        return GradientIncrementPhase(network=self, data=(x, state, context), pull=pull)
 
     def energy_contrast(self, x, state, increments, weights):
         def slope(t):

@@ -28,7 +28,8 @@ class StatePhase(AbstractProblem):
 
     @staticmethod
     def of(network: Network, x: Array, pull=None, context=()) -> StatePhase:
-        return StatePhase(network, (_input_drives(network, x), context), pull)
+        data = (_input_drives(network, x), context)
+        return StatePhase(network=network, data=data, pull=pull)
 
     @property
     def shapes(self):
@@ -93,7 +94,8 @@ class IncrementPhase(AbstractProblem):
         anchors, tape, state = jax.tree_util.tree_map(
             lambda leaf: leaf[None], (anchors, tape, state)
         )
-        return IncrementPhase(network, (anchors, tape, state, context), pull)
+        data = (anchors, tape, state, context)
+        return IncrementPhase(network=network, data=data, pull=pull)
 
     @property
     def shapes(self):

@@ -34,7 +34,7 @@ class Task(eqx.Module):
     throw: bool = eqx.field(static=True)
 
     @staticmethod
-    def mean(x, y, nudge, solver, *, epoch=0, throw=True) -> "Task":
+    def mean(x, y, nudge, solver, *, epoch: int | Array = 0, throw=True) -> "Task":
         """Return the task whose loss is the mean over the batch."""
         weight = jnp.full(x.shape[0], 1 / x.shape[0], x.dtype)
         return Task(x, y, nudge, solver, weight, jnp.asarray(epoch), throw)

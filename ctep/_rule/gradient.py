@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
 from .._network import AbstractNetwork
@@ -53,7 +54,7 @@ def gradient(
     inputs = (network, x, y, nudge, rule, solver, jnp.asarray(epoch))
     leaves = jax.tree_util.tree_leaves(inputs)
     # Inside somebody's `jit` only the run itself can raise.
-    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+    traced = any(isinstance(leaf, Tracer) for leaf in leaves)
     loss, gradient, result = _gradient(*inputs, throw and traced)
     if throw and not traced and (message := explain(result)):
         raise RuntimeError(message)
@@ -113,7 +114,7 @@ def check_batch(network, nudge, x, y) -> None:
         )
     nudge.check(network, y)
     classes = network.output_shape[-1] if network.output_shape else 1
-    concrete = not isinstance(y, jax.core.Tracer)
+    concrete = not isinstance(y, Tracer)
     if concrete and jnp.issubdtype(y.dtype, jnp.integer):
         low, high = int(y.min()), int(y.max())
         if low < 0 or high >= classes:
@@ -126,7 +127,7 @@ def check_batch(network, nudge, x, y) -> None:
         raise ValueError(
             "`y` holds NaN or infinity, but a target must be finite: clean it."
         )
-    if not isinstance(x, jax.core.Tracer) and not jnp.isfinite(x).all():
+    if not isinstance(x, Tracer) and not jnp.isfinite(x).all():
         raise ValueError(
             "`x` holds NaN or infinity, but an input must be finite: clean it, for "
             "example with `jnp.nan_to_num`."

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 
-from .._solver import RESULTS, first_failure
+from .._solver import RESULTS, SUCCESSFUL, first_failure
 from .base import AbstractRule, Estimate, differentiate
 
 
@@ -63,7 +63,7 @@ class Implicit(AbstractRule):
         v = jax.lax.stop_gradient(v)
 
         def verdict(solved):
-            return RESULTS.where(solved, RESULTS.successful, RESULTS.not_settled)
+            return RESULTS.where(solved, SUCCESSFUL, RESULTS.not_settled)
 
         def objective(network, nudge):
             image = network.free(task.x).map(free.state)

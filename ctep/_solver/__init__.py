@@ -1,6 +1,7 @@
 from .base import AbstractSolver as AbstractSolver
 from .equilibrium import (
     RESULTS as RESULTS,
+    SUCCESSFUL as SUCCESSFUL,
     Equilibrium as Equilibrium,
     explain as explain,
     first_failure as first_failure,

@@ -27,6 +27,9 @@ class RESULTS(optx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
     )
 
 
+# Inherited members are typed as their parent's.
+SUCCESSFUL: RESULTS = RESULTS.successful  # pyright: ignore[reportAssignmentType]
+
 # States and relative increments this large are taken for runaway growth.
 _RUNAWAY = 1e6
 
@@ -86,7 +89,7 @@ def judge(
         size = jnp.maximum(size, jnp.max(jnp.abs(s), axes))
 
     def verdict(settled, finite, size):
-        out = RESULTS.where(settled, RESULTS.successful, RESULTS.not_settled)
+        out = RESULTS.where(settled, SUCCESSFUL, RESULTS.not_settled)
         runaway = ~settled & (size > _RUNAWAY)
         out = RESULTS.where(runaway, RESULTS.diverged, out)
         return RESULTS.where(finite, out, RESULTS.not_finite)

@@ -60,19 +60,17 @@ class Alternating(AbstractOrder):
 
 def _two_colors(count, edges):
     """Return a proper coloring by 0 and 1, or `None` if there is none."""
-    color: list[int | None] = [None] * count
+    color: dict[int, int] = {}
     for start in range(count):
-        if color[start] is not None:
+        if start in color:
             continue
         color[start], todo = 0, [start]
         while todo:
             i = todo.pop()
-            for a, b in edges:
-                if i in (a, b):
-                    j = b if i == a else a
-                    if color[j] is None:
-                        color[j] = 1 - color[i]  # pyright: ignore[reportOptionalOperand]
-                        todo.append(j)
-                    elif color[j] == color[i]:
-                        return None
-    return color
+            for j in [a + b - i for a, b in edges if i in (a, b)]:
+                if j not in color:
+                    color[j] = 1 - color[i]
+                    todo.append(j)
+                elif color[j] == color[i]:
+                    return None
+    return [color[n] for n in range(count)]

@@ -162,7 +162,11 @@ class Loop(eqx.Module):
 
 
 def score(
-    network: AbstractNetwork, solver: AbstractSolver, x: Array, y: Array, batch=1000
+    network: AbstractNetwork,
+    solver: AbstractSolver,
+    x: Array,
+    y: Array,
+    batch: int = 1000,
 ) -> dict[str, float]:
     """Return the accuracy on `(x, y)` and the fraction of it that did not settle."""
     batch = min(batch, len(y))
