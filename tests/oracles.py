@@ -129,7 +129,7 @@ def skips(seed=0, **kwargs):
     return problem(randomised(network), seed=seed)
 
 
-_LINEAR = dict(activation=ctep.Identity(), readout=False, values=True)
+LINEAR = dict(activation=ctep.Identity(), readout=False, values=True)
 
 
 def _centred(rng=0.3):
@@ -144,7 +144,7 @@ GRADED = {
     "sigmoid": lambda: chain(activation=ctep.Sigmoid(4.0, 0.5), init=_centred(0.4)),
     "hard sigmoid": lambda: chain(activation=ctep.HardSigmoid(), init=_centred(0.6)),
     "relu6": lambda: chain(activation=ctep.ReLU6(), init=_centred(0.5)),
-    "linear": lambda: chain(init=_centred(0.4), **_LINEAR),
+    "linear": lambda: chain(init=_centred(0.25), **LINEAR),
     "skips symmetric": lambda: skips(init=_centred(0.4)),
     "energy": _hopfield,
 }
@@ -161,19 +161,19 @@ NETWORKS = GRADED | UNGRADED
 _TIGHT = dict(rtol=1e-10, atol=1e-10)
 _CONTROL = dfx.PIDController(1e-9, 1e-11)
 
+# Any two solvers of a kind are three apart: see `cells`.
 SOLVERS = {
     "forward": lambda: ctep.Sweeps(1000, order=ctep.Forward(), **_TIGHT),
+    "tsit5": lambda: ctep.ODE(dfx.Tsit5(), _CONTROL, rtol=1e-8, atol=1e-8),
+    "fixed point": lambda: ctep.FixedPoint(**_TIGHT),
     "backward": lambda: ctep.Sweeps(1000, order=ctep.Backward(), **_TIGHT),
+    "euler": lambda: ctep.ODE(dfx.Euler(), dfx.ConstantStepSize(), 0.5, **_TIGHT),
+    "newton": lambda: ctep.FixedPoint(optx.Newton(1e-12, 1e-12), **_TIGHT),
     "alternating": lambda: ctep.Sweeps(1000, order=ctep.Alternating(), **_TIGHT),
     "synchronous": lambda: ctep.Sweeps(1000, order=ctep.Synchronous(), **_TIGHT),
-    "tsit5": lambda: ctep.ODE(dfx.Tsit5(), _CONTROL, rtol=1e-8, atol=1e-8),
-    "kvaerno5": lambda: ctep.ODE(dfx.Kvaerno5(), _CONTROL, rtol=1e-8, atol=1e-8),
-    "euler": lambda: ctep.ODE(
-        dfx.Euler(), dfx.ConstantStepSize(), dt0=0.5, **_TIGHT
-    ),
-    "fixed point": lambda: ctep.FixedPoint(**_TIGHT),
-    "newton": lambda: ctep.FixedPoint(optx.Newton(1e-12, 1e-12), **_TIGHT),
 }
+
+SWEEPS = ("forward", "backward", "alternating", "synchronous")
 
 # Rules, each with the relative error that it may have.
 RULES = {
@@ -181,6 +181,23 @@ RULES = {
     "centered": (lambda: ctep.Centered(1e-2), 1e-3),
     "implicit": (lambda: ctep.Implicit(rtol=1e-10, atol=1e-12), 1e-6),
 }
+
+
+def cells(everything=False):
+    """Return (network, solver, rule) triples, all of them or a covering selection.
+
+    Compiling is what a cell costs. The selection pairs every rule with every network
+    and every solver, and every network with every order of sweeps, one of the two
+    ODE solvers and one of the two fixed-point solvers.
+    """
+    return [
+        (network, solver, rule)
+        for i, network in enumerate(NETWORKS)
+        for j, solver in enumerate(SOLVERS)
+        for k, rule in enumerate(RULES)
+        if everything or (i + j + k) % (3 if solver in SWEEPS else 6) == 0
+    ]
+
 
 # ---------------------------------------------------------------- the equations
 
@@ -358,15 +375,47 @@ def limit(p):
     return _batched(p, one)
 
 
-def slopes(p, directions, step=1e-5):
-    """Return central differences of the loss along each of the directions."""
+def slope(p, direction, step=1e-5):
+    """Return the central difference of the loss along `direction`."""
     params, rest = eqx.partition(p.network, eqx.is_inexact_array)
 
-    def moved(direction, sign):
-        shift = lambda w, v: w + sign * step * v  # noqa: E731
-        return loss(p, eqx.combine(jax.tree_util.tree_map(shift, params, direction), rest))
+    def at(distance):
+        moved = jax.tree_util.tree_map(lambda w, v: w + distance * v, params, direction)
+        return float(loss(p, eqx.combine(moved, rest)))
 
-    return [float(moved(v, 1) - moved(v, -1)) / (2 * step) for v in directions]
+    return (at(step) - at(-step)) / (2 * step)
+
+
+def random_like(tree, key):
+    leaves, structure = jax.tree_util.tree_flatten(tree)
+    keys = jax.random.split(key, len(leaves))
+    noise = [
+        jax.random.normal(k, leaf.shape, leaf.dtype)
+        for k, leaf in zip(keys, leaves, strict=True)
+    ]
+    return jax.tree_util.tree_unflatten(structure, noise)
+
+
+def backprop(p):
+    """Return the gradient of a feed-forward network by plain differentiation.
+
+    Feedback, if there is any, is left out.
+    """
+
+    def mean_loss(network):
+        def one(x, y):
+            state = [x] + [None] * len(network.layers)
+            for n, layer in enumerate(network.layers):
+                h = 0.0 if layer.bias is None else layer.bias
+                for c in network.couplings:
+                    if c.target == n + 1:
+                        h = h + state[c.source] @ c.forward.weight
+                state[n + 1] = rho(layer.activation, h)
+            return p.loss(readout(network, join(state[1:])), y)
+
+        return jnp.mean(jax.vmap(one)(p.x, p.y))
+
+    return eqx.filter_grad(mean_loss)(p.network)
 
 
 def linear_state(network, x):

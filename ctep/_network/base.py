@@ -19,32 +19,22 @@ class AbstractProblem(eqx.Module):
     That is what lets a solver take the problem apart into its examples.
     """
 
+    network: eqx.AbstractVar["AbstractNetwork"]
     data: eqx.AbstractVar[PyTree]
 
     @property
     @abc.abstractmethod
+    def incremental(self) -> bool:
+        """Whether the state is an increment.
+
+        If so the signal enters at the last block, and blocks are measured in units of
+        their own largest element.
+        """
+
+    @property
     def shapes(self) -> tuple[Shape, ...]:
         """Shape of each block, for one example."""
-
-    @property
-    @abc.abstractmethod
-    def edges(self) -> tuple[tuple[int, int], ...]:
-        """Pairs of blocks that drive each other, for orders that alternate."""
-
-    @property
-    @abc.abstractmethod
-    def backward(self) -> bool:
-        """Whether the signal enters at the last block."""
-
-    @property
-    def relative(self) -> bool:
-        """Whether blocks are measured in units of their own largest element."""
-        return False
-
-    @property
-    def taus(self) -> tuple[float, ...]:
-        """Time constant of each block."""
-        return (1.0,) * len(self.shapes)
+        return self.network.shapes
 
     @abc.abstractmethod
     def recall(self, state: State) -> Memory:
@@ -76,7 +66,8 @@ class AbstractProblem(eqx.Module):
         r"""Return $\dot s_n = (T_n(s) - s_n)/\tau_n$."""
         image = self.map(state)
         return tuple(
-            (t - s) / tau for t, s, tau in zip(image, state, self.taus, strict=True)
+            (t - s) / tau
+            for t, s, tau in zip(image, state, self.network.taus, strict=True)
         )
 
     def ndims(self, n: int) -> tuple[int, ...]:
@@ -89,7 +80,7 @@ class AbstractProblem(eqx.Module):
         r"""Measure a change of the state, example by example.
 
         An element has settled if $|\Delta| \le atol\,u + rtol\,|s|$, where the unit
-        $u$ is 1, or the largest element of the block where the problem is `relative`.
+        $u$ is 1, or the largest element of the block where it is an increment.
 
         Returns:
             The largest $|\Delta|/u$ over all elements, and the largest excess
@@ -101,7 +92,7 @@ class AbstractProblem(eqx.Module):
             delta, value = jnp.abs(delta), jnp.abs(value)
             tiny = jnp.finfo(value.dtype).tiny
             unit = 1.0
-            if self.relative:
+            if self.incremental:
                 unit = jnp.maximum(jnp.max(value, axes), tiny)
             worst.append(jnp.max(delta, axes) / unit)
             excess.append(jnp.max(delta - rtol * value, axes) / unit)
@@ -111,9 +102,9 @@ class AbstractProblem(eqx.Module):
         """Return per block the unit in which tolerances are of order one.
 
         The block's largest element after one sweep in the direction of the signal
-        where the problem is `relative`, else 1.
+        where it is an increment, else 1.
         """
-        if not self.relative:
+        if not self.incremental:
             return tuple(jnp.ones((), s.dtype) for s in state)
         memory = self.recall(state)
         for n in reversed(range(len(state))):
@@ -186,6 +177,16 @@ class AbstractNetwork(eqx.Module):
     @abc.abstractmethod
     def shapes(self) -> tuple[Shape, ...]:
         """Shape of each block, for one example."""
+
+    @property
+    @abc.abstractmethod
+    def edges(self) -> tuple[tuple[int, int], ...]:
+        """Pairs of blocks, counted from 0, that drive each other."""
+
+    @property
+    def taus(self) -> tuple[float, ...]:
+        """Time constant of each block."""
+        return (1.0,) * len(self.shapes)
 
     @property
     @abc.abstractmethod

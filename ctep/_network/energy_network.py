@@ -53,6 +53,15 @@ class EnergyNetwork(AbstractNetwork):
         return jax.eval_shape(self.output, state).shape
 
     @property
+    def edges(self):
+        count = len(self.shapes)
+        return tuple((i, j) for j in range(count) for i in range(j))
+
+    @property
+    def taus(self):
+        return (self.step,) * len(self.shapes)
+
+    @property
     def attenuation(self):
         return (1.0,) * len(self.shapes)
 
@@ -61,12 +70,20 @@ class EnergyNetwork(AbstractNetwork):
         return True
 
     def total_energy(self, state: State, x: Array) -> Float[Array, ""]:
-        """Return the energy summed over all leading axes."""
-        rank = x.ndim - len(self.input_shape)
+        """Return the energy summed over the leading axes of the state."""
+        lead = state[0].shape[: state[0].ndim - len(self.shapes[0])]
         energy = self.energy
-        for _ in range(rank):
+        for _ in lead:
             energy = jax.vmap(energy)
-        return jnp.sum(energy(state, x))
+        return jnp.sum(energy(state, jnp.broadcast_to(x, lead + self.input_shape)))
+
+    def force(self, n: int, state: State, x: Array) -> Array:
+        r"""Return $-\partial E/\partial s_n$, with the leading axes of the state."""
+
+        def energy(s):
+            return self.total_energy((*state[:n], s, *state[n + 1 :]), x)
+
+        return -jax.grad(energy)(state[n])
 
     def free(self, x):
         return GradientPhase(network=self, data=(x, ()), pull=None)
@@ -85,8 +102,7 @@ class EnergyNetwork(AbstractNetwork):
                 weights.reshape(weights.shape + (1,) * (d.ndim - weights.ndim)) * d
                 for d in increments
             )
-            xs = jnp.broadcast_to(x, weights.shape[:1] + x.shape)
-            energy = lambda s: self.total_energy(s, xs)  # noqa: E731
+            energy = lambda s: self.total_energy(s, x)  # noqa: E731
             return jax.jvp(energy, (moved,), (tangent,))[1]
 
         return path_integral(slope)
@@ -105,29 +121,15 @@ class GradientPhase(AbstractProblem):
     pull: AbstractPull | None
 
     @property
-    def shapes(self):
-        return self.network.shapes
-
-    @property
-    def edges(self):
-        count = len(self.shapes)
-        return tuple((i, j) for j in range(count) for i in range(j))
-
-    @property
-    def backward(self):
+    def incremental(self):
         return False
-
-    @property
-    def taus(self):
-        return (self.network.step,) * len(self.shapes)
 
     def recall(self, state):
         return ()
 
     def update(self, n, state, memory):
         x, context = self.data
-        energy = lambda s: self.network.total_energy(_replace(state, n, s), x)  # noqa: E731
-        force = -jax.grad(energy)(state[n])
+        force = self.network.force(n, state, x)
         if self.pull is not None:
             pull = self.pull(n, state, context)
             force = force if pull is None else force + pull
@@ -145,51 +147,22 @@ class GradientIncrementPhase(AbstractProblem):
     pull: AbstractPull
 
     @property
-    def shapes(self):
-        return self.network.shapes
-
-    @property
-    def edges(self):
-        count = len(self.shapes)
-        return tuple((i, j) for j in range(count) for i in range(j))
-
-    @property
-    def backward(self):
+    def incremental(self):
         return True
-
-    @property
-    def relative(self):
-        return True
-
-    @property
-    def taus(self):
-        return (self.network.step,) * len(self.shapes)
 
     def recall(self, state):
         return ()
 
     def update(self, n, state, memory):
         x, free, context = self.data
-        x = jnp.broadcast_to(
-            x,
-            state[n].shape[: x.ndim - len(self.network.input_shape)]
-            + self.network.input_shape,
-        )
-
-        def gradient(s):
-            energy = lambda v: self.network.total_energy(_replace(s, n, v), x)  # noqa: E731
-            return jax.grad(energy)(s[n])
 
         def slope(t):
             moved = tuple(s + t * d for s, d in zip(free, state, strict=True))
-            return jax.jvp(gradient, (moved,), (state,))[1]
+            force = lambda s: self.network.force(n, s, x)  # noqa: E731
+            return jax.jvp(force, (moved,), (state,))[1]
 
-        force = -path_integral(slope)
+        force = path_integral(slope)
         nudged = tuple(s + d for s, d in zip(free, state, strict=True))
         pull = self.pull(n, nudged, context)
         force = force if pull is None else force + pull
         return state[n] + self.network.step * force, memory
-
-
-def _replace(state, n, value):
-    return (*state[:n], value, *state[n + 1 :])

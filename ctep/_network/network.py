@@ -80,9 +80,12 @@ class Network(AbstractNetwork):
         return self.readout.operator.out_shape
 
     @property
-    def edges(self) -> tuple[tuple[int, int], ...]:
-        """Pairs of blocks, counted from 0, that a coupling joins."""
+    def edges(self):
         return tuple((c.source - 1, c.target - 1) for c in self.couplings if c.source)
+
+    @property
+    def taus(self):
+        return tuple(layer.tau for layer in self.layers)
 
     @property
     def attenuation(self):

@@ -32,19 +32,7 @@ class StatePhase(AbstractProblem):
         return StatePhase(network=network, data=data, pull=pull)
 
     @property
-    def shapes(self):
-        return self.network.shapes
-
-    @property
-    def edges(self):
-        return self.network.edges
-
-    @property
-    def taus(self):
-        return tuple(layer.tau for layer in self.network.layers)
-
-    @property
-    def backward(self):
+    def incremental(self):
         return False
 
     def recall(self, state):
@@ -98,23 +86,7 @@ class IncrementPhase(AbstractProblem):
         return IncrementPhase(network=network, data=data, pull=pull)
 
     @property
-    def shapes(self):
-        return self.network.shapes
-
-    @property
-    def edges(self):
-        return self.network.edges
-
-    @property
-    def taus(self):
-        return tuple(layer.tau for layer in self.network.layers)
-
-    @property
-    def backward(self):
-        return True
-
-    @property
-    def relative(self):
+    def incremental(self):
         return True
 
     def recall(self, state):

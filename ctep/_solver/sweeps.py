@@ -55,8 +55,8 @@ class Sweeps(AbstractSolver):
             )
 
     def solve(self, problem, state, *, throw=True):
-        order = self.order or (Backward() if problem.backward else Forward())
-        groups = order.groups(len(problem.shapes), problem.edges)
+        order = self.order or (Backward() if problem.incremental else Forward())
+        groups = order.groups(len(problem.shapes), problem.network.edges)
         lead = state[0].shape[: state[0].ndim - len(problem.shapes[0])]
 
         def body(carry):

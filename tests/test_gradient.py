@@ -1,0 +1,290 @@
+import functools
+import os
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+
+import ctep
+from ctep._rule import Task
+from ctep._solver import explain
+
+# All 264 cells take ten minutes, and compile nothing that the selection does not.
+CELLS = oracles.cells(everything=os.environ.get("CTEP_CELLS") == "all")
+TIGHT = ctep.Sweeps(1000, rtol=1e-12, atol=1e-12)
+FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+
+@functools.cache
+def truth(name, oracle):
+    return jax.tree_util.tree_map(np.asarray, oracle(oracles.NETWORKS[name]()))
+
+
+def estimate(problem, rule, solver):
+    """Return the result and gradient of `rule`, compiled in a hurry."""
+    arrays, rest = eqx.partition(problem, eqx.is_array)
+
+    def run(arrays):
+        p = eqx.combine(arrays, rest)
+        task = Task.mean(p.x, p.y, p.nudge, solver, throw=False)
+        out = rule.estimate(p.network, task)
+        return out.loss, out.gradient[0], out.result
+
+    return jax.jit(run, compiler_options=FAST)(arrays)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("network", "solver", "rule"), CELLS)
+def test_cell(network, solver, rule):
+    """Oracle: dense implicit differentiation at the Newton root.
+
+    Without an energy a stencil has a limit of its own: the dense response to a nudge.
+    """
+    problem = oracles.NETWORKS[network]()
+    make, tolerance = oracles.RULES[rule]
+    approximate = network in oracles.UNGRADED and rule != "implicit"
+    oracle = oracles.limit if approximate else oracles.exact
+    loss, gradient, result = estimate(problem, make(), oracles.SOLVERS[solver]())
+    assert explain(result) is None
+    assert float(loss) == pytest.approx(truth(network, oracles.loss), rel=1e-7)
+    trained = eqx.filter(truth(network, oracle), problem.network.trainable())
+    assert oracles.error(gradient, trained) < tolerance
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", oracles.NETWORKS)
+def test_networks_say_whether_they_have_an_energy(name):
+    """Oracle: a dense limit of EP equals the exact gradient if and only if they do."""
+    problem = oracles.NETWORKS[name]()
+    same = oracles.error(truth(name, oracles.limit), truth(name, oracles.exact)) < 1e-9
+    assert problem.network.has_energy == (name in oracles.GRADED)
+    assert same == (name in oracles.GRADED)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", ["hard sigmoid", "relu6"])
+def test_clips_are_tested_away_from_their_kinks(name):
+    """Oracle: drives at the Newton root; some units are clipped, some are not."""
+    p = oracles.NETWORKS[name]()
+    states = [oracles.split(p.network, root) for root in oracles.roots(p)]
+    drives = [oracles.drives(p.network, s, x) for s, x in zip(states, p.x, strict=True)]
+    h = np.concatenate([np.ravel(v) for drive in drives for v in drive])
+    clip = p.network.layers[0].activation
+    assert np.min(np.abs(np.subtract.outer(h, [clip.lo, clip.hi]))) > 0.03
+    assert 0.2 < np.mean((h > clip.lo) & (h < clip.hi)) < 0.8
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("feedback", [1.0, 0.3])
+def test_linear_network_in_closed_form(feedback):
+    """Oracle: a dense linear solve, and the derivative of `jnp.linalg.solve`."""
+    init = jax.nn.initializers.uniform(0.3)
+    p = oracles.chain(init=init, feedback=feedback, **oracles.LINEAR)
+    free = TIGHT.solve(p.network.free(p.x), p.network.zeros(p.x))
+    states = np.concatenate(free.state, -1)
+    wanted = [oracles.linear_state(p.network, x) for x in p.x]
+    np.testing.assert_allclose(states, wanted, atol=1e-10)
+    exact = oracles.linear_gradient(p)
+    for rule in (ctep.Centered(1e-4), ctep.Implicit(rtol=1e-11, atol=1e-12)):
+        _, gradient = p.gradient(rule=rule, solver=TIGHT)
+        assert oracles.error(gradient, exact) < 1e-7
+
+
+@pytest.mark.usefixtures("x64")
+def test_quartic_energy_with_known_minimum():
+    """Oracle: the minimum m = x W + b in closed form, so dL/dm = m - y in the output."""
+    p = oracles.quartic()
+    mean, last = p.network.minimum(p.x)
+    free = TIGHT.solve(p.network.free(p.x), p.network.zeros(p.x))
+    np.testing.assert_allclose(free.state[0], mean, atol=1e-10)
+    np.testing.assert_allclose(free.state[1], last, atol=1e-10)
+    pull = np.concatenate([np.zeros((3, 4)), last - p.y], 1) / 3
+    loss, gradient = p.gradient(rule=ctep.Centered(1e-3), solver=TIGHT)
+    assert float(loss) == pytest.approx(0.5 * np.mean(np.sum((last - p.y) ** 2, 1)))
+    np.testing.assert_allclose(gradient.weight, p.x.T @ pull, atol=1e-5)
+    np.testing.assert_allclose(gradient.bias, pull.sum(0), atol=1e-5)
+    np.testing.assert_allclose(gradient.mixing, 0, atol=1e-5)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", ["tanh regulated", "skips regulated", "energy"])
+def test_implicit_against_finite_differences(name):
+    """Oracle: central differences of the loss at the Newton root."""
+    p = oracles.NETWORKS[name]()
+    _, gradient = p.gradient(rule=ctep.Implicit(1e-10, 1e-12), solver=TIGHT)
+    params = eqx.filter(p.network, eqx.is_inexact_array)
+    keys = jax.random.split(jax.random.key(0), 3)
+    for key in keys:
+        direction = oracles.random_like(params, key)
+        slope = oracles.slope(p, direction)
+        along = oracles.vector(gradient) @ oracles.vector(direction)
+        assert along == pytest.approx(slope, rel=1e-6)
+
+
+@pytest.mark.usefixtures("x64")
+def test_feed_forward_trains_its_last_layer_alone():
+    """Oracle: backpropagation, in plain jnp.
+
+    A nudge reaches the last layer and, without feedback, goes no further. What drives
+    that layer and the readout get their exact gradient, all below exactly zero.
+    """
+    p = oracles.chain((6, 5, 5, 4, 3), feedback=None)
+    exact = oracles.backprop(p)
+    _, gradient = p.gradient(rule=ctep.Centered(1e-3), solver=TIGHT)
+    assert oracles.error(gradient.layers[2], exact.layers[2]) < 1e-5
+    assert oracles.error(gradient.couplings[2], exact.couplings[2]) < 1e-5
+    assert oracles.error(gradient.readout, exact.readout) < 1e-12
+    for below in (gradient.layers[:2], gradient.couplings[:2]):
+        assert not np.any(oracles.vector(below))
+    assert np.linalg.norm(oracles.vector(exact.couplings[:2])) > 1e-2
+    _, implicit = p.gradient(rule=ctep.Implicit(1e-10, 1e-12), solver=TIGHT)
+    assert oracles.error(implicit, exact) < 1e-8
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("rule", [ctep.Centered(), ctep.Implicit()])
+def test_fixed_feedback_is_never_trained(rule):
+    """Oracle: finite differences, which say that the loss does depend on it."""
+    p = oracles.NETWORKS["fixed feedback"]()
+    _, gradient = p.gradient(rule=rule, solver=TIGHT)
+    feedback = gradient.couplings[1].feedback.operator.weight
+    assert feedback.shape == (5, 4)
+    assert not np.any(feedback)
+    weight = lambda n: n.couplings[1].feedback.operator.weight  # noqa: E731
+    zeros = jax.tree_util.tree_map(
+        jnp.zeros_like, eqx.filter(p.network, eqx.is_inexact_array)
+    )
+    direction = eqx.tree_at(weight, zeros, jnp.ones((5, 4)))
+    assert abs(oracles.slope(p, direction)) > 1e-3
+
+
+def test_gradient_inside_and_outside_jit():
+    """Oracle: each other; and the tree, shapes and dtypes of the network."""
+    p = oracles.skips(feedback=ctep.Fixed(0.3))
+    loss, gradient = p.gradient()
+    inside, again = eqx.filter_jit(lambda p: p.gradient())(p)
+    assert float(inside) == pytest.approx(float(loss), rel=1e-6)
+    assert oracles.error(again, gradient) < 1e-5
+    for tree in (gradient, again):
+        pairs = zip(
+            jax.tree_util.tree_leaves_with_path(tree),
+            jax.tree_util.tree_leaves_with_path(p.network),
+            strict=True,
+        )
+        for (path, leaf), (own_path, own) in pairs:
+            assert path == own_path
+            assert (leaf.shape, leaf.dtype) == (own.shape, own.dtype)
+        structure = jax.tree_util.tree_structure
+        assert structure(tree) == structure(p.network)
+
+
+def as_double(tree):
+    """Return `tree` in float64, to the bit."""
+    return jax.tree_util.tree_map(
+        lambda v: v.astype(jnp.float64) if eqx.is_inexact_array(v) else v, tree
+    )
+
+
+@pytest.mark.parametrize("name", ["tanh regulated", "fixed feedback", "energy"])
+def test_float32_agrees_with_float64(name):
+    """Oracle: the same weights and data in float64."""
+    solver = ctep.Sweeps(200, rtol=1e-6, atol=1e-6)
+    p = oracles.NETWORKS[name]()
+    loss, gradient = p.gradient(solver=solver)
+    assert oracles.vector(gradient).dtype == np.float64
+    assert jax.tree_util.tree_leaves(gradient)[0].dtype == jnp.float32
+    with jax.enable_x64(True):
+        exact_loss, exact = as_double(p).gradient(solver=solver)
+        assert jax.tree_util.tree_leaves(exact)[0].dtype == jnp.float64
+    assert float(loss) == pytest.approx(float(exact_loss), rel=1e-6)
+    assert oracles.error(gradient, exact) < 1e-4
+
+
+def test_centered_in_float32_against_the_exact_gradient_in_float64():
+    """Oracle: dense implicit differentiation in float64, of the whole vector."""
+    p = oracles.chain((20, 16, 16, 16, 5), batch=16)
+    solver = ctep.Sweeps(1000, rtol=1e-6, atol=1e-6)
+    _, gradient = p.gradient(rule=ctep.Centered(0.01), solver=solver)
+    with jax.enable_x64(True):
+        exact = oracles.exact(as_double(p))
+        implicit = ctep.Implicit(1e-10, 1e-12)
+        _, own = as_double(p).gradient(rule=implicit, solver=TIGHT)
+        assert oracles.error(own, exact) < 1e-8
+    got, want = oracles.vector(gradient), oracles.vector(exact)
+    assert np.linalg.norm(got - want) < 1e-3 * np.linalg.norm(want)
+
+
+@pytest.mark.parametrize("rule", [ctep.Centered(), ctep.Implicit(1e-6, 1e-9)])
+def test_gradient_of_a_batch_is_the_mean_of_its_parts(rule):
+    """Oracle: the weighted mean of the losses and gradients of two parts."""
+    p = oracles.chain(feedback=0.3, batch=5)
+    take = lambda rows: eqx.tree_at(  # noqa: E731
+        lambda p: (p.x, p.y), p, (p.x[rows], p.y[rows])
+    )
+    loss, whole = p.gradient(rule=rule)
+    parts = [
+        take(slice(0, 2)).gradient(rule=rule),
+        take(slice(2, 5)).gradient(rule=rule),
+    ]
+    assert float(loss) == pytest.approx(float(0.4 * parts[0][0] + 0.6 * parts[1][0]))
+    mean = 0.4 * oracles.vector(parts[0][1]) + 0.6 * oracles.vector(parts[1][1])
+    np.testing.assert_allclose(oracles.vector(whole), mean, atol=2e-6)
+
+
+def restless():
+    """Return two units that turn in a circle for a small input, and rest for a large.
+
+    $s_1 = \\tanh(x - 4 s_2)$, $s_2 = \\tanh(4 s_1)$.
+    """
+    one = lambda w: ctep.Dense((1,), (1,), key=jax.random.key(0), init=w)  # noqa: E731
+    full = jax.nn.initializers.constant
+    layers = [ctep.Layer((1,), ctep.Tanh())] * 2
+    back = ctep.Fixed(1.0, one(full(-4.0)))
+    couplings = [
+        ctep.Coupling(0, 1, one(full(1.0))),
+        ctep.Coupling(1, 2, one(full(4.0)), back),
+    ]
+    return ctep.Network((1,), layers, couplings)
+
+
+@pytest.mark.parametrize("order", [None, ctep.Synchronous()])
+def test_an_example_does_not_depend_on_its_batch(order):
+    """Oracle: the same example alone, next to one that never settles or not."""
+    network, solver = restless(), ctep.Sweeps(50, order=order)
+    x = jnp.array([[8.0], [0.1], [-6.0], [9.0]])
+    solve = eqx.filter_jit(
+        lambda x: solver.solve(network.free(x), network.zeros(x), throw=False)
+    )
+    together = solve(x)
+    np.testing.assert_array_equal(together.settled, [True, False, True, True])
+    assert int(together.steps[1]) == 50
+    assert int(together.steps[0]) < 20
+    for n in range(4):
+        alone = solve(x[n : n + 1])
+        assert int(alone.steps[0]) == int(together.steps[n])
+        for a, b in zip(alone.state, together.state, strict=True):
+            np.testing.assert_allclose(a[0], b[n], atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", [ctep.Centered(), ctep.Implicit()])
+def test_rows_of_weight_zero_change_nothing(rule):
+    """Oracle: the batch without its padding."""
+    p = oracles.chain(feedback=0.3, batch=3)
+    solver, epoch = ctep.Sweeps(), jnp.asarray(0)
+
+    @eqx.filter_jit
+    def run(x, y, weight):
+        task = Task(x, y, p.nudge, solver, weight, epoch, False)
+        estimate = rule.estimate(p.network, task)
+        return estimate.loss, estimate.gradient
+
+    third = jnp.full(3, 1 / 3)
+    loss, plain = run(p.x, p.y, third)
+    x = jnp.concatenate([p.x, jnp.full((2, 6), 50.0)])
+    y = jnp.concatenate([p.y, jnp.array([0, 2])])
+    padded_loss, padded = run(x, y, jnp.concatenate([third, jnp.zeros(2)]))
+    assert float(padded_loss) == pytest.approx(float(loss), rel=1e-6)
+    assert oracles.error(padded, plain) < 1e-5
