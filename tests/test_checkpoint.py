@@ -433,15 +433,17 @@ def test_history_round_trip(tmp_path):
 
 
 def test_table_layout():
-    values = (2, 0.5, 0.5, 0.2, 20, 3, 1.23e-5, 0.98765, 61.26)
+    values = (2, 0.5, 0.5, 0.2, 20, 0.03, 1.23e-5, 0.98765, 61.26)
     record = dict(zip(history.KEYS, values, strict=True))
     unknown = {"test_accuracy": 0.1, "residual": None, "gradient_cosine": math.nan}
     lines = history.table([{"epoch": 1, "loss": 1.0} | unknown, record]).splitlines()
     assert lines == [
-        "epoch    loss  train %  test %  sweeps  unsettled  residual  cosine  seconds",
-        "    1   1.000        -   10.00       -          -         -       -        -",
-        "    2  0.5000    50.00   20.00    20.0          3   1.2e-05  0.9877     61.3"
-        "  *",
+        "epoch    loss  train %  test %  sweeps  unsettled %  residual  cosine"
+        "  seconds",
+        "    1   1.000        -   10.00       -            -         -       -"
+        "        -",
+        "    2  0.5000    50.00   20.00    20.0         3.00   1.2e-05  0.9877"
+        "     61.3  *",
     ]
 
 

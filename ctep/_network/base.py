@@ -172,11 +172,8 @@ class AbstractNetwork(eqx.Module):
     """
 
     input_shape: eqx.AbstractVar[Shape]
-
-    @property
-    @abc.abstractmethod
-    def shapes(self) -> tuple[Shape, ...]:
-        """Shape of each block, for one example."""
+    # Of each block, for one example.
+    shapes: eqx.AbstractVar[tuple[Shape, ...]]
 
     @property
     @abc.abstractmethod

@@ -145,7 +145,8 @@ def graph(
     if readout:
         operator, subkey = dense(nodes - 1, nodes)
         out = Readout(operator(subkey), jnp.zeros(shapes[-1]) if bias else None)
-    return Network(shapes[0], layers, couplings, out)
+    # Pyright takes the abstract field `shapes` for an argument; here it is a property.
+    return Network(shapes[0], layers, couplings, out)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 def _with_feedback(couplings, source, target, fixed):

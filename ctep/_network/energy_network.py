@@ -34,7 +34,7 @@ class EnergyNetwork(AbstractNetwork):
     """
 
     input_shape: eqx.AbstractVar[Shape]
-    shapes: eqx.AbstractVar[tuple[Shape, ...]]  # pyright: ignore[reportIncompatibleMethodOverride]
+    shapes: eqx.AbstractVar[tuple[Shape, ...]]
     step: eqx.AbstractVar[float]
 
     @abc.abstractmethod

@@ -20,8 +20,8 @@ class Implicit(AbstractRule):
     gradient that every other rule approximates, for any feedback.
 
     Args:
-        rtol: relative tolerance of the linear solve.
-        atol: absolute tolerance of the linear solve.
+        tolerance: of the linear solve, relative to the largest element of
+            $\partial C/\partial s$; by default 1e-5, in float64 1e-10.
         restart: dimension of the Krylov space; a chain of L layers needs L or more.
         max_steps: when to give up.
 
@@ -31,8 +31,7 @@ class Implicit(AbstractRule):
         Recurrent backpropagation: Almeida, 1987; Pineda, 1987.
     """
 
-    rtol: float = 1e-5
-    atol: float = 1e-8
+    tolerance: float | None = None
     restart: int = 40
     max_steps: int = 1000
 
@@ -45,11 +44,18 @@ class Implicit(AbstractRule):
             return jnp.sum(costs)
 
         pull = jax.grad(total)(free.state)
+        tolerance = self.tolerance
+        if tolerance is None:
+            double = free.state[0].dtype == jnp.float64
+            tolerance = 1e-10 if double else 1e-5
         solver = lx.GMRES(
-            self.rtol, self.atol, max_steps=self.max_steps, restart=self.restart
+            tolerance, tolerance, max_steps=self.max_steps, restart=self.restart
         )
 
         def adjoint(problem, state, pull):
+            sizes = jnp.stack([jnp.max(jnp.abs(p)) for p in pull])
+            unit = jnp.where(jnp.any(sizes > 0), jnp.max(sizes), 1)
+            pull = tuple(p / unit for p in pull)
             _, transpose = jax.vjp(problem.map, state)
             operator = lx.FunctionLinearOperator(
                 lambda v: tuple(a - b for a, b in zip(v, transpose(v)[0], strict=True)),
@@ -57,7 +63,8 @@ class Implicit(AbstractRule):
             )
             solution = lx.linear_solve(operator, pull, solver, throw=False)
             steps = jnp.asarray(solution.stats["num_steps"], jnp.int32)
-            return solution.value, steps, solution.result == lx.RESULTS.successful
+            v = tuple(p * unit for p in solution.value)
+            return v, steps, solution.result == lx.RESULTS.successful
 
         v, steps, solved = problem.per_example(adjoint, free.state, pull)
         v = jax.lax.stop_gradient(v)

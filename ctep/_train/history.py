@@ -20,7 +20,7 @@ _FORMATS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "train_accuracy": ("train %", lambda x: f"{100 * x:.2f}"),
     "test_accuracy": ("test %", lambda x: f"{100 * x:.2f}"),
     "sweeps": ("sweeps", lambda x: f"{x:.1f}"),
-    "unsettled": ("unsettled", lambda x: f"{x:g}"),
+    "unsettled": ("unsettled %", lambda x: f"{100 * x:.2f}"),
     "residual": ("residual", lambda x: f"{x:.1e}"),
     "gradient_cosine": ("cosine", lambda x: f"{x:.4f}"),
     "seconds": ("seconds", lambda x: f"{x:.1f}"),
