@@ -20,6 +20,7 @@ from hypothesis import given, strategies as st
 
 from ctep._train import checkpoint, history
 from ctep._train.checkpoint import CheckpointError
+from ctep._train.folder import claim
 
 SMALL = {"w": jnp.arange(3.0), "key": jax.random.key(1)}
 
@@ -353,56 +354,54 @@ RUN = {"recipe": {"hidden": [8, 4], "beta": 0.1}, "versions": {"jax": "1"}}
     ],
 )
 def test_claim_refuses_another_run(tmp_path, change, message, resume):
-    checkpoint.claim(tmp_path, RUN, resume=False)
+    claim(tmp_path, RUN, resume=False)
     with pytest.raises(ValueError, match=message):
-        checkpoint.claim(tmp_path, RUN | change, resume=resume)
+        claim(tmp_path, RUN | change, resume=resume)
 
 
 def test_claim_makes_and_resumes_a_run(tmp_path):
     out = tmp_path / "a" / "b"
     with pytest.raises(FileNotFoundError, match=r"holds no `run.json`: correct `out`"):
-        checkpoint.claim(out, RUN, resume=True)
+        claim(out, RUN, resume=True)
     assert not out.parent.exists()
     out.mkdir(parents=True)
     (out / ".run.json.tmp").touch()  # of a run killed while it claimed
-    checkpoint.claim(out, RUN, resume=False)
+    claim(out, RUN, resume=False)
     assert json.loads((out / "run.json").read_text()) == RUN
     assert os.listdir(out) == ["run.json"]
-    checkpoint.claim(
-        out, RUN | {"recipe": {**RUN["recipe"], "hidden": (8, 4)}}, resume=True
-    )
+    claim(out, RUN | {"recipe": {**RUN["recipe"], "hidden": (8, 4)}}, resume=True)
     with pytest.raises(ValueError, match="already holds this run: pass `resume=True`"):
-        checkpoint.claim(out, RUN, resume=False)
+        claim(out, RUN, resume=False)
     newer = RUN | {"versions": {"jax": "2"}}
     with pytest.raises(ValueError, match="already holds this run"):
-        checkpoint.claim(out, newer, resume=False)
+        claim(out, newer, resume=False)
     with pytest.warns(
         UserWarning, match='versions.jax = "1", not "2": it goes on, but'
     ):
-        checkpoint.claim(out, newer, resume=True)
+        claim(out, newer, resume=True)
 
 
 def test_claim_refuses_what_is_no_run(tmp_path, monkeypatch):
     file = tmp_path / "thesis.tex"
     file.touch()
     with pytest.raises(ValueError, match=r"`out` is the file .*thesis.tex, so name"):
-        checkpoint.claim(file, RUN, resume=False)
+        claim(file, RUN, resume=False)
     with pytest.raises(
         ValueError, match=r"holds thesis.tex but no run, and a run does"
     ):
-        checkpoint.claim(tmp_path, RUN, resume=False)
+        claim(tmp_path, RUN, resume=False)
     with pytest.raises(
         OSError, match=r"run.json could not be written \(Not a directory"
     ):
-        checkpoint.claim(file / "out", RUN, resume=False)
+        claim(file / "out", RUN, resume=False)
     with pytest.raises(TypeError, match=r"`identity` must hold only .*, but Object"):
-        checkpoint.claim(tmp_path / "new", {"f": print}, resume=False)
+        claim(tmp_path / "new", {"f": print}, resume=False)
     for text in ("", "[]", '{"recipe": '):
         (tmp_path / "run.json").write_text(text)
         with pytest.raises(
             ValueError, match=r"run.json is no JSON object \(.*restore it"
         ):
-            checkpoint.claim(tmp_path, RUN, resume=True)
+            claim(tmp_path, RUN, resume=True)
 
 
 def test_history_round_trip(tmp_path):

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from .history import claim as claim, plain_json, write_atomically
+from .folder import plain_json, write_atomically
 
 _FORMAT = 1
 _NAME = re.compile(r"checkpoint-(\d{6,})\.ctep")

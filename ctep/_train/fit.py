@@ -24,6 +24,7 @@ from .._rule import AbstractRule, OneSided, check_kinds
 from .._solver import AbstractSolver, Sweeps
 from ..data.split import hold_out
 from . import checkpoint, history as log
+from .folder import claim
 from .loop import Loop, Sums, TrainState
 from .progress import Reporter
 from .result import Result
@@ -123,7 +124,7 @@ def fit(
         batch_size = min(500, max(20, count // 100))
     batch_size = min(batch_size, count)
     who = {
-        "network": str(network),
+        "network": str(network).splitlines(),
         "nudge": str(nudge),
         "rule": str(rule),
         "solver": str(solver),
@@ -196,7 +197,7 @@ class _Run:
     def __init__(self, folder, identity, resume):
         self.folder, self.resume = folder, resume
         if folder is not None:
-            checkpoint.claim(folder, identity, resume=resume)
+            claim(folder, identity, resume=resume)
 
     def restore(self, state):
         fresh = _Position(state, 0, 0, 0.0, [])
