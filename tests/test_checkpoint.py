@@ -18,7 +18,7 @@ import optax
 import pytest
 from hypothesis import given, strategies as st
 
-from ctep._train import checkpoint, history
+from ctep._train import checkpoint, folder, history
 from ctep._train.checkpoint import CheckpointError
 from ctep._train.folder import claim
 
@@ -270,7 +270,7 @@ def test_a_refusing_disk_leaves_what_was_there(tmp_path, monkeypatch, name, code
     def refuse(*args, **kwargs):
         raise OSError(code, os.strerror(code))
 
-    module = history if name == "open" else os
+    module = folder if name == "open" else os
     monkeypatch.setattr(module, name, refuse, raising=False)
     reason = re.escape(f"({os.strerror(code)})")
     for epoch in (1, 2):
