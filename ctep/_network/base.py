@@ -42,12 +42,16 @@ class AbstractProblem(eqx.Module):
 
     @abc.abstractmethod
     def update(
-        self, n: int, state: State, memory: Memory
+        self, n: int, state: State, memory: Memory, zero: frozenset[int] = frozenset()
     ) -> tuple[Float[Array, "..."], Memory]:
         """Return block `n` of $T(s)$, and the memory for the blocks that follow.
 
-        The memory must have seen `state`: from `recall`, or from the updates of all
-        blocks that came before.
+        Args:
+            n: the block.
+            state: of all blocks.
+            memory: must have seen `state`: from `recall`, or from the updates of all
+                blocks that came before.
+            zero: blocks known to be zero, so that no product with them need be taken.
         """
 
     def image(self, state: State) -> tuple[State, Memory]:

@@ -127,7 +127,7 @@ class GradientPhase(AbstractProblem):
     def recall(self, state):
         return ()
 
-    def update(self, n, state, memory):
+    def update(self, n, state, memory, zero=frozenset()):
         x, context = self.data
         force = self.network.force(n, state, x)
         if self.pull is not None:
@@ -153,7 +153,7 @@ class GradientIncrementPhase(AbstractProblem):
     def recall(self, state):
         return ()
 
-    def update(self, n, state, memory):
+    def update(self, n, state, memory, zero=frozenset()):
         x, free, context = self.data
 
         def slope(t):

@@ -39,16 +39,17 @@ class StatePhase(AbstractProblem):
         # Drives are filled in by the updates; here they only take their place.
         return tapes(self.network, state), tuple(jnp.zeros_like(s) for s in state)
 
-    def update(self, n, state, memory):
+    def update(self, n, state, memory, zero=frozenset()):
         inputs, context = self.data
         tape, drives = list(memory[0]), list(memory[1])
         h = inputs[n]
         for c, coupling in enumerate(self.network.couplings):
-            if coupling.target == n + 1 and coupling.source and coupling.forward:
-                out, tape[c] = coupling.forward.apply(state[coupling.source - 1])
+            i, j = coupling.source - 1, coupling.target - 1
+            if j == n and coupling.forward and i >= 0 and i not in zero:
+                out, tape[c] = coupling.forward.apply(state[i])
                 h = _add(h, out)
-            if coupling.source == n + 1 and coupling.returning:
-                back = coupling.returning.adjoint(state[coupling.target - 1], tape[c])
+            if i == n and coupling.returning and j not in zero:
+                back = coupling.returning.adjoint(state[j], tape[c])
                 h = _add(h, coupling.scale * back)
         if self.pull is not None:
             force = self.pull(n, state, context)
@@ -94,16 +95,16 @@ class IncrementPhase(AbstractProblem):
         nudged = tuple(s + d for s, d in zip(free, state, strict=True))
         return tapes(self.network, nudged) if _any_array(free_tapes) else free_tapes
 
-    def update(self, n, state, memory):
+    def update(self, n, state, memory, zero=frozenset()):
         anchors, free_tapes, free, context = self.data
         tape, a = list(memory), None
         for c, coupling in enumerate(self.network.couplings):
-            if coupling.target == n + 1 and coupling.source and coupling.forward:
-                source = state[coupling.source - 1]
-                out, tape[c] = coupling.forward.apply_increment(source, free_tapes[c])
+            i, j = coupling.source - 1, coupling.target - 1
+            if j == n and coupling.forward and i >= 0 and i not in zero:
+                out, tape[c] = coupling.forward.apply_increment(state[i], free_tapes[c])
                 a = _add(a, out)
-            if coupling.source == n + 1 and coupling.returning:
-                j = coupling.target - 1
+            # The adjoint itself moves with its own side, where it is not linear.
+            if i == n and coupling.returning and not {i, j} <= zero:
                 back = coupling.returning.adjoint_increment(
                     free[j], state[j], free_tapes[c], tape[c]
                 )

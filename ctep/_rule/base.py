@@ -42,7 +42,10 @@ class Task(eqx.Module):
     def settle(self, network: AbstractNetwork) -> Equilibrium:
         """Return the free equilibrium, from a state of zeros."""
         free = self.solver.solve(
-            network.free(self.x), network.zeros(self.x), throw=self.throw
+            network.free(self.x),
+            network.zeros(self.x),
+            zeros=True,
+            throw=self.throw,
         )
         return jax.lax.stop_gradient(free)
 

@@ -61,7 +61,7 @@ class AbstractStencil(AbstractRule):
             context,
         )
         start = tuple(jnp.zeros((len(nudges), *s.shape), dtype) for s in free.state)
-        nudged = task.solver.solve(problem, start, throw=task.throw)
+        nudged = task.solver.solve(problem, start, zeros=True, throw=task.throw)
         d = jax.lax.stop_gradient(nudged.state)
 
         def objective(network, nudge):

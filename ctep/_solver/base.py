@@ -25,13 +25,19 @@ class AbstractSolver(eqx.Module):
 
     @abc.abstractmethod
     def solve(
-        self, problem: AbstractProblem, state: State, *, throw: bool = True
+        self,
+        problem: AbstractProblem,
+        state: State,
+        *,
+        zeros: bool = False,
+        throw: bool = True,
     ) -> Equilibrium:
         """Follow `problem` from `state` to rest.
 
         Args:
             problem: free, nudged or incremental.
             state: where to start, `(*lead, *shape)` per block.
+            zeros: whether `state` is known to be zero, which may save products.
             throw: whether to raise if any example has not settled.
 
         Raises:

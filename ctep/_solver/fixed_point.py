@@ -41,7 +41,7 @@ class FixedPoint(AbstractSolver):
                 "step: pass a positive integer."
             )
 
-    def solve(self, problem, state, *, throw=True):
+    def solve(self, problem, state, *, zeros=False, throw=True):
         solver = self.solver or optx.FixedPointIteration(
             0.1 * self.rtol, 0.1 * self.atol
         )

@@ -58,7 +58,7 @@ class ODE(AbstractSolver):
                 "`dt0=0.5`."
             )
 
-    def solve(self, problem, state, *, throw=True):
+    def solve(self, problem, state, *, zeros=False, throw=True):
         state, steps = problem.per_example(self._follow, state)
         image, memory = problem.image(state)
         change = tuple(t - s for t, s in zip(image, state, strict=True))

@@ -54,22 +54,23 @@ class Sweeps(AbstractSolver):
                 "within (0, 2): pass 1.0, or 1.1 for a deep chain."
             )
 
-    def solve(self, problem, state, *, throw=True):
+    def solve(self, problem, state, *, zeros=False, throw=True):
         order = self.order or (Backward() if problem.incremental else Forward())
         groups = order.groups(len(problem.shapes), problem.network.edges)
         lead = state[0].shape[: state[0].ndim - len(problem.shapes[0])]
 
-        def body(carry):
+        def sweep(carry, zero):
             state, memory, active, steps, residual, excess, count = carry
             change: list[Array] = list(state)
             for group in groups:
                 for n in group:
-                    value, memory = problem.update(n, state, memory)
+                    value, memory = problem.update(n, state, memory, zero)
                     change[n] = value - state[n]
                 state = tuple(
                     _move(active, s, change[n], self.relaxation) if n in group else s
                     for n, s in enumerate(state)
                 )
+                zero = zero.difference(group)
             # An example that has settled is frozen and must not be judged again.
             measured = problem.residual(tuple(change), state, self.rtol, self.atol)
             residual = jnp.where(active, measured[0], residual)
@@ -92,7 +93,11 @@ class Sweeps(AbstractSolver):
             infinite,
             jnp.zeros((), jnp.int32),
         )
-        carry = jax.lax.while_loop(unfinished, body, carry)
+        if zeros:
+            carry = sweep(carry, frozenset(range(len(state))))
+        carry = jax.lax.while_loop(
+            unfinished, lambda carry: sweep(carry, frozenset()), carry
+        )
         state, memory, _, steps, residual, excess, _ = carry
         return judge(state, residual, excess, steps, memory, throw)
 

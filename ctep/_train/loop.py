@@ -183,7 +183,9 @@ def score(
 def _score(network, solver, x, y, index):
     def body(total, rows):
         inputs = images(x[rows], network.input_shape, _dtype(network))
-        free = solver.solve(network.free(inputs), network.zeros(inputs), throw=False)
+        free = solver.solve(
+            network.free(inputs), network.zeros(inputs), zeros=True, throw=False
+        )
         correct = jnp.argmax(network.output(free.state), -1) == y[rows]
         counts = jnp.stack([correct, ~free.settled]) & (rows >= 0)
         return total + jnp.sum(counts, 1), None
