@@ -1,0 +1,110 @@
+"""Targets, published numbers, and the rows of the tables, from docs/results."""
+
+import json
+from pathlib import Path
+
+RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
+NOT_RUN = "not run"
+
+# Test accuracy in percent: target best / final; published best and final without
+# residual connections, best with them, best of backpropagation (arXiv:2508.11659).
+ACCURACY = {
+    "fre-2x512": ("98.30 / 98.20", "98.30±.07", "98.08", "-", "98.29±.05"),
+    "fre-3x512": ("-", "98.36±.06", "98.17", "-", "98.36±.08"),
+    "fre-10x64": ("97.4 / -", "92.49±.32", "-", "97.49±.05", "97.61"),
+    "fre-20x64": ("97.2 / -", "-", "-", "95.95±.18", "97.48"),
+}
+SCRIPTS = {
+    "ode-overhead": "ode_overhead",
+    "compile-time": "compile_time",
+    "precision-quarter": "precision",
+}
+# Name of the file, what it measures, target, its test, layout of the value.
+FIGURES = (
+    ("throughput", "`fre-2x512`, whole epochs: fraction of the 2048² float32 matmul "
+     "rate", "at least 0.6", lambda v: v >= 0.6, "{:.2f}"),
+    ("ode-overhead", "time of `ODE` (Euler, constant step) / time of synchronous "
+     "`Sweeps`, same steps", "at most 1.3", lambda v: v <= 1.3, "{:.2f}"),
+    ("compile-time", "`fre-20x64`: first call of a training chunk", "at most 10 s",
+     lambda v: v <= 10, "{:.1f} s"),
+    ("memory", "temporary memory of the training step, 1000 sweeps / 10 sweeps",
+     "at most 1.01", lambda v: v <= 1.01, "{:.4f}"),
+    ("precision", "`Centered(0.01)` in float32, symmetric network, Glorot's weights: "
+     "relative error", "below 1e-3", lambda v: v < 1e-3, "{:.1e}"),
+    ("precision-quarter", "the same at a quarter of Glorot's weights", "below 1e-3",
+     lambda v: v < 1e-3, "{:.1e}"),
+    ("depth", "`fre-10x64`, `fre-20x64`: smallest cosine of any layer, increments in "
+     "float32", "-", None, "{:.6f}"),
+    ("relaxation", "`fre-20x64` after one epoch: fewest sweeps with over-relaxation / "
+     "sweeps without", "-", None, "{:.2f}"),
+)  # fmt: skip
+
+
+def read(name):
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def percent(value):
+    return f"{100 * value:.2f}"
+
+
+def figures():
+    for name, what, target, test, layout in FIGURES:
+        record = read(name)
+        command = f"`python benchmarks/{SCRIPTS.get(name, name)}.py`"
+        if record is None:
+            yield what, target, NOT_RUN, "", command
+        else:
+            value = record["value"]
+            verdict = "" if test is None else "yes" if test(value) else "**no**"
+            command = f"`{record['command']}`"
+            yield what, target, layout.format(value), verdict, command
+
+
+def accuracies():
+    for recipe, (target, *published) in ACCURACY.items():
+        files = sorted(RESULTS.glob(f"accuracy-{recipe}-seed*.json"))
+        if not files:
+            yield (f"`{recipe}`", "", NOT_RUN, NOT_RUN, target, *published)
+        for path in files:
+            record = read(path.stem)
+            d = record["details"]
+            best = f"{percent(d['best_test_accuracy'])} (epoch {d['best_epoch']})"
+            final, seed = percent(d["final_test_accuracy"]), record["seeds"][0]
+            yield (f"`{recipe}`", seed, best, final, target, *published)
+
+
+def evidence():
+    for path in sorted(RESULTS.glob("accuracy-*.json")):
+        record = read(path.stem)
+        d, name = record["details"], path.stem.removeprefix("accuracy-")
+        link, command = f"[{name}](results/{name}.jsonl)", f"`{record['command']}`"
+        yield (link, d["epochs"], f"{d['seconds']:.0f}", f"{d['mean_sweeps']:.1f}",
+               percent(d["worst_unsettled"]), f"{d['worst_gradient_cosine']:.4f}",
+               command)  # fmt: skip
+
+
+def layers():
+    record = read("depth")
+    for name, kinds in (record["details"]["cosines"] if record else {}).items():
+        for n, row in enumerate(zip(*kinds.values(), strict=True)):
+            yield (f"`{name}`", n + 1, *(f"{cosine:.4f}" for cosine in row))
+
+
+def relaxations():
+    record = read("relaxation")
+    for when, rows in (record["details"]["rows"] if record else {}).items():
+        for row in rows:
+            sweeps = f"{row['free']:.1f} + {row['nudged']:.1f}"
+            yield (when, f"{row['tolerance']:g}", f"{row['relaxation']:g}", sweeps,
+                   percent(row["unsettled"]), f"{row['cosine']:.4f}")  # fmt: skip
+
+
+def protocol():
+    for path in sorted(RESULTS.glob("*.json")):
+        r = read(path.stem)
+        machine = f"{r['machine']['cpu']}, {r['machine']['cores']} cores"
+        packages = ("python", "jax", "jaxlib", "equinox", "diffrax")
+        versions = ", ".join(f"{name} {r['versions'][name]}" for name in packages)
+        yield path.stem, r["figure"], machine, versions, r["commit"], r["date"]

@@ -1,0 +1,77 @@
+"""Accuracy of a recipe, trained as `ctep fit` trains it.
+
+Test accuracy is reported and never acted on: no early stopping, no choice of settings.
+The best epoch is therefore a maximum over the test set, as published tables give it;
+the final epoch is the unbiased number.
+"""
+
+import json
+import sys
+
+from _report import folder_of, options, report
+from _setup import build, load
+
+import ctep
+
+_KEYS = (
+    "epoch loss train_accuracy test_accuracy sweeps unsettled residual "
+    "gradient_cosine seconds"
+).split()
+
+
+def main():
+    parser = options(__doc__)
+    parser.add_argument("recipe", choices=sorted(ctep.recipes.RECIPES))
+    parser.add_argument("--epochs", type=int, help="by default those of the recipe")
+    args = parser.parse_args()
+    recipe, dataset = ctep.recipes.get(args.recipe), load(args)
+    network, key = build(recipe, dataset, args.seed)
+    epochs = args.epochs or (2 if args.toy else recipe.epochs)
+    result = ctep.fit(
+        network,
+        dataset,
+        nudge=recipe.nudge,
+        rule=recipe.rule,
+        solver=recipe.solver,
+        optimizer=recipe.optimizer,
+        epochs=epochs,
+        batch_size=min(recipe.batch_size, len(dataset.y_train)),
+        key=key,
+    )
+    name = f"{recipe.name}-seed{args.seed}"
+    history = [{k: record[k] for k in _KEYS} for record in result.history]
+    if result.status != "completed" or not history:
+        sys.exit(f"{name} {result.status}: {result.reason}")
+    folder = folder_of(args)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = "".join(json.dumps(record) + "\n" for record in history)
+        (folder / f"{name}.jsonl").write_text(lines)
+    best = max(history, key=lambda record: record["test_accuracy"])
+    cosines = [r["gradient_cosine"] for r in history]
+    details = {
+        "recipe": recipe.name,
+        "epochs": epochs,
+        "best_test_accuracy": best["test_accuracy"],
+        "best_epoch": best["epoch"],
+        "final_test_accuracy": history[-1]["test_accuracy"],
+        "final_train_accuracy": history[-1]["train_accuracy"],
+        "seconds": result.seconds,
+        "mean_sweeps": sum(r["sweeps"] for r in history) / epochs,
+        "worst_unsettled": max(r["unsettled"] for r in history),
+        "worst_gradient_cosine": min(cosines),
+    }
+    line = (
+        f"{recipe.name}, {epochs} epochs: test accuracy "
+        f"{100 * best['test_accuracy']:.2f} % at the best epoch ({best['epoch']}), "
+        f"{100 * history[-1]['test_accuracy']:.2f} % at the final one; "
+        f"{result.seconds:.0f} s in all, {details['mean_sweeps']:.1f} sweeps, "
+        f"unsettled at most {100 * details['worst_unsettled']:.2g} %, gradient cosine "
+        f"at least {details['worst_gradient_cosine']:.4f}"
+    )
+    value = [best["test_accuracy"], history[-1]["test_accuracy"]]
+    report(f"accuracy-{name}", line, args, value=value, details=details)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Memory of a training step against the number of sweeps that it may take.
+
+XLA's own account of the compiled step: what it allocates besides inputs and outputs.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+from _report import options, report
+from _setup import build, load, start
+
+import ctep
+from ctep._train.loop import Loop
+
+
+def temporary_bytes(args, rule, sweeps):
+    """Return the temporary device memory of the compiled training chunk."""
+    recipe, dataset = ctep.recipes.get(args.recipe), load(args)
+    network, key = build(recipe, dataset, args.seed)
+    solver = dataclasses.replace(recipe.solver, max_sweeps=sweeps)
+    loop, state = start(recipe, network, dataset, rule=rule, solver=solver)
+    inputs = (state, loop.order(key, 0), *map(jnp.asarray, (0, 1, 0)))
+    compiled = Loop.train.lower(loop, *inputs).compile().compiled
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+def main():
+    parser = options(__doc__)
+    parser.add_argument("--recipe", default="fre-2x512")
+    args = parser.parse_args()
+    rules = {"OneSided": ctep.OneSided(0.1), "Centered": ctep.Centered(0.1)}
+    few, many = 10, 1000
+    found = {}
+    for name, rule in rules.items():
+        sizes = {n: temporary_bytes(args, rule, n) for n in (few, many)}
+        found[name] = {
+            f"bytes_at_{few}": sizes[few],
+            f"bytes_at_{many}": sizes[many],
+            "ratio": sizes[many] / sizes[few],
+        }
+    parts = [
+        f"{entry['ratio']:.4f} for {name} ({entry[f'bytes_at_{many}'] / 1e6:.2f} MB)"
+        for name, entry in found.items()
+    ]
+    line = (
+        f"temporary memory of a training step of {args.recipe}, at most {many} "
+        f"sweeps / at most {few}: {', '.join(parts)}"
+    )
+    value = max(entry["ratio"] for entry in found.values())
+    details = {"recipe": args.recipe, "rules": found}
+    report("memory", line, args, value=value, details=details)
+
+
+if __name__ == "__main__":
+    main()

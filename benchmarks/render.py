@@ -1,0 +1,61 @@
+"""Write the tables of docs/benchmarks.md from the JSON files in docs/results."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from _figures import (
+    NOT_RUN,
+    accuracies,
+    evidence,
+    figures,
+    layers,
+    protocol,
+    relaxations,
+)
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
+BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
+
+# Title, head and rows of each table.
+TABLES = (
+    ("Accuracy on MNIST, test %", "recipe, seed, best epoch, final epoch, target best "
+     "/ final, published best, published final, published best with residual, published "
+     "backpropagation best", accuracies),
+    ("Evidence of the same runs", "run, epochs, seconds, mean sweeps, worst unsettled "
+     "%, worst gradient cosine, command", evidence),
+    ("Other figures", "figure, target, measured, reached, command", figures),
+    ("Cosine with the exact gradient by layer", "recipe, weights, increments, recipe's "
+     "settings, plain 0.01, plain 0.1, plain 1", layers),
+    ("Over-relaxation of `fre-20x64`", "when, tolerance, relaxation, free + nudged "
+     "sweeps, unsettled %, cosine", relaxations),
+    ("Protocol", "result, figure, machine, versions, commit, date", protocol),
+)  # fmt: skip
+
+
+def table(head, rows):
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n"
+
+
+def tables():
+    for title, head, rows in TABLES:
+        lines = list(rows()) or [[NOT_RUN] + [""] * head.count(",")]
+        yield f"### {title}\n\n{table(head.split(', '), lines)}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="fail if out of date")
+    args = parser.parse_args()
+    text = PAGE.read_text()
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    new = f"{before}{BEGIN}\n\n{chr(10).join(tables())}\n{END}{after}"
+    if args.check and new != text:
+        sys.exit(f"{PAGE.name} is out of date: run `python benchmarks/render.py`")
+    PAGE.write_text(new)
+
+
+if __name__ == "__main__":
+    main()
