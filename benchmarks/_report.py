@@ -80,17 +80,17 @@ def report(name: str, line: str, args, *, value, details: dict, seeds=None) -> N
         "command": " ".join(_words(sys.argv)),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
+    folder = folder_of(args)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False)
+        (folder / f"{name}.json").write_text(text + "\n")
     print(f"{'toy: ' if args.toy else ''}{line}")
     for key in ("machine", "versions", "commit", "seeds", "dataset", "command"):
         entry = record[key]
         if isinstance(entry, dict):
             entry = ", ".join(f"{k} {v}" for k, v in entry.items())
         print(f"  {key}: {entry}")
-    folder = folder_of(args)
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False)
-        (folder / f"{name}.json").write_text(text + "\n")
 
 
 def folder_of(args) -> Path | None:

@@ -1,9 +1,10 @@
 """Gradients of every layer of a deep chain in float32, against the exact ones.
 
-Behind feedback of 0.1 the effect of a nudge shrinks tenfold per layer. Float32 gradients
-are compared with float64 implicit differentiation, at initialisation: `Centered(0.01)`
-by increments, the recipe's own settings, and `Centered` by plain differences of two
-states after 300 sweeps each, with three nudges since larger ones drown less in rounding.
+Behind feedback of 0.1 the effect of a nudge shrinks tenfold per layer. Float32
+gradients are compared with float64 implicit differentiation, at initialisation:
+`Centered(0.01)` by increments, the recipe's own settings, and `Centered` by plain
+differences of two states after 300 sweeps each, with three nudges since larger ones
+drown less in rounding.
 """
 
 import equinox as eqx

@@ -22,16 +22,17 @@ from ctep._train.loop import images
 _FORMULA = (
     "per example: input drive n0 n1; per free and per nudged sweep 2 n_l n_(l+1) for "
     "each hidden coupling, forward and adjoint, but only one of them in the first "
-    "sweep of a phase, from zeros; readout n_L n_out and its adjoint; gradient n0 n1 + 2 n_l "
-    "n_(l+1) for each hidden coupling + n_L n_out. A batch's slowest example counts."
+    "sweep of a phase, from zeros; readout n_L n_out and its adjoint; gradient n0 n1 + "
+    "2 n_l n_(l+1) for each hidden coupling + n_L n_out. Each batch counts as its "
+    "slowest example does."
 )
 
 
-def multiply_adds(sizes, free, nudged, zeros=0):
-    """Return the multiply-adds per example of `_FORMULA`; `zeros` counts all sweeps."""
+def multiply_adds(sizes, free, nudged):
+    """Return the multiply-adds per example of `_FORMULA`."""
     hidden = sum(a * b for a, b in itertools.pairwise(sizes[1:-1]))
     drive, readout = sizes[0] * sizes[1], sizes[-2] * sizes[-1]
-    sweeps = 2 * hidden * (free + nudged - 1 + zeros)
+    sweeps = 2 * hidden * (free + nudged - 1)
     return drive + sweeps + 2 * readout + (drive + 2 * hidden + readout)
 
 
@@ -100,21 +101,19 @@ def main():
         sweeps = np.mean([count_sweeps(loop, *replay) for replay in done], 0)
         needed = multiply_adds(sizes, *sweeps) * len(loop.y) * each
         rows.append((needed / seconds / rate, seconds / each, rate, *sweeps))
-    fraction, seconds, rate, free, nudged = (
-        statistics.median(row[i] for row in rows) for i in range(5)
+    fraction, seconds, rate, free, nudged = map(
+        statistics.median, zip(*rows, strict=True)
     )
     needed = multiply_adds(sizes, free, nudged)
-    all_sweeps = fraction * multiply_adds(sizes, free, nudged, zeros=1) / needed
     names = "fraction seconds_per_epoch multiply_adds_per_second free nudged".split()
     details = {"formula": _FORMULA, "sizes": sizes, "matmul_size": size}
-    details |= {"multiply_adds_per_example": needed, "with_zeros": all_sweeps}
+    details |= {"multiply_adds_per_example": needed}
     details["rows"] = [dict(zip(names, map(float, row), strict=True)) for row in rows]
     line = (
         f"{recipe.name}: {fraction:.3f} of the {size}^2 float32 matmul rate "
         f"({2e-9 * rate:.0f} GFLOP/s) over whole epochs of {seconds:.2f} s; "
         f"{free:.2f} free + {nudged:.2f} nudged sweeps per batch, "
-        f"{needed / 1e6:.3f} million multiply-adds needed per example "
-        f"({all_sweeps:.3f} with the products of zeros that a phase starts with)"
+        f"{needed / 1e6:.3f} million multiply-adds needed per example"
     )
     report("throughput", line, args, value=fraction, details=details)
     print(f"  counted: {_FORMULA}")

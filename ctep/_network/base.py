@@ -268,6 +268,12 @@ class AbstractNetwork(eqx.Module):
             tangent: $v_n = \sum_k w_k d_{k,n}$, `(batch, *shape)`.
         """
 
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Of the parameters, and so of the states: that of the first array."""
+        arrays = jax.tree_util.tree_leaves(eqx.filter(self, eqx.is_inexact_array))
+        return arrays[0].dtype if arrays else jnp.result_type(float)
+
     def zeros(self, x: Array) -> State:
         """Return the state that a free phase starts from."""
         lead = x.shape[: x.ndim - len(self.input_shape)]

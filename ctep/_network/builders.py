@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
+from .._keywords import suggests_keywords
 from .activation import AbstractActivation, Tanh
 from .coupling import Coupling, Fixed, Tied, drawn
 from .layer import Layer
@@ -16,6 +17,7 @@ from .operator import Dense
 _GLOROT = jax.nn.initializers.glorot_uniform()
 
 
+@suggests_keywords
 def mlp(
     sizes: Sequence[int | tuple[int, ...]],
     *,
@@ -71,6 +73,7 @@ def mlp(
     )
 
 
+@suggests_keywords
 def graph(
     sizes: Sequence[int | tuple[int, ...]],
     edges: Iterable[tuple[int, int]],

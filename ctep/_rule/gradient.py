@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
+from .._keywords import suggests_keywords
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge, OutputError
 from .._solver import AbstractSolver, Sweeps, explain
@@ -13,6 +14,7 @@ from .base import AbstractRule, Task
 from .stencil import Centered
 
 
+@suggests_keywords
 def gradient(
     network: AbstractNetwork,
     x: Array,
@@ -28,7 +30,7 @@ def gradient(
 
     Args:
         network: any network.
-        x: inputs, `(batch, *input_shape)`, of the parameters' dtype.
+        x: inputs, `(batch, *input_shape)`, converted to the network's dtype.
         y: labels `(batch,)`, or values `(batch, outputs)`.
         nudge: its cost is the loss; by default `OutputError()`, cross-entropy.
         rule: by default `Centered(0.1)`.
@@ -51,6 +53,7 @@ def gradient(
     check_kinds(network=network, nudge=nudge, rule=rule, solver=solver)
     x, y = jnp.asarray(x), jnp.asarray(y)
     check_batch(network, nudge, x, y)
+    x = x.astype(network.dtype)
     inputs = (network, x, y, nudge, rule, solver, jnp.asarray(epoch))
     leaves = jax.tree_util.tree_leaves(inputs)
     # Inside somebody's `jit` only the run itself can raise.

@@ -21,7 +21,8 @@ class Sweeps(AbstractSolver):
     Args:
         max_sweeps: when to give up.
         rtol: relative tolerance, element by element.
-        atol: absolute tolerance. With both 0 every example does `max_sweeps`.
+        atol: absolute tolerance. With both 0 an example stops early only where not
+            one bit changes any more.
         order: `Forward()`, `Backward()`, `Alternating()` or `Synchronous()`; by
             default the direction of the signal, forward in free phases and backward
             in nudged ones.

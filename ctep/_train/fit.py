@@ -18,6 +18,7 @@ import optax
 from jaxtyping import PRNGKeyArray
 
 from .. import data
+from .._keywords import suggests_keywords
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge, OutputError
 from .._rule import AbstractRule, OneSided, check_kinds
@@ -33,6 +34,7 @@ from .signals import Interruption
 _CHUNK_SECONDS = 1.0
 
 
+@suggests_keywords
 def fit(
     network: AbstractNetwork,
     dataset: str | Sequence | data.Dataset,

@@ -113,7 +113,7 @@ class Loop(eqx.Module):
     def _step(self, state, index, epoch):
         network, nudge = self.model(state)
         present = index >= 0
-        x = images(self.x[index], network.input_shape, _dtype(state.trained))
+        x = images(self.x[index], network.input_shape, network.dtype)
         y, count = self.y[index], jnp.sum(present)
         weight = present / count.astype(x.dtype)
         task = Task(x, y, nudge, self.solver, weight, epoch, throw=False)
@@ -143,7 +143,7 @@ class Loop(eqx.Module):
     def cosine(self, state: TrainState, index: Array, epoch: Array) -> Array:
         """Return the cosine of the rule's gradient with the exact one on a probe."""
         network, nudge = self.model(state)
-        x = images(self.x[index], network.input_shape, _dtype(state.trained))
+        x = images(self.x[index], network.input_shape, network.dtype)
         y = self.y[index]
         task = Task.mean(x, y, nudge, self.solver, epoch=epoch, throw=False)
         pair = [
@@ -182,7 +182,7 @@ def score(
 @eqx.filter_jit
 def _score(network, solver, x, y, index):
     def body(total, rows):
-        inputs = images(x[rows], network.input_shape, _dtype(network))
+        inputs = images(x[rows], network.input_shape, network.dtype)
         free = solver.solve(
             network.free(inputs), network.zeros(inputs), zeros=True, throw=False
         )
@@ -201,7 +201,3 @@ def images(x: Array, shape: tuple[int, ...], dtype) -> Array:
 
 def _arrays(tree):
     return jax.tree_util.tree_leaves(eqx.filter(tree, eqx.is_inexact_array))
-
-
-def _dtype(tree):
-    return _arrays(tree)[0].dtype
