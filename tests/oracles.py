@@ -5,6 +5,7 @@ losses are written down again from the equations, equilibria are roots of Newton
 iteration with a dense Jacobian, and gradients come from dense linear solves.
 """
 
+import functools
 from collections.abc import Callable
 
 import diffrax as dfx
@@ -15,6 +16,15 @@ import numpy as np
 import optimistix as optx
 
 import ctep
+
+# Compiling is most of what these tests cost.
+FAST = functools.partial(
+    eqx.filter_jit,
+    compiler_options={
+        "xla_backend_optimization_level": 0,
+        "xla_llvm_disable_expensive_passes": True,
+    },
+)
 
 # ---------------------------------------------------------------- problems
 
@@ -81,7 +91,7 @@ class Hopfield(ctep.EnergyNetwork):
 
 
 class Quartic(ctep.EnergyNetwork):
-    r"""Quartic wells around $m = x W + b$, mixed by $\langle s_1-m_1, V(s_2-m_2)\rangle$.
+    r"""Quartic wells around $m = x W + b$, mixed by $(s_1 - m_1) V (s_2 - m_2)$.
 
     The minimum is at $m$, whatever V.
     """
@@ -112,7 +122,7 @@ def quartic():
 
 def _hopfield():
     rng = np.random.default_rng(4)
-    u, v, b = (rng.uniform(-0.7, 0.7, s) for s in ((6, 4), (4, 3), (3,)))
+    u, v, b = (rng.uniform(-0.6, 0.6, s) for s in ((6, 4), (4, 3), (3,)))
     return problem(Hopfield(*map(jnp.asarray, (u, v, b))), values=True)
 
 
@@ -132,20 +142,23 @@ def skips(seed=0, **kwargs):
 LINEAR = dict(activation=ctep.Identity(), readout=False, values=True)
 
 
-def _centred(rng=0.3):
+def centred(rng=0.3):
     """Weights of both signs within the given range."""
     return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -rng, rng)
 
 
 # Networks with an energy: equilibrium propagation is exact as beta vanishes.
 GRADED = {
-    "tanh symmetric": lambda: chain(init=_centred(0.5)),
+    "tanh symmetric": lambda: chain(init=centred(0.5)),
     "tanh regulated": lambda: chain(feedback=0.1),
-    "sigmoid": lambda: chain(activation=ctep.Sigmoid(4.0, 0.5), init=_centred(0.4)),
-    "hard sigmoid": lambda: chain(activation=ctep.HardSigmoid(), init=_centred(0.6)),
-    "relu6": lambda: chain(activation=ctep.ReLU6(), init=_centred(0.5)),
-    "linear": lambda: chain(init=_centred(0.25), **LINEAR),
-    "skips symmetric": lambda: skips(init=_centred(0.4)),
+    "sigmoid": lambda: chain(activation=ctep.Sigmoid(4.0, 0.5), init=centred(0.4)),
+    # With some seeds Newton's iteration cycles between the pieces of a clip.
+    "hard sigmoid": lambda: chain(
+        activation=ctep.HardSigmoid(), init=centred(0.6), seed=2
+    ),
+    "relu6": lambda: chain(activation=ctep.ReLU6(), init=centred(0.5)),
+    "linear": lambda: chain(init=centred(0.25), **LINEAR),
+    "skips symmetric": lambda: skips(init=centred(0.4)),
     "energy": _hopfield,
 }
 
@@ -161,41 +174,40 @@ NETWORKS = GRADED | UNGRADED
 _TIGHT = dict(rtol=1e-10, atol=1e-10)
 _CONTROL = dfx.PIDController(1e-9, 1e-11)
 
-# Any two solvers of a kind are three apart: see `cells`.
+# Two solvers of a kind are three apart: see `cells`.
 SOLVERS = {
     "forward": lambda: ctep.Sweeps(1000, order=ctep.Forward(), **_TIGHT),
     "tsit5": lambda: ctep.ODE(dfx.Tsit5(), _CONTROL, rtol=1e-8, atol=1e-8),
     "fixed point": lambda: ctep.FixedPoint(**_TIGHT),
     "backward": lambda: ctep.Sweeps(1000, order=ctep.Backward(), **_TIGHT),
-    "euler": lambda: ctep.ODE(dfx.Euler(), dfx.ConstantStepSize(), 0.5, **_TIGHT),
+    "euler": lambda: ctep.ODE(
+        dfx.Euler(), dfx.ConstantStepSize(), 0.5, 999.0, **_TIGHT
+    ),
     "newton": lambda: ctep.FixedPoint(optx.Newton(1e-12, 1e-12), **_TIGHT),
     "alternating": lambda: ctep.Sweeps(1000, order=ctep.Alternating(), **_TIGHT),
     "synchronous": lambda: ctep.Sweeps(1000, order=ctep.Synchronous(), **_TIGHT),
 }
 
-SWEEPS = ("forward", "backward", "alternating", "synchronous")
-
 # Rules, each with the relative error that it may have.
 RULES = {
     "one-sided": (lambda: ctep.OneSided(1e-4), 1e-3),
     "centered": (lambda: ctep.Centered(1e-2), 1e-3),
-    "implicit": (lambda: ctep.Implicit(rtol=1e-10, atol=1e-12), 1e-6),
+    "implicit": (lambda: ctep.Implicit(1e-10), 1e-6),
 }
 
 
 def cells(everything=False):
     """Return (network, solver, rule) triples, all of them or a covering selection.
 
-    Compiling is what a cell costs. The selection pairs every rule with every network
-    and every solver, and every network with every order of sweeps, one of the two
-    ODE solvers and one of the two fixed-point solvers.
+    The selection pairs every rule with every network and with every solver, and every
+    network with one order out of (forward, backward), one ODE and one fixed point.
     """
     return [
         (network, solver, rule)
         for i, network in enumerate(NETWORKS)
         for j, solver in enumerate(SOLVERS)
         for k, rule in enumerate(RULES)
-        if everything or (i + j + k) % (3 if solver in SWEEPS else 6) == 0
+        if everything or (i + j + k) % 6 == 0
     ]
 
 
@@ -284,7 +296,7 @@ def readout(network, flat):
 # ---------------------------------------------------------------- roots
 
 
-def newton(network, x, pull=lambda flat: 0.0, relax=60, steps=8):
+def newton(network, x, pull=lambda flat: 0.0, relax=300, steps=8):
     """Return the root nearest to rest: a damped relaxation, then Newton's method."""
     field = lambda flat: residual(network, flat, x, pull(flat))  # noqa: E731
     flat = jnp.zeros(sum(int(np.prod(s)) for s in network.shapes), x.dtype)
@@ -293,18 +305,16 @@ def newton(network, x, pull=lambda flat: 0.0, relax=60, steps=8):
     return jax.lax.fori_loop(0, steps, step, flat)
 
 
-@eqx.filter_jit
+@FAST
 def roots(p):
     """Return the free equilibrium of each example, flat."""
     return jax.vmap(lambda x: newton(p.network, x))(p.x)
 
 
-@eqx.filter_jit
-def loss(p, network=None):
+def loss(p):
     """Return the mean loss at the Newton roots."""
-    network = p.network if network is None else network
-    one = lambda x, y: p.loss(readout(network, newton(network, x)), y)  # noqa: E731
-    return jnp.mean(jax.vmap(one)(p.x, p.y))
+    outputs = jax.vmap(lambda root: readout(p.network, root))(roots(p))
+    return jnp.mean(jax.vmap(p.loss)(outputs, p.y))
 
 
 # ---------------------------------------------------------------- gradients
@@ -322,18 +332,17 @@ def _untrained(gradient):
     )
 
 
-def _batched(p, one):
-    gradients = jax.vmap(one)(p.x, p.y)
+@FAST
+def _batched(p, one, roots):
+    gradients = jax.vmap(functools.partial(one, p))(p.x, p.y, roots)
     mean = jax.tree_util.tree_map(lambda leaf: leaf.mean(0), gradients)
     return _untrained(mean)
 
 
-@eqx.filter_jit
 def exact(p):
     """Return the gradient by dense implicit differentiation at the Newton root."""
 
-    def one(x, y):
-        root = newton(p.network, x)
+    def one(p, x, y, root):
         jacobian = jax.jacfwd(lambda s: residual(p.network, s, x))(root)
         pull = jax.grad(lambda s: p.loss(readout(p.network, s), y))(root)
         adjoint = jnp.linalg.solve(jacobian.T, pull)
@@ -344,10 +353,9 @@ def exact(p):
 
         return eqx.filter_grad(lagrangian)(p.network)
 
-    return _batched(p, one)
+    return _batched(p, one, roots(p))
 
 
-@eqx.filter_jit
 def limit(p):
     r"""Return what the vector-field contrast tends to as $\beta \to 0$.
 
@@ -355,8 +363,7 @@ def limit(p):
     direct gradient, with the response $ds/d\beta$ from a dense linear solve.
     """
 
-    def one(x, y):
-        root = newton(p.network, x)
+    def one(p, x, y, root):
         jacobian = jax.jacfwd(lambda s: residual(p.network, s, x))(root)
         pull = jax.grad(lambda s: p.loss(readout(p.network, s), y))(root)
         forced = lambda f: residual(p.network, root, x, f)  # noqa: E731
@@ -372,7 +379,7 @@ def limit(p):
 
         return eqx.filter_grad(contrast)(p.network)
 
-    return _batched(p, one)
+    return _batched(p, one, roots(p))
 
 
 def slope(p, direction, step=1e-5):
@@ -381,7 +388,8 @@ def slope(p, direction, step=1e-5):
 
     def at(distance):
         moved = jax.tree_util.tree_map(lambda w, v: w + distance * v, params, direction)
-        return float(loss(p, eqx.combine(moved, rest)))
+        network = eqx.combine(moved, rest)
+        return float(loss(eqx.tree_at(lambda p: p.network, p, network)))
 
     return (at(step) - at(-step)) / (2 * step)
 
@@ -470,3 +478,10 @@ def error(gradient, truth):
 def cosine(a, b):
     a, b = (np.ravel(np.asarray(v, np.float64)) for v in (a, b))
     return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+def as_double(tree):
+    """Return `tree` in float64, to the bit."""
+    return jax.tree_util.tree_map(
+        lambda v: v.astype(jnp.float64) if eqx.is_inexact_array(v) else v, tree
+    )

@@ -108,9 +108,25 @@ class AbstractActivation(eqx.Module):
         return path_integral(lambda t: self.derivative(h + t * a) * a)
 
 
-def _tanh_increment(s, slope, t):
-    # tanh(h + a) - tanh(h), with s = tanh(h), slope = 1 - s^2 and t = tanh(a).
-    return t * slope / (1 + s * t)
+def _logistic_anchor(u):
+    """Return what `_logistic_increment` needs of `u`: sign, size, and its decay."""
+    size = jnp.abs(u)
+    decay = jnp.exp(-size)
+    return jnp.where(u < 0, -1, 1).astype(u.dtype), size, decay
+
+
+def _logistic_increment(anchor, v):
+    """Return 1/(1 + exp(-u - v)) - 1/(1 + exp(-u)), to the relative precision of v.
+
+    The textbook difference of tanh, t (1 - s^2) / (1 + s t), cancels in saturated
+    units and divides 0 by 0 where the increment takes them across.
+    """
+    sign, size, decay = anchor
+    v = sign * v
+    outward = v > 0
+    step = jnp.expm1(-jnp.abs(v)) * jnp.where(outward, -decay, 1)
+    far = jnp.exp(jnp.where(outward, -size - v, size + v))
+    return sign * step / ((1 + decay) * (1 + far))
 
 
 class Tanh(AbstractActivation):
@@ -126,11 +142,10 @@ class Tanh(AbstractActivation):
         return 0.5 * (_xlog1p(1 + s, s) + _xlog1p(1 - s, -s))
 
     def anchor(self, h, s):
-        return s, (1 - s) * (1 + s)
+        return _logistic_anchor(2 * h)
 
     def increment(self, anchor, a):
-        s, slope = anchor
-        return _tanh_increment(s, slope, jnp.tanh(a))
+        return 2 * _logistic_increment(anchor, 2 * a)
 
     @property
     def formula(self):
@@ -183,11 +198,10 @@ class Sigmoid(AbstractActivation):
         return self.shift * s + (_xlogx(s) + _xlogx(1 - s)) / self.slope
 
     def anchor(self, h, s):
-        return 2 * s - 1, 4 * s * (1 - s)
+        return _logistic_anchor(self.slope * (h - self.shift))
 
     def increment(self, anchor, a):
-        s, slope = anchor
-        return 0.5 * _tanh_increment(s, slope, jnp.tanh(0.5 * self.slope * a))
+        return _logistic_increment(anchor, self.slope * a)
 
     @property
     def formula(self):

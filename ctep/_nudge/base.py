@@ -71,7 +71,7 @@ class AbstractNudge(eqx.Module):
             return NotImplemented
         return Sum((self, other))
 
-    def __mul__(self, weight: float | Callable[[Array], Array]) -> AbstractNudge:
+    def __mul__(self, weight: int | float | Callable[[Array], Array]) -> AbstractNudge:
         return Scaled(weight, self)
 
     __rmul__ = __mul__
@@ -115,7 +115,7 @@ class Scaled(AbstractNudge):
         nudge: what it scales.
     """
 
-    weight: float | Callable[[Array], Array] = eqx.field(static=True)
+    weight: int | float | Callable[[Array], Array] = eqx.field(static=True)
     nudge: AbstractNudge
 
     def __check_init__(self):

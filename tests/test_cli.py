@@ -1,0 +1,280 @@
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import sys
+import warnings
+
+import pytest
+
+from ctep import cli, recipes
+from ctep._train.progress import Reporter
+from ctep.data import images
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run `ctep ...` in this process; return its exit code and what it printed."""
+    # The entry point sets how warnings are shown, for good.
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setenv("CTEP_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    monkeypatch.setenv("TERMINAL_WIDTH", "200")
+    monkeypatch.setattr(images, "_online", lambda: False)
+
+    def run(*args):
+        monkeypatch.setattr(sys, "argv", ["ctep", *map(str, args)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        out = capsys.readouterr()
+        return stopped.value.code, out.out, out.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of `ctep fit --epochs 1 --out ...`, and what it printed."""
+    out = tmp_path_factory.mktemp("cli") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["ctep", "fit", "--epochs", "1", "--out", str(out)])
+        patch.setattr(warnings, "showwarning", warnings.showwarning)
+        said = []
+        patch.setattr(cli.typer, "echo", lambda text, **_: said.append(str(text)))
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+    assert stopped.value.code == 0
+    return out, "\n".join(said)
+
+
+@pytest.fixture
+def out(trained, tmp_path):
+    """A copy of the folder of that run."""
+    return shutil.copytree(trained[0], tmp_path / "run")
+
+
+def rows(out):
+    return [json.loads(x) for x in (out / "history.jsonl").read_text().splitlines()]
+
+
+# ---------------------------------------------------------------- fit
+
+
+def test_fit_prints_equations_table_and_evidence(trained):
+    """In this order: the system, the data, the epochs, the evidence."""
+    out, text = trained
+    (record,) = rows(out)
+    wanted = [
+        "digits: 2 tanh layers of 128",
+        "tanh(W0_1 x + 0.1 W1_2' s2 + b1)",
+        "dataset: Dataset('digits': 1437 training and 360 test examples",
+        "train %  test %  sweeps",
+        f"{100 * record['test_accuracy']:.2f}",
+        f"Test accuracy: {100 * record['test_accuracy']:.2f} % at the final epoch",
+        "Evidence at the final epoch: every example came to rest; cosine with the "
+        f"exact gradient {record['gradient_cosine']:.4f}.",
+        "completed in ",
+        f"Checkpoints and history are in {out}.",
+    ]
+    places = [text.index(part) for part in wanted]
+    assert places == sorted(places)
+    assert record["test_accuracy"] > 0.8
+    assert record["gradient_cosine"] > 0.999
+    assert "Published" not in text
+
+
+def test_progress_is_on_stderr_and_the_result_on_stdout(run):
+    """One line per epoch; the same seed gives the same figures."""
+    code, text, progress = run("fit", "--epochs", 2, "--seed", 3)
+    assert code == 0
+    lines = progress.splitlines()
+    assert [line[:9] for line in lines] == ["epoch 1/2", "epoch 2/2"]
+    table = re.findall(r"^ +[12] +[\d.]+ +[\d.]+ +[\d.]+", text, re.MULTILINE)
+    again = run("fit", "--epochs", 2, "--seed", 3)[1]
+    other = run("fit", "--epochs", 2, "--seed", 4)[1]
+    assert len(table) == 2
+    assert all(row in again for row in table)
+    assert not any(row in other for row in table)
+
+
+def test_fit_resumes(run, out):
+    """One more epoch is trained, and none twice; the first is as it was."""
+    first = rows(out)
+    code, text, progress = run("fit", "--epochs", 2, "--out", out, "--resume")
+    assert code == 0
+    assert [line[:9] for line in progress.splitlines()] == ["epoch 2/2"]
+    assert rows(out)[:1] == first
+    assert [record["epoch"] for record in rows(out)] == [1, 2]
+    code, again, progress = run("fit", "--epochs", 2, "--out", out, "--resume")
+    assert (code, progress) == (0, "")
+    assert again == text
+
+
+def interrupt(monkeypatch, number, times=1):
+    """Send `number` to this process after the third batch or a later one."""
+    report = Reporter.batch
+
+    def spy(reporter, epoch, done):
+        report(reporter, epoch, done)
+        if done > 2:
+            for _ in range(times):
+                os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(Reporter, "batch", spy)
+
+
+@pytest.mark.parametrize("options", [[], ["--seed", "2"], ["--data-dir", "my data"]])
+def test_interrupted_fit_says_how_to_go_on(run, tmp_path, monkeypatch, options):
+    """The printed command holds every option, quoted for a shell; it goes on."""
+    out = tmp_path / "my runs" / "it's"
+    with monkeypatch.context() as patch:
+        interrupt(patch, signal.SIGTERM)
+        code, text, _ = run("fit", "--epochs", 1, "--out", out, *options)
+    assert code == 143
+    *_, last = text.splitlines()
+    prefix, command = last[:15], shlex.split(last[15:])
+    assert prefix == "Continue with: "
+    assert command[:2] == ["ctep", "fit"]
+    assert "--resume" in command
+    assert set(options) <= set(command)
+    assert run(*command[1:])[0] == 0
+    assert [record["epoch"] for record in rows(out)] == [1]
+
+
+def test_second_ctrl_c_ends_at_once(run, monkeypatch):
+    """With 130, and without a traceback."""
+    interrupt(monkeypatch, signal.SIGINT, times=2)
+    code, _, err = run("fit")
+    assert code == 130
+    assert "Traceback" not in err
+
+
+def test_diverged_fit_fails(run, monkeypatch):
+    """Exit code 1, and the reason by name."""
+
+    def fit(network, *args, nudge, **options):
+        return cli.Result(network, nudge, [], "diverged", "Too bold.", 1.0, None)
+
+    monkeypatch.setattr(cli, "_fit", fit)
+    code, text, _ = run("fit")
+    assert code == 1
+    assert "diverged in 1.0 s. Too bold." in text
+
+
+# ---------------------------------------------------------------- recipes, evaluate
+
+
+def test_recipes_lists_all(run):
+    """A line for each, with its dataset and figures."""
+    code, text, err = run("recipes")
+    assert (code, err) == (0, "")
+    lines = text.splitlines()[1:]
+    assert [line.split()[0] for line in lines] == list(recipes.RECIPES)
+    for line, recipe in zip(lines, recipes.RECIPES.values(), strict=True):
+        for part in (recipe.dataset, recipe.published, recipe.ours, recipe.summary):
+            assert part in line
+
+
+def test_evaluate(run, out):
+    """Oracle: the test accuracy that the run recorded."""
+    code, text, err = run("evaluate", out)
+    assert (code, err) == (0, "")
+    wanted = f"accuracy {100 * rows(out)[-1]['test_accuracy']:.2f} %, unsettled 0.00 %"
+    assert wanted in text
+    assert "digits on the test set of digits (360 examples)" in text
+
+
+def test_evaluate_knows_recipe_dataset_and_seed(run, tmp_path):
+    """A recipe of another dataset; the figure is that of the run again."""
+    out = tmp_path / "run"
+    options = ["--dataset", "digits", "--seed", 5, "--epochs", 1, "--out", out]
+    code, text, err = run("fit", "fre-2x512", *options)
+    assert code == 0, err
+    assert "Published: 98.30" in text
+    assert "tanh(W0_1 x + 0.01 W1_2' s2)" in text
+    text = run("evaluate", out)[1]
+    accuracy = f"accuracy {100 * rows(out)[-1]['test_accuracy']:.2f} %"
+    assert f"fre-2x512 on the test set of digits (360 examples): {accuracy}" in text
+
+
+# ---------------------------------------------------------------- bad input
+
+
+def assert_refused(answer, match):
+    """Exit code 2 and one sentence on stderr, of ours or of the option parser."""
+    code, _, err = answer
+    assert code == 2
+    assert "Traceback" not in err
+    sentence = " ".join(re.sub("[╭╮╰╯│─]", " ", err).split())
+    assert re.search(match, sentence), sentence
+    if err.startswith("error: "):
+        assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "match"),
+    [
+        (["fit", "fre-2x51"], r"`recipe` is 'fre-2x51'.*did you mean fre-2x512 or"),
+        (["fit", "--dataset", "digitz"], "got 'digitz'; did you mean 'digits'"),
+        (["fit", "--dataset", "mnits"], "got 'mnits'; did you mean 'mnist'"),
+        (["fit", "--dataset", "a b"], "must be a name such as 'mnist', not a path"),
+        (["fit", "--epochz", "1"], "No such option: --epochz.*--epochs"),
+        (["fitt"], "No such command 'fitt'.*'fit'"),
+        (["fit", "--epochs", "0"], "`epochs` is 0, but must be an integer of at least"),
+        (["fit", "--epochs", "-3"], "`epochs` is -3, but must be an integer of at lea"),
+        (["fit", "--epochs", "many"], "'--epochs': .*integer"),
+        (["fit", "--seed", str(2**70)], "seed"),
+        (["fit", "--resume"], "`resume` is True but `out` is None: pass the folder"),
+        (["fit", "--out", "nowhere", "--resume"], "nowhere. holds no `run.json`: corr"),
+        (["evaluate", "nowhere"], r"`run` is nowhere, which holds no run\.json: pass"),
+        (["evaluate"], "Missing argument 'run'"),
+    ],
+)
+def test_bad_input_is_one_sentence(run, tmp_path, monkeypatch, args, match):
+    """Nothing is trained, and nothing is left behind."""
+    monkeypatch.chdir(tmp_path)
+    assert_refused(run(*args), f"(?i){match}")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_unprepared_dataset(run, monkeypatch):
+    """What to install, or where to point the variable."""
+    monkeypatch.setattr(images.importlib.util, "find_spec", lambda name: None)
+    assert_refused(
+        run("fit", "fre-2x512"),
+        "'mnist', which is not prepared in .*tfds, and TensorFlow is not installed; "
+        "point .*TFDS_DATA_DIR.* `pip install tensorflow`",
+    )
+
+
+def test_out_of_another_run(run, out, tmp_path):
+    """It names what differs, or asks for `--resume`; no file changes."""
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    assert_refused(run("fit", "--out", out), "already holds this run: pass .*resume")
+    assert_refused(run("fit", "--out", out, "--seed", 1), "holds a run with .* name an")
+    resumed = run("fit", "fre-2x512", "--dataset", "digits", "--out", out, "--resume")
+    assert_refused(resumed, "holds a run with .* = .*, not ")
+    file = tmp_path / "file"
+    file.touch()
+    assert_refused(run("fit", "--out", file), "`out` is the file .*file, so name a fol")
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_evaluate_refuses_what_it_cannot_build(run, out):
+    """Damaged checkpoints, a run of `ctep.fit`, an unknown recipe."""
+    names = [path for path in out.iterdir() if path.suffix == ".ctep"]
+    for path in names:
+        path.write_bytes(path.read_bytes()[:100])
+    assert_refused(run("evaluate", out), "too short for one.* restore a copy or train")
+    who = json.loads((out / "run.json").read_text())
+    for change, match in (
+        ({"recipe": "digitz"}, "`recipe` is 'digitz'.*did you mean digits"),
+        ({"seed": None}, r"run\.json names no recipe and seed.*`ctep\.restore`"),
+    ):
+        (out / "run.json").write_text(json.dumps(who | change))
+        assert_refused(run("evaluate", out), match)
+    for text in ("", "[]", "{}"):
+        (out / "run.json").write_text(text)
+        assert_refused(run("evaluate", out), r"run\.json names no recipe and seed")

@@ -1,0 +1,268 @@
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from hypothesis import given, settings, strategies as st
+
+import ctep
+from ctep._nudge import Pull
+
+ACTIVATIONS = {
+    "identity": ctep.Identity(),
+    "tanh": ctep.Tanh(),
+    "sigmoid": ctep.Sigmoid(),
+    "steep sigmoid": ctep.Sigmoid(4.0, 0.5),
+    "hard sigmoid": ctep.HardSigmoid(),
+    "relu6": ctep.ReLU6(),
+    "relu": ctep.ReLU(),
+}
+
+
+def exact_increment(activation, h, a):
+    """Return rho(h + a) - rho(h) in float64, by formulas that do not cancel."""
+    h, a = np.asarray(h, np.float64), np.asarray(a, np.float64)
+    if isinstance(activation, ctep.Tanh):
+        # tanh = 1 - 2 / (exp(2 h) + 1)
+        return _logistic(2 * h, 2 * a) * 2
+    if isinstance(activation, ctep.Sigmoid):
+        return _logistic(
+            activation.slope * (h - activation.shift), activation.slope * a
+        )
+    if isinstance(activation, ctep.Clip):
+        lo, hi = activation.lo, activation.hi
+        # The stretch of [h, h + a] that lies within the range.
+        start, stop = np.clip(h, lo, hi) - h, np.clip(h + a, lo, hi) - h
+        inside = (h > lo) & (h < hi)
+        return np.where(inside, np.clip(a, lo - h, hi - h), stop - start)
+    return a
+
+
+def _logistic(u, v):
+    return np.exp(-u) * -np.expm1(-v) / (1 + np.exp(-u)) / (1 + np.exp(-u - v))
+
+
+def increment(activation, h, a):
+    return activation.increment(activation.anchor(h, activation(h)), a)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@settings(max_examples=60)
+@given(
+    h=st.floats(-3, 3, width=32),
+    exponent=st.integers(-30, -1),
+    mantissa=st.floats(1, 9, width=32),
+    sign=st.sampled_from([-1, 1]),
+)
+def test_increments_keep_relative_precision(name, h, exponent, mantissa, sign):
+    """Oracle: `expm1` and exact clipping in float64, from 1e-30 to 1."""
+    activation = ACTIVATIONS[name]
+    h, a = np.float32(h), np.float32(sign * mantissa * 10.0**exponent)
+    got = float(increment(activation, jnp.asarray(h), jnp.asarray(a)))
+    want = float(exact_increment(activation, h, a))
+    # At an end of its range a clip moves by what is left of h + a.
+    edge = any(abs(h - e) <= abs(a) for e in activation.range)
+    absolute = 1e-6 if edge and isinstance(activation, ctep.Clip) else 0.0
+    assert got == pytest.approx(want, rel=1e-5, abs=absolute)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@settings(max_examples=60)
+@given(h=st.floats(-16, 16, width=32), a=st.floats(-32, 32, width=32))
+def test_increments_equal_the_plain_difference(name, h, a):
+    """Oracle: rho(h + a) - rho(h) in float64; saturated units come back, too."""
+    activation = ACTIVATIONS[name]
+    got = float(increment(activation, jnp.float32(h), jnp.float32(a)))
+    rho = lambda v: np.asarray(oracles.rho(activation, np.float64(v)))  # noqa: E731
+    with jax.enable_x64(True):
+        want = float(rho(h + a) - rho(h))
+    assert got == pytest.approx(want, abs=4e-6)
+
+
+class Arctan(ctep.AbstractActivation):
+    """An activation that knows nothing but what it must."""
+
+    def __call__(self, h):
+        return jnp.arctan(h)
+
+    def potential(self, s):
+        return -jnp.log(jnp.cos(s))
+
+    formula = "arctan(h)"
+    lipschitz = 1.0
+    range = (-np.pi / 2, np.pi / 2)
+    pole = 1j
+
+
+def test_custom_activation_falls_back_to_a_quadrature():
+    """Oracle: arctan(h + a) - arctan(h) = arctan(a / (1 + h (h + a))), in float64."""
+    h = np.linspace(-2, 2, 9, dtype=np.float32)[:, None]
+    a = np.float32([0.1, -1e-2, 1e-3, 1e-7, -1e-12, 1e-20, 1e-30])
+    hs, aa = np.float64(h), np.float64(a)
+    want = np.arctan(aa / (1 + hs * (hs + aa)))
+    got = increment(Arctan(), jnp.asarray(h), jnp.broadcast_to(a, (9, 7)))
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+@pytest.mark.usefixtures("x64")
+def test_quadrature_is_of_ninth_order():
+    """Oracle: the same formula; halving a divides the error by 2^9."""
+    h, sizes = np.float64(0.3), np.array([0.4, 0.2, 0.1])
+    want = np.arctan(sizes / (1 + h * (h + sizes)))
+    got = increment(Arctan(), jnp.full(3, h), jnp.asarray(sizes))
+    order = np.polyfit(np.log(sizes), np.log(np.abs(got - want)), 1)[0]
+    assert 8 < order < 11
+
+
+# ------------------------------------------------------------ phases
+
+DEEP = ctep.Sweeps(1000, rtol=1e-6, atol=1e-6)
+DEEPER = ctep.Sweeps(1000, rtol=1e-13, atol=1e-13)
+
+
+def deep(depth=10, feedback=0.1):
+    """Return a chain of tanh layers, 64 wide, with sparse inputs, in float32."""
+    network = ctep.mlp(
+        (784, *[64] * depth, 10), feedback=feedback, bias=False, key=jax.random.key(0)
+    )
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0, 1, (8, 784)) * (rng.uniform(0, 1, (8, 784)) < 0.2)
+    y = jnp.asarray(rng.integers(0, 10, 8))
+    nudge = ctep.Frozen(ctep.OutputError())
+    x = jnp.asarray(x, jnp.float32)
+    return oracles.Problem(network, x, y, nudge, oracles.cross_entropy)
+
+
+@oracles.FAST
+def by_increments(p, solver, beta=0.1):
+    """Return the free state and the increments of one nudge."""
+    free = solver.solve(p.network.free(p.x), p.network.zeros(p.x), throw=False)
+    own = p.nudge.context(p.network, free.state, p.y, jnp.asarray(0))
+    own = jax.tree_util.tree_map(lambda leaf: leaf[None], own)
+    pull = Pull(p.nudge, p.network, jnp.asarray(0))
+    context = (jnp.full((1, 1), beta), own)
+    problem = p.network.increments(p.x, free.state, free.memory, pull, context)
+    start = tuple(jnp.zeros((1, *s.shape), s.dtype) for s in free.state)
+    nudged = solver.solve(problem, start, throw=False)
+    settled = free.settled.all() & nudged.settled.all()
+    return free.state, tuple(d[0] for d in nudged.state), settled
+
+
+@oracles.FAST
+def by_difference(p, solver, beta=0.1):
+    """Return the difference of two states, each solved for by itself."""
+    free = solver.solve(p.network.free(p.x), p.network.zeros(p.x), throw=False)
+    own = p.nudge.context(p.network, free.state, p.y, jnp.asarray(0))
+    pull = Pull(p.nudge, p.network, jnp.asarray(0))
+    problem = p.network.nudged(p.x, pull, (jnp.full((1,), beta), own))
+    nudged = solver.solve(problem, free.state, throw=False)
+    return tuple(a - b for a, b in zip(nudged.state, free.state, strict=True))
+
+
+def test_increments_at_the_first_of_ten_layers():
+    """Oracle: float64; and a published size, 2e-11 at the first layer.
+
+    The plain difference of two float32 states holds nothing but rounding there.
+    """
+    p = deep()
+    _, single, settled = by_increments(p, DEEP)
+    assert settled
+    plain = by_difference(p, ctep.Sweeps(1000, rtol=0.0, atol=1e-7))
+    with jax.enable_x64(True):
+        _, double, settled = by_increments(oracles.as_double(p), DEEPER)
+        assert settled
+    assert oracles.cosine(single[0], double[0]) > 0.999
+    assert abs(oracles.cosine(plain[0] + 1e-30, double[0])) < 0.5
+    # At the output there is nothing to lose.
+    assert oracles.cosine(plain[-1], double[-1]) > 0.999
+    for a, b in zip(single, double, strict=True):
+        a, b = np.asarray(a, np.float64), np.asarray(b)
+        assert np.linalg.norm(a - b) < 1e-4 * np.linalg.norm(b)
+    assert 2e-12 < np.sqrt(np.mean(np.square(double[0]))) < 2e-10
+
+
+@pytest.mark.parametrize(("feedback", "size"), [(0.01, 1.3e-6), (0.001, 1.3e-8)])
+def test_published_increments_of_three_layers(feedback, size):
+    """Oracle: published sizes of the first layer's increments, nudge 0.1."""
+    _, d, settled = by_increments(deep(3, feedback), DEEP)
+    assert settled
+    rms = float(jnp.sqrt(jnp.mean(d[0] ** 2)))
+    assert size / 2 < rms < size * 2
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", ["tanh regulated", "hard sigmoid", "energy"])
+def test_increments_equal_the_difference_of_newton_roots(name):
+    """Oracle: Newton's roots with and without the nudge, subtracted in float64."""
+    p = oracles.NETWORKS[name]()
+    state, d, settled = by_increments(p, DEEPER, 0.2)
+    assert settled
+
+    def nudged(x, y):
+        cost = lambda flat: p.loss(oracles.readout(p.network, flat), y)  # noqa: E731
+        pull = lambda flat: -0.2 * jax.grad(cost)(flat)  # noqa: E731
+        return oracles.newton(p.network, x, pull)
+
+    free = oracles.roots(p)
+    difference = oracles.FAST(jax.vmap(nudged))(p.x, p.y) - free
+    np.testing.assert_allclose(np.concatenate(state, -1), free, atol=1e-10)
+    np.testing.assert_allclose(np.concatenate(d, -1), difference, atol=1e-10)
+    assert np.abs(difference).max() > 1e-2
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", ["tanh regulated", "skips symmetric"])
+def test_energy_contrast_equals_the_difference_of_energies(name):
+    """Oracle: the gradient of sum_k w_k (E(s + d_k) - E(s)), subtracted in float64.
+
+    For any state and any increments: none of them need be at rest.
+    """
+    p = oracles.NETWORKS[name]()
+    rng = np.random.default_rng(3)
+    draw = lambda *lead: tuple(  # noqa: E731
+        jnp.asarray(rng.uniform(0.2, 0.4, (*lead, *s))) for s in p.network.shapes
+    )
+    state, increments = draw(3), draw(2, 3)
+    weights = jnp.asarray(rng.normal(size=(2, 3)))
+
+    def contrast(network):
+        return network.energy_contrast(p.x, state, increments, weights)
+
+    def difference(network):
+        x = jnp.broadcast_to(p.x, (2, *p.x.shape))
+        moved = tuple(s + d for s, d in zip(state, increments, strict=True))
+        change = network.energy(moved, x) - network.energy(state, p.x)
+        return jnp.sum(weights * change)
+
+    got, want = (_compiled_gradient(f, p.network) for f in (contrast, difference))
+    assert np.linalg.norm(oracles.vector(want)) > 0.1
+    assert oracles.error(got, want) < 1e-12
+
+
+@pytest.mark.usefixtures("x64")
+def test_energy_contrast_of_an_energy_network():
+    """Oracle: the same difference, for a scalar energy that a user wrote."""
+    p = oracles.NETWORKS["energy"]()
+    rng = np.random.default_rng(3)
+    state = tuple(jnp.asarray(rng.normal(size=(3, *s))) for s in p.network.shapes)
+    increments = tuple(
+        jnp.asarray(rng.normal(size=(2, 3, *s))) for s in p.network.shapes
+    )
+    weights = jnp.asarray(rng.normal(size=(2, 3)))
+    energies = jax.vmap(lambda n, s, x: n.energy(s, x), (None, 0, 0))
+
+    def difference(network):
+        moved = tuple(s + d for s, d in zip(state, increments, strict=True))
+        nudged = jax.vmap(lambda s: energies(network, s, p.x))(moved)
+        return jnp.sum(weights * (nudged - energies(network, state, p.x)))
+
+    def contrast(network):
+        return network.energy_contrast(p.x, state, increments, weights)
+
+    got, want = (_compiled_gradient(f, p.network) for f in (contrast, difference))
+    assert oracles.error(got, want) < 1e-12
+
+
+def _compiled_gradient(function, network):
+    return oracles.FAST(eqx.filter_grad(function))(network)

@@ -1,0 +1,206 @@
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+
+import ctep
+from ctep._rule import Task
+
+TIGHT = ctep.Sweeps(1000, rtol=1e-12, atol=1e-12)
+
+
+@oracles.FAST
+def _gradients(p, rules, nudges, epoch):
+    """Return the gradients of several rules and nudges from one compilation."""
+
+    def one(rule, nudge):
+        task = Task.mean(p.x, p.y, nudge, TIGHT, epoch=epoch, throw=False)
+        return rule.estimate(p.network, task).gradient[0]
+
+    return [one(rule, nudge) for rule in rules for nudge in nudges]
+
+
+def gradients(p, rules, nudges=None, epoch=0):
+    found = _gradients(p, rules, nudges or (p.nudge,), epoch)
+    return [oracles.vector(gradient) for gradient in found]
+
+
+def exact(p):
+    return oracles.vector(eqx.filter(oracles.exact(p), p.network.trainable()))
+
+
+# ------------------------------------------------------------ stencils
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("feedback", [1.0, 0.3])
+@pytest.mark.parametrize(("rule", "order"), [(ctep.OneSided, 1), (ctep.Centered, 2)])
+def test_bias_shrinks_at_its_order(feedback, rule, order):
+    """Oracle: dense implicit differentiation; the documented order in beta."""
+    p = oracles.chain(init=oracles.centred(0.5), feedback=feedback)
+    betas = np.array([0.1, 0.05, 0.025])
+    truth = exact(p)
+    found = gradients(p, tuple(rule(float(beta)) for beta in betas))
+    errors = [np.linalg.norm(g - truth) for g in found]
+    slope = np.polyfit(np.log(betas), np.log(errors), 1)[0]
+    assert abs(slope - order) < 0.1
+
+
+@pytest.mark.parametrize("beta", [1e-3, 0.1, 2.0])
+def test_stencils_are_consistent(beta):
+    """Oracle: a derivative of a constant is 0, of a line its slope; of a parabola, 0.
+
+    The free phase has the nudge 0 and whatever weight is left.
+    """
+    for rule in (ctep.OneSided(beta), ctep.Centered(beta)):
+        nudges, weights = rule.stencil()
+        assert np.sum(weights * nudges) == pytest.approx(1)
+    assert np.sum(weights) == pytest.approx(0)
+    assert np.sum(weights * nudges**2) == pytest.approx(0)
+    assert sorted(nudges) == [-beta, beta]
+
+
+@pytest.mark.usefixtures("x64")
+def test_without_rescaling_layers_keep_their_attenuation():
+    r"""Oracle: the rescaled gradient times $\gamma^k$, k layers below the output.
+
+    Biases and input weights occur in one drive and are exact; a tied weight occurs in
+    two, which are attenuated differently, and agrees to leading order in gamma.
+    """
+    scale = 0.01
+    p = oracles.chain((6, 5, 5, 4, 3), feedback=scale)
+    rules = ctep.OneSided(1e-6), ctep.OneSided(1e-6, rescale=False)
+    scaled, raw = _gradients(p, rules, (p.nudge,), 0)
+    for n, attenuation in enumerate((scale**2, scale, 1.0)):
+        got, want = raw.layers[n].bias, attenuation * scaled.layers[n].bias
+        np.testing.assert_allclose(got, want, rtol=1e-4)
+        weight = lambda g, n=n: g.couplings[n].forward.weight  # noqa: E731
+        error = np.linalg.norm(weight(raw) - attenuation * weight(scaled))
+        bound = 1e-4 if n == 0 else 5 * scale
+        assert error < bound * attenuation * np.linalg.norm(weight(scaled))
+
+
+@pytest.mark.usefixtures("x64")
+def test_rescaling_does_nothing_to_a_symmetric_network():
+    """Oracle: an attenuation of 1; both contrasts agree to first order in beta."""
+    p = oracles.NETWORKS["tanh symmetric"]()
+    scaled, raw = gradients(p, (ctep.Centered(1e-3), ctep.Centered(1e-3, False)))
+    assert np.linalg.norm(scaled - raw) < 1e-5 * np.linalg.norm(scaled)
+    assert np.any(scaled != raw)
+
+
+# ------------------------------------------------------------ nudges
+
+
+@pytest.mark.usefixtures("x64")
+def test_frozen_nudges_have_the_same_limit():
+    """Oracle: dense implicit differentiation; the frozen bias is of first order."""
+    p = oracles.NETWORKS["tanh regulated"]()
+    rules = ctep.OneSided(1e-1), ctep.OneSided(1e-4)
+    frozen = (ctep.Frozen(p.nudge), p.nudge)
+    large, plain, small, _ = gradients(p, rules, frozen)
+    truth = exact(p)
+    size = np.linalg.norm(truth)
+    assert np.linalg.norm(small - truth) < 1e-3 * size
+    assert np.linalg.norm(large - plain) > 1e-3 * size
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("rule", [ctep.Centered(1e-5), ctep.Implicit(1e-11)])
+def test_gradient_is_linear_in_the_nudges(rule):
+    """Oracle: the weighted sum of the gradients of the parts."""
+    p = oracles.chain(feedback=0.3)
+    a, b = p.nudge, ctep.OutputError(ctep.SquaredError())
+    first, last, both, scaled = gradients(p, (rule,), (a, b, a + 0.65 * b, 3.0 * a))
+    np.testing.assert_allclose(both, first + 0.65 * last, atol=1e-6)
+    np.testing.assert_allclose(scaled, 3 * first, atol=1e-6)
+    assert np.linalg.norm(first - last) > 1e-2
+
+
+def test_a_weight_may_be_a_whole_number():
+    """Oracle: the cost of the unscaled nudge."""
+    p = oracles.chain()
+    state, epoch = (jnp.ones((3, 4)),) * 2, jnp.asarray(0)
+    cost = p.nudge.cost(p.network, state, p.y, epoch)
+    tripled = (3 * p.nudge).cost(p.network, state, p.y, epoch)
+    np.testing.assert_allclose(tripled, 3 * cost, rtol=1e-6)
+
+
+def halving(epoch):
+    return 0.5**epoch
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_weight_may_follow_the_epoch():
+    """Oracle: the unscheduled gradient times the weight at that epoch."""
+    p = oracles.chain(feedback=0.3)
+    nudges = p.nudge, halving * p.nudge
+    for epoch in (0, 3):
+        # The size of the nudge is scheduled as well, so beta is small.
+        plain, late = gradients(p, (ctep.OneSided(1e-5),), nudges, jnp.asarray(epoch))
+        np.testing.assert_allclose(late, 0.5**epoch * plain, rtol=1e-3, atol=1e-6)
+    assert np.linalg.norm(plain) > 5 * np.linalg.norm(late)
+
+
+# ------------------------------------------------------------ published numbers
+
+
+def published(depth, feedback):
+    """Return a published set-up: tanh, 64 wide, Glorot, no biases, sparse inputs."""
+    network = ctep.mlp(
+        (784, *[64] * depth, 10), feedback=feedback, bias=False, key=jax.random.key(0)
+    )
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0, 1, (16, 784)) * (rng.uniform(0, 1, (16, 784)) < 0.2)
+    y = jnp.asarray(rng.integers(0, 10, 16))
+    nudge = ctep.Frozen(ctep.OutputError())
+    return oracles.Problem(network, jnp.asarray(x), y, nudge, oracles.cross_entropy)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    ("depth", "feedback", "cosines", "ratios"),
+    [
+        (3, 0.001, (0.9999, 1.0), (1.001, 1.006)),  # published 1.0000, 1.003
+        (3, 0.01, (0.999, 1.0), (1.015, 1.05)),  # published .9998, 1.027
+        (3, 0.1, (0.95, 0.99), (1.2, 1.45)),  # published .974 to .976, 1.30 to 1.33
+        (5, 0.1, (0.9, 0.98), (1.35, 1.9)),  # published .94, 1.6
+    ],
+)
+def test_published_scaling_law(depth, feedback, cosines, ratios):
+    r"""Oracle: backpropagation through the same layers without feedback.
+
+    At the first layer $g_{EP} \approx \gamma^{L-1} g_{BP}$ with one nudge of 0.1, a
+    frozen force and no rescaling, as published.
+    """
+    p = published(depth, feedback)
+    rule = ctep.OneSided(0.1, rescale=False)
+    (gradient,) = _gradients(p, (rule,), (p.nudge,), 0)
+    first = lambda g: np.ravel(g.couplings[0].forward.weight)  # noqa: E731
+    ours, backprop = first(gradient), first(oracles.backprop(p))
+    ratio = np.linalg.norm(ours) / np.linalg.norm(backprop) / feedback ** (depth - 1)
+    cosine = oracles.cosine(ours, backprop)
+    assert cosines[0] < cosine < cosines[1] + 1e-9
+    assert ratios[0] < ratio < ratios[1]
+
+
+@pytest.mark.usefixtures("x64")
+def test_scaling_law_of_every_layer():
+    r"""Oracle: backpropagation; $\gamma^{L-k}$ per layer, to the order of gamma.
+
+    A weight between layers differs from the published update, $s_k^\top ds_{k+1}$, by
+    its occurrence in the feedback, which is smaller by about gamma.
+    """
+    scale = 1e-3
+    p = published(3, scale)
+    rule = ctep.OneSided(1e-3, rescale=False)
+    (gradient,) = _gradients(p, (rule,), (p.nudge,), 0)
+    exact = oracles.backprop(p)
+    for k in range(3):
+        weight = lambda g, k=k: np.ravel(g.couplings[k].forward.weight)  # noqa: E731
+        ours, backprop = weight(gradient), weight(exact)
+        ratio = np.linalg.norm(ours) / np.linalg.norm(backprop) / scale ** (2 - k)
+        assert oracles.cosine(ours, backprop) > 0.9999
+        assert ratio == pytest.approx(1, abs=0.01)
