@@ -1,6 +1,7 @@
 """The command line: a thin layer over `ctep.fit` and the recipes."""
 
 import json
+import shlex
 import sys
 import warnings
 from pathlib import Path
@@ -66,7 +67,8 @@ def fit(
     if result.status == "completed" and chosen.published != "none":
         typer.echo(f"Published: {chosen.published}.")
     if result.status == "interrupted" and out is not None:
-        typer.echo(f"Continue with: {_again(chosen, dataset, epochs, out, seed)}")
+        again = _again(chosen, dataset, epochs, out, seed, data_dir)
+        typer.echo(f"Continue with: {again}")
     raise typer.Exit(_code(result))
 
 
@@ -129,6 +131,10 @@ def main() -> None:
 
 
 def _build(recipe: Recipe, loaded: data.Dataset, seed: int):
+    if not -(2**63) <= seed < 2**63:
+        raise ValueError(
+            f"`seed` is {seed}, but must fit into 64 bits: choose a smaller one."
+        )
     weights, key = jax.random.split(jax.random.key(seed))
     return recipe.network(loaded.shape, loaded.classes, weights), key
 
@@ -139,12 +145,13 @@ def _code(result: Result) -> int:
     return int(result.status == "diverged")
 
 
-def _again(recipe, dataset, epochs, out, seed):
-    words = ["ctep fit", recipe.name]
-    words += [f"--dataset {dataset}"] if dataset else []
-    words += [f"--epochs {epochs}"] if epochs else []
-    words += [f"--seed {seed}"] if seed else []
-    return " ".join([*words, f"--out {out} --resume"])
+def _again(recipe, dataset, epochs, out, seed, data_dir):
+    words = ["ctep", "fit", recipe.name]
+    words += ["--dataset", dataset] if dataset else []
+    words += ["--epochs", str(epochs)] if epochs else []
+    words += ["--seed", str(seed)] if seed else []
+    words += ["--data-dir", str(data_dir)] if data_dir else []
+    return shlex.join([*words, "--out", str(out), "--resume"])
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):

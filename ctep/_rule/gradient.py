@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from .._keywords import suggests_keywords
 from .._network import AbstractNetwork
@@ -17,8 +17,8 @@ from .stencil import Centered
 @suggests_keywords
 def gradient(
     network: AbstractNetwork,
-    x: Array,
-    y: Array,
+    x: ArrayLike,
+    y: ArrayLike,
     *,
     nudge: AbstractNudge | None = None,
     rule: AbstractRule | None = None,

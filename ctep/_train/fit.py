@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
+import zlib
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +33,8 @@ from .result import Result
 from .signals import Interruption
 
 _CHUNK_SECONDS = 1.0
+# One object, since a new one would be compiled anew.
+_ADAM = optax.adam(1e-3)
 
 
 @suggests_keywords
@@ -110,7 +113,7 @@ def fit(
     nudge = OutputError() if nudge is None else nudge
     rule = OneSided() if rule is None else rule
     solver = Sweeps() if solver is None else solver
-    optimizer = optax.adam(1e-3) if optimizer is None else optimizer
+    optimizer = _ADAM if optimizer is None else optimizer
     key = jax.random.key(0) if key is None else key
     check_kinds(network=network, nudge=nudge, rule=rule, solver=solver)
     _check_options(optimizer, key, epochs, batch_size, probe, max_unsettled)
@@ -133,6 +136,7 @@ def fit(
         "batch_size": batch_size,
         "validation": validation,
         "dataset": f"{loaded.name}, {count} training examples",
+        "data_crc32": zlib.crc32(np.ascontiguousarray(loaded.x_train)),
         "key": np.asarray(jax.random.key_data(key)).tolist(),
         "versions": {p: version(p) for p in ("ctep", "jax", "equinox", "optax")},
         **(identity or {}),
@@ -174,7 +178,7 @@ def restore(
         CheckpointError: if no checkpoint is valid.
     """
     nudge = OutputError() if nudge is None else nudge
-    optimizer = optax.adam(1e-3) if optimizer is None else optimizer
+    optimizer = _ADAM if optimizer is None else optimizer
     nothing = jnp.zeros(0, jnp.int32)
     loop, state = Loop.start(
         network, nudge, OneSided(), Sweeps(), optimizer, nothing, nothing, 1
@@ -202,9 +206,12 @@ class _Run:
             claim(folder, identity, resume=resume)
 
     def restore(self, state):
-        fresh = _Position(state, 0, 0, 0.0, [])
-        if not self.resume or not checkpoint.checkpoints(self.folder):
-            return fresh
+        if not self.resume:
+            return _Position(state, 0, 0, 0.0, [])
+        if not checkpoint.checkpoints(self.folder):
+            # Killed between its first record and its first checkpoint.
+            log.rewrite(self.folder, [])
+            return _Position(state, 0, 0, 0.0, [])
         state, config = checkpoint.load(self.folder, state)
         log.rewrite(self.folder, config["history"])
         return _Position(
@@ -317,7 +324,9 @@ def _record(loop, position, splits, probe):
             record[f"{name}_accuracy"] = loop.accuracy(position.state, *splits[name])
     if len(probe):
         epoch = jnp.asarray(position.epoch)
-        record["gradient_cosine"] = float(loop.cosine(position.state, probe, epoch))
+        cosine = float(loop.cosine(position.state, probe, epoch))
+        # A gradient that vanishes has no direction.
+        record["gradient_cosine"] = cosine if math.isfinite(cosine) else None
     record["seconds"] = position.seconds + time.monotonic() - start
     return record
 
