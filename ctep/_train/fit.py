@@ -136,7 +136,7 @@ def fit(
         "batch_size": batch_size,
         "validation": validation,
         "dataset": f"{loaded.name}, {count} training examples",
-        "data_crc32": zlib.crc32(np.ascontiguousarray(loaded.x_train)),
+        "data_crc32": zlib.crc32(loaded.x_train.tobytes()),
         "key": np.asarray(jax.random.key_data(key)).tolist(),
         "versions": {p: version(p) for p in ("ctep", "jax", "equinox", "optax")},
         **(identity or {}),
