@@ -1,0 +1,578 @@
+import ast
+import functools
+import importlib
+import re
+import traceback
+from pathlib import Path
+
+import diffrax as dfx
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+import ctep
+
+KEY = jax.random.key(0)
+PACKAGE = Path(ctep.__file__).parent
+AXES = "_network", "_nudge", "_rule", "_solver"
+
+
+class Accepted(Exception):
+    """The input passed every check: what comes next is compilation."""
+
+
+@pytest.fixture(autouse=True)
+def uncompiled(monkeypatch):
+    """Run each test as a user runs the package, and stop where compilation starts."""
+
+    def accept(*args):
+        raise Accepted
+
+    module = importlib.import_module("ctep._rule.gradient")
+    monkeypatch.setattr(module, "_gradient", accept)
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+@functools.cache
+def network():
+    return ctep.mlp((4, 5, 3), key=KEY)
+
+
+def gradient(x=None, y=None, net=None, **kwargs):
+    """Call `ctep.gradient` with a valid batch, but for what is given."""
+    x = np.ones((2, 4), np.float32) if x is None else x
+    y = np.array([0, 2]) if y is None else y
+    return ctep.gradient(network() if net is None else net, x, y, **kwargs)
+
+
+def dense(source, target):
+    return ctep.Dense(source, target, key=KEY)
+
+
+def layers(*sizes):
+    return [ctep.Layer((size,), ctep.Tanh()) for size in sizes]
+
+
+INPUT = ctep.Coupling(0, 1, dense((4,), (3,)))
+SQUARE = ctep.Coupling(1, 2, dense((3,), (3,)))
+
+
+def build(*couplings, count=2, readout=None):
+    return ctep.Network((4,), layers(*[3] * count), couplings, readout)
+
+
+def image_output():
+    shaped = ctep.Layer((2, 2), ctep.Tanh())
+    into = ctep.Coupling(0, 1, dense((4,), (2, 2)))
+    return ctep.Network((4,), [shaped], [into])
+
+
+def no_energy():
+    net = ctep.mlp((4, 3, 3, 2), feedback=None, key=KEY)
+    return net.energy(net.zeros(jnp.ones((1, 4))), jnp.ones((1, 4)))
+
+
+def graph(edges, *back, sizes=(4, 3, 3, 3, 2)):
+    return ctep.graph(sizes, edges, feedback_edges=back, key=KEY)
+
+
+# What is wrong, and what comes of it: the type, and how the message begins.
+CASES = {
+    # activations
+    "slope": (lambda: ctep.Sigmoid(0.0), ValueError, "`slope` is 0.0, but"),
+    "slope nan": (lambda: ctep.Sigmoid(np.nan), ValueError, "`slope` is nan, but"),
+    "range": (lambda: ctep.Clip(1.0, 1.0), ValueError, "`lo` is 1.0 and `hi` is 1.0"),
+    # layers
+    "layer shape": (
+        lambda: ctep.Layer((3, 0), ctep.Tanh()),
+        ValueError,
+        r"`shape` is \(3, 0\), but a layer needs at least one unit",
+    ),
+    "activation class": (
+        lambda: ctep.Layer((3,), ctep.Tanh),
+        TypeError,
+        "`activation` is .*Tanh.*, but must be an activation object",
+    ),
+    "activation name": (
+        lambda: ctep.mlp((4, 3, 2), activation="tanh", key=KEY),
+        TypeError,
+        "`activation` is 'tanh', but",
+    ),
+    "tau": (
+        lambda: ctep.Layer((3,), ctep.Tanh(), tau=0.0),
+        ValueError,
+        "`tau` is 0.0, but a time constant must be positive",
+    ),
+    "bias": (
+        lambda: ctep.Layer((2, 3), ctep.Tanh(), jnp.ones(2)),
+        ValueError,
+        r"`bias` has shape \(2,\), which does not broadcast to .* \(2, 3\)",
+    ),
+    "bias rank": (
+        lambda: ctep.Layer((3,), ctep.Tanh(), jnp.ones((1, 3))),
+        ValueError,
+        r"`bias` has shape \(1, 3\)",
+    ),
+    # couplings
+    "tied scale": (lambda: ctep.Tied(0.0), ValueError, "`scale` is 0.0, but a feed"),
+    "fixed scale": (lambda: ctep.Fixed(-1.0), ValueError, "`scale` is -1.0, but"),
+    "feedback zero": (
+        lambda: ctep.mlp((4, 3, 3, 2), feedback=0, key=KEY),
+        ValueError,
+        "`scale` is 0, but .* `feedback=None`",
+    ),
+    "own source": (
+        lambda: ctep.Coupling(1, 1, dense((3,), (3,))),
+        ValueError,
+        "`target` of the coupling 1 -> 1 is its own source",
+    ),
+    "nothing": (
+        lambda: ctep.Coupling(1, 2, None),
+        ValueError,
+        "`forward` and `feedback` of the coupling 1 -> 2 are both None",
+    ),
+    "tied to nothing": (
+        lambda: ctep.Coupling(1, 2, None, ctep.Tied()),
+        ValueError,
+        "`feedback` of the coupling 1 -> 2 is Tied, but there is no `forward`",
+    ),
+    "fixed without weights": (
+        lambda: ctep.Coupling(1, 2, dense((3,), (3,)), ctep.Fixed()),
+        ValueError,
+        "`feedback` of the coupling 1 -> 2 is Fixed without an `operator`",
+    ),
+    # networks
+    "no layers": (
+        lambda: ctep.Network((4,), [], []),
+        ValueError,
+        "`layers` is empty, but",
+    ),
+    "layer that is not there": (
+        lambda: build(INPUT, ctep.Coupling(1, 3, dense((3,), (3,)))),
+        ValueError,
+        "`couplings` holds 1 -> 3, but the layers are numbered 1 to 2",
+    ),
+    "into the input": (
+        lambda: build(INPUT, ctep.Coupling(1, 0, dense((3,), (4,)))),
+        ValueError,
+        "`couplings` holds 1 -> 0, but the layers are numbered",
+    ),
+    "twice": (
+        lambda: build(INPUT, SQUARE, SQUARE),
+        ValueError,
+        "`couplings` holds 1 -> 2 twice",
+    ),
+    "forward shapes": (
+        lambda: build(INPUT, ctep.Coupling(1, 2, dense((3,), (4,)))),
+        ValueError,
+        r"`couplings` holds 1 -> 2 with an operator from \(3,\) to \(4,\), but these "
+        r"layers have shapes \(3,\) and \(3,\)",
+    ),
+    "feedback shapes": (
+        lambda: build(
+            INPUT,
+            ctep.Coupling(1, 2, SQUARE.forward, ctep.Fixed(1.0, dense((2,), (3,)))),
+        ),
+        ValueError,
+        r"`couplings` holds 1 -> 2 with an operator from \(2,\) to \(3,\)",
+    ),
+    "out of reach": (
+        lambda: build(INPUT),
+        ValueError,
+        "`couplings` leaves layer 2 out of the input's reach",
+    ),
+    "reached by feedback alone": (
+        lambda: build(
+            INPUT, ctep.Coupling(1, 2, None, ctep.Fixed(1.0, SQUARE.forward))
+        ),
+        ValueError,
+        "`couplings` leaves layer 2 out of",
+    ),
+    "readout": (
+        lambda: build(INPUT, SQUARE, readout=ctep.Readout(dense((4,), (2,)))),
+        ValueError,
+        r"`readout` reads shape \(4,\), but the last layer has shape \(3,\)",
+    ),
+    "no energy": (no_energy, ValueError, "`energy` needs feedback that is tied every"),
+    # builders
+    "too few sizes": (
+        lambda: ctep.mlp((4, 3), key=KEY),
+        ValueError,
+        r"`sizes` is \(4, 3\), but .* at least 3",
+    ),
+    "too few layers": (
+        lambda: ctep.mlp((4,), readout=False, key=KEY),
+        ValueError,
+        r"`sizes` is \(4,\), but .* at least 2",
+    ),
+    "size": (lambda: ctep.mlp((4, 0, 2), key=KEY), ValueError, "`sizes` holds 0, but"),
+    "size of a shape": (
+        lambda: ctep.mlp(((4, -1), 3, 2), key=KEY),
+        ValueError,
+        r"`sizes` holds \(4, -1\), but every size must be a positive integer",
+    ),
+    "edge to nowhere": (
+        lambda: graph([(0, 1), (1, 4)]),
+        ValueError,
+        r"`edges` holds \(1, 4\), but the nodes are 0 \(the input\) to 3",
+    ),
+    "edge backwards": (
+        lambda: graph([(0, 1), (2, 1)]),
+        ValueError,
+        r"`edges` holds \(2, 1\), but .* or use `feedback_edges`",
+    ),
+    "edge twice": (
+        lambda: graph([(0, 1), (1, 2), (1, 2)]),
+        ValueError,
+        r"`edges` holds \(1, 2\) twice",
+    ),
+    "layer out of reach": (
+        lambda: graph([(0, 1), (1, 2)]),
+        ValueError,
+        "`couplings` leaves layer 3 out of",
+    ),
+    "feedback edge forwards": (
+        lambda: graph([(0, 1), (1, 2), (2, 3)], (1, 2)),
+        ValueError,
+        r"`feedback_edges` holds \(1, 2\), but .* or use `edges`",
+    ),
+    "feedback edge to the input": (
+        lambda: graph([(0, 1), (1, 2), (2, 3)], (2, 0)),
+        ValueError,
+        r"`feedback_edges` holds \(2, 0\)",
+    ),
+    # solvers
+    "rtol": (lambda: ctep.Sweeps(rtol=-1e-3), ValueError, "`rtol` is -0.001, but"),
+    "atol": (lambda: ctep.ODE(atol=np.nan), ValueError, "`atol` is nan, but"),
+    "fixed point tolerance": (
+        lambda: ctep.FixedPoint(rtol=-1.0),
+        ValueError,
+        "`rtol` is -1.0, but a tolerance must be 0 or more",
+    ),
+    "max_sweeps": (lambda: ctep.Sweeps(0), ValueError, "`max_sweeps` is 0, but"),
+    "no relaxation": (
+        lambda: ctep.Sweeps(relaxation=0.0),
+        ValueError,
+        r"`relaxation` is 0.0, but .* within \(0, 2\)",
+    ),
+    "relaxation": (
+        lambda: ctep.Sweeps(relaxation=2.0),
+        ValueError,
+        "`relaxation` is 2.0, but",
+    ),
+    "max_steps": (
+        lambda: ctep.FixedPoint(max_steps=0),
+        ValueError,
+        "`max_steps` is 0, but",
+    ),
+    "t1": (lambda: ctep.ODE(t1=0.0), ValueError, "`t1` is 0.0, but a time must be"),
+    "interval": (lambda: ctep.ODE(interval=-1.0), ValueError, "`interval` is -1.0"),
+    "dt0": (
+        lambda: ctep.ODE(dfx.Euler(), dfx.ConstantStepSize()),
+        ValueError,
+        "`dt0` is None, but a constant step size needs it",
+    ),
+    # nudges and rules
+    "weight": (
+        lambda: ctep.OutputError() * "a",
+        TypeError,
+        "`weight` is 'a', but a nudge is scaled by a number",
+    ),
+    "beta": (lambda: ctep.Centered(0.0), ValueError, "`beta` is 0.0, but a nudge must"),
+    "beta negative": (lambda: ctep.OneSided(-0.1), ValueError, "`beta` is -0.1, but"),
+    "beta nan": (lambda: ctep.Centered(np.nan), ValueError, "`beta` is nan, but"),
+    # the gradient
+    "network": (
+        lambda: gradient(net="mlp"),
+        TypeError,
+        "`network` is 'mlp', but must be a network",
+    ),
+    "nudge": (
+        lambda: gradient(nudge=ctep.CrossEntropy()),
+        TypeError,
+        r"`nudge` is CrossEntropy\(\), but must be a nudge",
+    ),
+    "rule": (
+        lambda: gradient(rule="centered"),
+        TypeError,
+        "`rule` is 'centered', but must be a rule: pass for example `ctep.Centered",
+    ),
+    "rule class": (
+        lambda: gradient(rule=ctep.Centered),
+        TypeError,
+        "`rule` is the class Centered, but must be a rule",
+    ),
+    "solver": (
+        lambda: gradient(solver=dfx.Tsit5()),
+        TypeError,
+        r"`solver` is Tsit5\(.*\), but must be a solver",
+    ),
+    "x shape": (
+        lambda: gradient(np.ones((2, 5))),
+        ValueError,
+        r"`x` has shape \(2, 5\), but this network needs \(batch, 4\)",
+    ),
+    "x of one example": (
+        lambda: gradient(np.ones(4)),
+        ValueError,
+        r"`x` has shape \(4,\), but",
+    ),
+    "x of no axes": (lambda: gradient(1.0), ValueError, r"`x` has shape \(\), but"),
+    "x empty": (
+        lambda: gradient(np.ones((0, 4)), np.zeros(0, int)),
+        ValueError,
+        "`x` is empty, but",
+    ),
+    "x dtype": (
+        lambda: gradient(np.ones((2, 4), np.uint8)),
+        TypeError,
+        "`x` has dtype uint8, but states are real",
+    ),
+    "x nan": (
+        lambda: gradient(np.full((2, 4), np.nan)),
+        ValueError,
+        "`x` holds NaN or infinity",
+    ),
+    "y count": (
+        lambda: gradient(y=np.array([0, 1, 2])),
+        ValueError,
+        r"`y` has shape \(3,\), but `x` holds 2 examples",
+    ),
+    "y of no axes": (lambda: gradient(y=1), ValueError, r"`y` has shape \(\), but"),
+    "y rank": (
+        lambda: gradient(y=np.zeros((2, 3), int)),
+        ValueError,
+        r"`y` has shape \(2, 3\), but labels are one integer per example",
+    ),
+    "y values": (
+        lambda: gradient(y=np.zeros((2, 4))),
+        ValueError,
+        r"`y` has shape \(2, 4\) and dtype float32, but .* \(batch, 3\)",
+    ),
+    "y labels of floats": (
+        lambda: gradient(y=np.zeros(2)),
+        ValueError,
+        r"`y` has shape \(2,\) and dtype float32, but .* integer labels \(batch,\)",
+    ),
+    "label": (
+        lambda: gradient(y=np.array([0, 3])),
+        ValueError,
+        "`y` holds the label 3, but this network has the classes 0 to 2",
+    ),
+    "label negative": (
+        lambda: gradient(y=np.array([-1, 0])),
+        ValueError,
+        "`y` holds the label -1, but",
+    ),
+    "y nan": (
+        lambda: gradient(y=np.full((2, 3), np.inf)),
+        ValueError,
+        "`y` holds NaN or infinity",
+    ),
+    "output of two axes": (
+        lambda: gradient(net=image_output()),
+        ValueError,
+        r"`nudge` compares outputs of shape \(2, 2\) with a target",
+    ),
+    "nested nudge": (
+        lambda: gradient(
+            y=np.zeros((2, 4)),
+            nudge=ctep.Frozen(ctep.OutputError()) + 0.5 * ctep.OutputError(),
+        ),
+        ValueError,
+        r"`y` has shape \(2, 4\)",
+    ),
+    # misspelt keywords
+    "gradient keyword": (
+        lambda: gradient(solvers=ctep.Sweeps()),
+        TypeError,
+        r"`solvers` is no argument of `gradient`: did you mean `solver`\?",
+    ),
+    "mlp keyword": (
+        lambda: ctep.mlp((4, 3, 2), activations=ctep.Tanh(), key=KEY),
+        TypeError,
+        r"`activations` is no argument of `mlp`: did you mean `activation`\?",
+    ),
+}
+
+# Objects of the wrong kind, which a type checker would refuse but Python does not,
+# and the argument that the message is about.
+KINDS = {
+    "x of text": (lambda: gradient("abc"), "x"),
+    "x ragged": (lambda: gradient([[1.0, 2.0], [3.0]]), "x"),
+    "y of text": (lambda: gradient(y=np.array(["cat", "dog"])), "y"),
+    "y complex": (lambda: gradient(y=np.zeros((2, 3), complex)), "y"),
+    "size of text": (lambda: ctep.mlp(("784", 3, 2), key=KEY), "sizes"),
+    "size of a half": (lambda: ctep.mlp((4, 2.5, 2), key=KEY), "sizes"),
+    "sizes of one number": (lambda: ctep.mlp(784, key=KEY), "sizes"),
+    "graph of an input": (lambda: graph([], sizes=(4,)), "sizes"),
+    "graph of nothing": (lambda: graph([], sizes=()), "sizes"),
+    "key": (lambda: ctep.mlp((4, 3, 2), key=0), "key"),
+    "feedback name": (
+        lambda: ctep.mlp((4, 3, 3, 2), feedback="tied", key=KEY),
+        "feedback",
+    ),
+    "feedback class": (
+        lambda: ctep.mlp((4, 3, 3, 2), feedback=ctep.Tied, key=KEY),
+        "feedback",
+    ),
+    "feedback number": (lambda: ctep.Coupling(1, 2, SQUARE.forward, 0.5), "feedback"),
+    "edge of three": (lambda: graph([(0, 1, 2)]), "edges"),
+    "edge of one": (lambda: graph([0, 1]), "edges"),
+    "edge of a half": (lambda: graph([(0, 1), (1.0, 2)]), "edges"),
+    "layer shape": (lambda: ctep.Layer(3, ctep.Tanh()), "shape"),
+    "layers": (lambda: ctep.Network((4,), [3], [INPUT]), "layers"),
+    "readout": (
+        lambda: build(INPUT, SQUARE, readout=dense((3,), (2,))),
+        "readout",
+    ),
+    "readout bias": (
+        lambda: build(
+            INPUT, SQUARE, readout=ctep.Readout(dense((3,), (2,)), jnp.ones(5))
+        ),
+        "bias",
+    ),
+    "operator": (
+        lambda: build(ctep.Coupling(0, 1, jnp.ones((4, 3))), SQUARE),
+        "forward",
+    ),
+    "max_sweeps of a half": (lambda: ctep.Sweeps(2.5), "max_sweeps"),
+    "max_sweeps of text": (lambda: ctep.Sweeps("10"), "max_sweeps"),
+    "tolerance": (lambda: ctep.Sweeps(rtol=None), "rtol"),
+    "order class": (lambda: ctep.Sweeps(order=ctep.Forward), "order"),
+    "order name": (lambda: ctep.Sweeps(order="forward"), "order"),
+    "ode solver class": (lambda: ctep.ODE(dfx.Euler), "solver"),
+    "step backwards": (lambda: ctep.ODE(dt0=-0.1), "dt0"),
+    "fixed point solver": (lambda: ctep.FixedPoint("newton"), "solver"),
+    "beta of text": (lambda: ctep.Centered("0.1"), "beta"),
+    "implicit tolerance": (lambda: ctep.Implicit(-1.0), "tolerance"),
+    "implicit restart": (lambda: ctep.Implicit(restart=0), "restart"),
+    "implicit steps": (lambda: ctep.Implicit(max_steps=0), "max_steps"),
+    "loss class": (lambda: ctep.OutputError(ctep.SquaredError), "loss"),
+    "loss name": (lambda: ctep.OutputError("mse"), "loss"),
+    "frozen loss": (lambda: ctep.Frozen(ctep.CrossEntropy()), "nudge"),
+}
+
+
+def origin(error):
+    """Return the file and line that raised."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return Path(frame.filename), frame.lineno
+
+
+def is_sentence(text):
+    """Return whether `text` is one sentence that begins with an argument's name."""
+    inner = text.replace("e.g. ", "").rstrip(".?")
+    one = not re.search(r"[.?!]\s+\w", inner) and "\n" not in text
+    return one and re.match(r"`[\w=]+` ", text) and text[-1] in ".?"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_message(name):
+    """Oracle: the sentence, which names the argument and what it got."""
+    call, kind, pattern = CASES[name]
+    with pytest.raises(kind, match="^" + pattern) as caught:
+        call()
+    assert type(caught.value) is kind
+    assert is_sentence(str(caught.value))
+    assert PACKAGE in origin(caught.value)[0].parents
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_wrong_kinds_get_a_sentence(name):
+    """Oracle: the argument that is named; the package itself answers, not JAX."""
+    call, argument = KINDS[name]
+    with pytest.raises((ValueError, TypeError)) as caught:
+        call()
+    assert PACKAGE in origin(caught.value)[0].parents
+    assert f"`{argument}`" in str(caught.value)
+    assert is_sentence(str(caught.value))
+
+
+def _raised():
+    """Return the file and line of every ValueError and TypeError of the axes."""
+    found = set()
+    for axis in AXES:
+        for path in (PACKAGE / axis).glob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                call = node.exc if isinstance(node, ast.Raise) else None
+                if isinstance(call, ast.Call) and call.func.id in (
+                    "ValueError",
+                    "TypeError",
+                ):
+                    found.add((path, node.lineno))
+    return found
+
+
+def test_every_message_is_tested():
+    """Oracle: the source, in which each `raise` has a case that reaches it."""
+    reached = set()
+    for call, _, _ in CASES.values():
+        try:
+            call()
+        except (ValueError, TypeError) as error:
+            reached.add(origin(error))
+    raised = _raised()
+    assert len(raised) > 30
+    assert {f"{path.name}:{line}" for path, line in raised - reached} == set()
+
+
+# ------------------------------------------------------------ drawn at random
+
+FLOATS = "float16", "float32", "float64"
+INTEGERS = "int8", "uint8", "int32", "int64"
+dtypes = st.sampled_from((*FLOATS, *INTEGERS, "bool", "complex64"))
+shapes = st.lists(st.integers(0, 4), max_size=3).map(tuple)
+near_x = st.sampled_from([(2, 4), (1, 4), (2, 4, 1), (4,), (2, 3), (0, 4)])
+near_y = st.sampled_from([(2,), (2, 3), (1,), (2, 1), (3,), ()])
+values = st.sampled_from([0.0, 1.0, 2.0, 3.0, -1.0, np.nan, np.inf])
+
+
+def _is_valid(x, y):
+    """Return whether the documentation allows this batch; bits are undecided."""
+    right = x.ndim == 2 and x.shape[1] == 4 and len(x) > 0 and x.dtype.kind == "f"
+    if not right or not np.all(np.isfinite(x)):
+        return False
+    if y.dtype.kind in "iu":
+        return y.shape == (len(x),) and 0 <= y.min() and y.max() < 3
+    return y.shape == (len(x), 3) and y.dtype.kind in "fb" and np.all(np.isfinite(y))
+
+
+def _fill(shape, dtype, value):
+    with np.errstate(invalid="ignore"):
+        if np.dtype(dtype).kind not in "fc" and not np.isfinite(value):
+            value = 0
+        if np.dtype(dtype).kind == "u":
+            value = abs(value)
+        return np.full(shape, value).astype(dtype)
+
+
+@pytest.mark.filterwarnings("ignore:Explicitly requested dtype")
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    x=st.builds(_fill, near_x | shapes, st.just("float32") | dtypes, values),
+    y=st.builds(_fill, near_y | shapes, st.just("int32") | dtypes, values),
+)
+def test_any_batch_is_accepted_or_answered_with_a_sentence(x, y):
+    """Oracle: the documented shapes, dtypes and labels; nothing from inside JAX."""
+    with pytest.raises((Accepted, ValueError, TypeError)) as caught:
+        gradient(x, y)
+    if _is_valid(x, y):
+        assert caught.type is Accepted
+    else:
+        assert caught.type in (ValueError, TypeError)
+        assert PACKAGE in origin(caught.value)[0].parents
+        assert is_sentence(str(caught.value))
+
+
+def test_valid_batches_of_every_dtype_are_accepted():
+    """Oracle: the documentation; `accepted` is where compilation would start."""
+    for dtype in FLOATS[:2]:
+        for labels in INTEGERS[:3]:
+            with pytest.raises(Accepted):
+                gradient(np.ones((2, 4), dtype), np.array([0, 2], labels))
+        with pytest.raises(Accepted):
+            gradient(np.ones((2, 4), dtype), np.ones((2, 3), dtype))
