@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import ctep
+from ctep._nudge import Pull
 
 ACTIVATIONS = {
     "identity": ctep.Identity(),
@@ -155,6 +156,63 @@ def test_clipped_rests_are_minima_within_the_range(name):
     assert {"lo", "inside"} <= kinds
 
 
+class Everywhere(ctep.AbstractNudge):
+    """A quadratic cost of the first and of the last block, one target for both."""
+
+    def blocks(self, network):
+        return 0, len(network.shapes) - 1
+
+    def cost(self, network, state, target, epoch):
+        first, last = (jnp.sum((state[n] - target) ** 2, -1) for n in (0, -1))
+        return first + 2 * last
+
+
+@oracles.FAST
+def nudged_slope(network, x, beta, increments):
+    """Return the gradient of E + beta C at the nudged rest, and whether it is one.
+
+    The rest is solved for by itself, or as the free rest and an increment.
+    """
+    solver, nudge = ctep.Sweeps(3000, rtol=1e-13, atol=1e-13), Everywhere()
+    target, epoch = jnp.full((2, 1), 0.3), jnp.asarray(0)
+    pull = Pull(nudge, network, epoch)
+    free = solver.solve(network.free(x), network.zeros(x), throw=False)
+    if increments:
+        context = (jnp.full((1, 1), beta), target[None])
+        problem = network.increments(x, free.state, free.memory, pull, context)
+        start = tuple(s[None] for s in network.zeros(x))
+        rest = solver.solve(problem, start, throw=False)
+        state = tuple(s + d[0] for s, d in zip(free.state, rest.state, strict=True))
+    else:
+        problem = network.nudged(x, pull, (jnp.full((2,), beta), target))
+        rest = solver.solve(problem, network.zeros(x), throw=False)
+        state = rest.state
+
+    def total(state):
+        cost = nudge.cost(network, state, target, epoch)
+        return jnp.sum(network.energy(state, x) + beta * cost)
+
+    moved = jnp.max(jnp.abs(state[0] - free.state[0]))
+    return jax.grad(total)(state), jnp.all(rest.settled), moved
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("increments", [False, True])
+@pytest.mark.parametrize("scale", [1.0, 0.3])
+def test_nudged_rest_is_stationary_for_the_nudged_energy(scale, increments):
+    r"""Oracle: autodiff of $E + \beta C$, whose cost pulls at two layers.
+
+    A layer behind attenuating feedback is pulled more weakly, as its energy weighs
+    more.
+    """
+    network, x, _ = draw("tanh", "skip", scale, 3, 0.3)
+    parts, settled, moved = nudged_slope(network, x, 0.2, increments)
+    assert bool(settled)
+    assert float(moved) > 1e-2
+    for part in parts:
+        np.testing.assert_allclose(part, 0, atol=1e-9)
+
+
 # ------------------------------------------------------------ descent
 
 
@@ -253,7 +311,7 @@ def test_networks_without_an_energy_refuse(name):
     """Oracle: the sentence."""
     network = REFUSING[name]()
     state = tuple(jnp.zeros(shape) for shape in network.shapes)
-    with pytest.raises(ValueError, match=r"^`energy` needs feedback that is tied every"):
+    with pytest.raises(ValueError, match=r"^`energy` needs feedback that is tied"):
         network.energy(state, jnp.zeros(network.input_shape))
 
 

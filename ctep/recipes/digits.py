@@ -28,6 +28,6 @@ RECIPE = Recipe(
     batch_size=50,
     epochs=20,
     published="none",
-    ours="not run",
+    ours="98.06 % best, 97.22 % final epoch (seed 0)",
     source="A first example, not a published system.",
 )
