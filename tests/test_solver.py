@@ -543,9 +543,9 @@ def test_explain():
 def test_ode_rests_where_sweeps_do():
     """Oracle: Newton's iteration with a dense Jacobian; for any time constants.
 
-    They change the path, which a tenth of the time shows.
+    They change the path, which a look before the end shows.
     """
-    p = oracles.chain((6, 5, 4, 3), feedback=0.7)
+    p = oracles.chain((6, 5, 4, 3), feedback=0.3)
     slow = dataclasses.replace(
         p.network,
         layers=[
@@ -553,13 +553,13 @@ def test_ode_rests_where_sweeps_do():
             for layer, tau in zip(p.network.layers, (0.5, 5.0), strict=True)
         ],
     )
-    control = dfx.PIDController(1e-8, 1e-10)
-    tight = ctep.ODE(dfx.Tsit5(), control, t1=2000.0, rtol=0.0, atol=1e-8)
+    control = dfx.PIDController(1e-6, 1e-8)
+    tight = ctep.ODE(dfx.Tsit5(), control, t1=500.0, rtol=0.0, atol=1e-6)
     root = np.asarray(oracles.roots(p))
     for network in (p.network, slow):
         rest = settle(tight, network, p.x)
         assert explain(rest.result) is None
-        np.testing.assert_allclose(np.concatenate(rest.state, -1), root, atol=1e-7)
+        np.testing.assert_allclose(np.concatenate(rest.state, -1), root, atol=1e-5)
     brief = dataclasses.replace(tight, t1=0.5)
     paths = [settle(brief, network, p.x) for network in (p.network, slow)]
     assert all(names(path.result) == ["not_settled"] * 3 for path in paths)

@@ -1,12 +1,13 @@
 """Builders: whole networks from a line of numbers."""
 
-import math
+import numbers
 from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
+from .. import _checks as checks
 from .._keywords import suggests_keywords
 from .activation import AbstractActivation, Tanh
 from .coupling import Coupling, Fixed, Tied, drawn
@@ -52,13 +53,7 @@ def mlp(
         ValueError: if `sizes` has fewer than three entries (two without a readout) or
             one that is not positive.
     """
-    sizes = tuple(sizes)
-    least = 3 if readout else 2
-    if len(sizes) < least:
-        raise ValueError(
-            f"`sizes` is {sizes}, but inputs, layers and outputs make at least "
-            f"{least}: pass for example (784, 512, 10)."
-        )
+    sizes = checks.sizes(sizes, 3 if readout else 2)
     edges = [(n, n + 1) for n in range(len(sizes) - (2 if readout else 1))]
     return graph(
         sizes,
@@ -109,10 +104,12 @@ def graph(
             comes twice, if a layer is out of the input's reach, or if a size is not
             positive.
     """
-    shapes = [_shape(size) for size in sizes]
+    shapes = checks.sizes(sizes, 3 if readout else 2)
     nodes = len(shapes) - (1 if readout else 0)
-    feedback = Tied(feedback) if isinstance(feedback, int | float) else feedback
-    edges, feedback_edges = list(edges), list(feedback_edges)
+    checks.key(key)
+    back = _feedback(feedback)
+    edges = checks.pairs("edges", edges)
+    feedback_edges = checks.pairs("feedback_edges", feedback_edges)
     _check_edges("edges", edges, nodes, lambda i, j: i < j)
     _check_edges("feedback_edges", feedback_edges, nodes, lambda i, j: i > j > 0)
 
@@ -135,12 +132,12 @@ def graph(
     couplings = []
     for source, target in edges:
         operator, subkey = dense(source, target)
-        back = (
-            drawn(feedback, operator, dense(source, target, 1)[1]) if source else None
-        )
-        couplings.append(Coupling(source, target, operator(subkey), back))
+        returns = None
+        if source:
+            returns = drawn(back, operator, dense(source, target, 1)[1])
+        couplings.append(Coupling(source, target, operator(subkey), returns))
     for late, early in feedback_edges:
-        scale = 1.0 if feedback is None else feedback.scale
+        scale = 1.0 if back is None else back.scale
         operator, subkey = dense(early, late, 2)
         fixed = Fixed(scale, operator(subkey))
         couplings = _with_feedback(couplings, early, late, fixed)
@@ -152,22 +149,22 @@ def graph(
     return Network(shapes[0], layers, couplings, out)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
+def _feedback(value) -> Tied | Fixed | None:
+    """Return the feedback that a number or an object stands for."""
+    if isinstance(value, numbers.Real):
+        whole = isinstance(value, numbers.Integral)
+        return Tied(int(value) if whole else float(value))
+    kinds = (Tied, Fixed, type(None))
+    checks.instance("feedback", value, kinds, "a number, Tied, Fixed or None", "0.1")
+    return value
+
+
 def _with_feedback(couplings, source, target, fixed):
     """Return `couplings` with feedback from `target` to `source` through `fixed`."""
     kept = [c for c in couplings if (c.source, c.target) != (source, target)]
     old = [c for c in couplings if (c.source, c.target) == (source, target)]
     forward = old[0].forward if old else None
     return [*kept, Coupling(source, target, forward, fixed)]
-
-
-def _shape(size):
-    shape = (size,) if isinstance(size, int) else tuple(size)
-    if math.prod(shape) < 1 or any(not isinstance(n, int) or n < 1 for n in shape):
-        raise ValueError(
-            f"`sizes` holds {size}, but every size must be a positive integer or a "
-            "shape of them: change it."
-        )
-    return shape
 
 
 def _check_edges(name, edges, nodes, allowed):

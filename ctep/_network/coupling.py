@@ -3,6 +3,7 @@
 import equinox as eqx
 from jaxtyping import PRNGKeyArray
 
+from .. import _checks as checks
 from .operator import AbstractOperator
 
 
@@ -63,6 +64,12 @@ class Coupling(eqx.Module):
     feedback: Tied | Fixed | None = None
 
     def __check_init__(self):
+        kinds = (AbstractOperator, type(None))
+        example = "ctep.Dense((784,), (512,), key=key)"
+        checks.instance("forward", self.forward, kinds, "an operator or None", example)
+        kinds = (Tied, Fixed, type(None))
+        noun, example = "Tied, Fixed or None", "ctep.Tied(0.1)"
+        checks.instance("feedback", self.feedback, kinds, noun, example)
         name = f"the coupling {self.source} -> {self.target}"
         if self.source == self.target:
             raise ValueError(
@@ -115,6 +122,7 @@ def drawn(feedback, operator, key: PRNGKeyArray):
 
 
 def _check_scale(scale):
+    checks.real("scale", scale, "0.1")
     if not scale > 0:
         raise ValueError(
             f"`scale` is {scale}, but a feedback scale must be positive: pass e.g. "

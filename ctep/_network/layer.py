@@ -3,6 +3,7 @@
 import equinox as eqx
 from jaxtyping import Array, Float
 
+from .. import _checks as checks
 from .._custom_types import Shape
 from .activation import AbstractActivation
 
@@ -23,13 +24,15 @@ class Layer(eqx.Module):
         TypeError: if `activation` is not an activation object.
     """
 
-    shape: Shape = eqx.field(static=True, converter=tuple)
+    shape: Shape = eqx.field(
+        static=True, converter=lambda value: checks.shape("shape", value)
+    )
     activation: AbstractActivation
     bias: Float[Array, "..."] | None = None
     tau: float = eqx.field(static=True, default=1.0)
 
     def __check_init__(self):
-        if any(not isinstance(n, int) or n < 1 for n in self.shape):
+        if any(n < 1 for n in self.shape):
             raise ValueError(
                 f"`shape` is {self.shape}, but a layer needs at least one unit along "
                 "each axis: pass positive integers."

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .. import _checks as checks
 from .._custom_types import Lead, Shape, State
 from .base import AbstractNetwork
 from .coupling import Coupling, Fixed, Tied
@@ -23,6 +24,13 @@ class Readout(eqx.Module):
 
     operator: AbstractOperator
     bias: Float[Array, " outputs"] | None = None
+
+    def __check_init__(self):
+        example = "ctep.Dense((512,), (10,), key=key)"
+        checks.instance(
+            "operator", self.operator, AbstractOperator, "an operator", example
+        )
+        checks.same_shape("bias", self.bias, self.operator.out_shape)
 
     def __call__(self, s: Array) -> Float[Array, "*lead outputs"]:
         """Return the outputs at the state `s` of the last layer."""
@@ -222,12 +230,20 @@ def _weigh(weights, values):
 
 def _check(network):
     count = len(network.layers)
-    shapes = (network.input_shape, *network.shapes)
     if count == 0:
         raise ValueError(
             "`layers` is empty, but a network needs at least one layer that moves: "
             "pass one or more `ctep.Layer`."
         )
+    for layer in network.layers:
+        example = "ctep.Layer((512,), ctep.Tanh())"
+        checks.instance("layers", layer, Layer, "layers alone", example)
+    for c in network.couplings:
+        example = "ctep.Coupling(0, 1, operator)"
+        checks.instance("couplings", c, Coupling, "couplings alone", example)
+    kinds, example = (Readout, type(None)), "ctep.Readout(operator)"
+    checks.instance("readout", network.readout, kinds, "a Readout or None", example)
+    shapes = (network.input_shape, *network.shapes)
     seen = set()
     for c in network.couplings:
         name = f"{c.source} -> {c.target}"

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
+from .. import _checks as checks
 from .._custom_types import Lead, State
 from .._network import AbstractNetwork, AbstractPull
 
@@ -152,6 +153,10 @@ class Frozen(AbstractNudge):
     """
 
     nudge: AbstractNudge
+
+    def __check_init__(self):
+        example = "ctep.OutputError()"
+        checks.instance("nudge", self.nudge, AbstractNudge, "a nudge", example)
 
     def blocks(self, network):
         return self.nudge.blocks(network)

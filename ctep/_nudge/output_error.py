@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 
+from .. import _checks as checks
 from .base import AbstractNudge
 from .loss import AbstractLoss, CrossEntropy
 
@@ -17,6 +18,10 @@ class OutputError(AbstractNudge):
     """
 
     loss: AbstractLoss = CrossEntropy()
+
+    def __check_init__(self):
+        example = "ctep.SquaredError()"
+        checks.instance("loss", self.loss, AbstractLoss, "a loss", example)
 
     def blocks(self, network):
         return (len(network.shapes) - 1,)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
+from .. import _checks as checks
 from .._keywords import suggests_keywords
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge, OutputError
@@ -51,7 +52,7 @@ def gradient(
     rule = Centered() if rule is None else rule
     solver = Sweeps() if solver is None else solver
     check_kinds(network=network, nudge=nudge, rule=rule, solver=solver)
-    x, y = jnp.asarray(x), jnp.asarray(y)
+    x, y = checks.array("x", x), checks.array("y", y)
     check_batch(network, nudge, x, y)
     x = x.astype(network.dtype)
     inputs = (network, x, y, nudge, rule, solver, jnp.asarray(epoch))
@@ -77,22 +78,17 @@ def _gradient(network, x, y, nudge, rule, solver, epoch, throw):
 
 
 _KINDS = {
-    "network": (AbstractNetwork, "a network", "`ctep.mlp((784, 512, 10), key=key)`"),
-    "nudge": (AbstractNudge, "a nudge", "`ctep.OutputError()`"),
-    "rule": (AbstractRule, "a rule", "`ctep.Centered(0.1)`"),
-    "solver": (AbstractSolver, "a solver", "`ctep.Sweeps()`"),
+    "network": (AbstractNetwork, "a network", "ctep.mlp((784, 512, 10), key=key)"),
+    "nudge": (AbstractNudge, "a nudge", "ctep.OutputError()"),
+    "rule": (AbstractRule, "a rule", "ctep.Centered(0.1)"),
+    "solver": (AbstractSolver, "a solver", "ctep.Sweeps()"),
 }
 
 
 def check_kinds(**values) -> None:
     """Raise `TypeError` for an argument that is not of the kind its name says."""
     for name, value in values.items():
-        kind, noun, example = _KINDS[name]
-        if not isinstance(value, kind):
-            what = f"the class {value.__name__}" if isinstance(value, type) else value
-            raise TypeError(
-                f"`{name}` is {what!r}, but must be {noun}: pass for example {example}."
-            )
+        checks.instance(name, value, *_KINDS[name])
 
 
 def check_batch(network, nudge, x, y) -> None:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 
+from .. import _checks as checks
 from .._solver import RESULTS, SUCCESSFUL, first_failure
 from .base import AbstractRule, Estimate, differentiate
 
@@ -34,6 +35,13 @@ class Implicit(AbstractRule):
     tolerance: float | None = None
     restart: int = 40
     max_steps: int = 1000
+
+    def __check_init__(self):
+        if self.tolerance is not None:
+            checks.positive("tolerance", self.tolerance, "1e-5")
+        for name in ("restart", "max_steps"):
+            checks.integer(name, getattr(self, name), "40")
+            checks.positive(name, getattr(self, name), "40")
 
     def estimate(self, network, task):
         free = task.settle(network)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .. import _checks as checks
 from .._nudge import Pull
 from .._solver import first_failure
 from .base import AbstractRule, Estimate, differentiate
@@ -35,6 +36,7 @@ class AbstractStencil(AbstractRule):
     rescale: eqx.AbstractVar[bool]
 
     def __check_init__(self):
+        checks.real("beta", self.beta, "0.1")
         if not self.beta > 0:
             raise ValueError(
                 f"`beta` is {self.beta}, but a nudge must be positive: pass for "

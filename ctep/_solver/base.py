@@ -4,6 +4,7 @@ import abc
 
 import equinox as eqx
 
+from .. import _checks as checks
 from .._custom_types import State
 from .._network import AbstractProblem
 from .equilibrium import Equilibrium
@@ -17,6 +18,7 @@ class AbstractSolver(eqx.Module):
 
     def __check_init__(self):
         for name in ("rtol", "atol"):
+            checks.real(name, getattr(self, name), "1e-3")
             if not getattr(self, name) >= 0:
                 raise ValueError(
                     f"`{name}` is {getattr(self, name)}, but a tolerance must be 0 or "

@@ -5,6 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import optimistix as optx
 
+from .. import _checks as checks
 from .base import AbstractSolver
 from .equilibrium import judge
 from .units import Rescaled
@@ -35,6 +36,16 @@ class FixedPoint(AbstractSolver):
     atol: float = 1e-3
 
     def __check_init__(self):
+        kinds = (
+            optx.AbstractFixedPointSolver,
+            optx.AbstractRootFinder,
+            optx.AbstractLeastSquaresSolver,
+            optx.AbstractMinimiser,
+            type(None),
+        )
+        example = "optimistix.Newton(1e-6, 1e-6)"
+        checks.instance("solver", self.solver, kinds, "an Optimistix solver", example)
+        checks.integer("max_steps", self.max_steps, "1000")
         if not self.max_steps >= 1:
             raise ValueError(
                 f"`max_steps` is {self.max_steps}, but a solve needs at least one "

@@ -4,6 +4,7 @@ import diffrax as dfx
 import jax
 import jax.numpy as jnp
 
+from .. import _checks as checks
 from .base import AbstractSolver
 from .equilibrium import judge
 from .units import Rescaled
@@ -25,6 +26,8 @@ class ODE(AbstractSolver):
         dt0: first step; constant steps need it.
         t1: when to give up, in the unit of the layers' `tau`.
         interval: time between two looks, in the same unit.
+        max_steps: between two looks; more end the solve, as when a state that is not
+            finite has every step rejected.
         rtol: relative tolerance on $|T(s) - s|$, element by element.
         atol: absolute tolerance, in units of the block's largest element for
             increments. With both 0 the dynamics is followed until `t1`.
@@ -41,11 +44,22 @@ class ODE(AbstractSolver):
     dt0: float | None = None
     t1: float = 200.0
     interval: float = 10.0
+    max_steps: int = 10_000
     rtol: float = 1e-3
     atol: float = 1e-3
 
     def __check_init__(self):
+        kind, example = dfx.AbstractSolver, "diffrax.Tsit5()"
+        checks.instance("solver", self.solver, kind, "a Diffrax solver", example)
+        kind, example = dfx.AbstractStepSizeController, "diffrax.ConstantStepSize()"
+        name, value = "stepsize_controller", self.stepsize_controller
+        checks.instance(name, value, kind, "a Diffrax controller", example)
+        if self.dt0 is not None:
+            checks.positive("dt0", self.dt0, "0.5")
+        checks.integer("max_steps", self.max_steps, "10_000")
+        checks.positive("max_steps", self.max_steps, "10_000")
         for name in ("t1", "interval"):
+            checks.real(name, getattr(self, name), "10.0")
             if not getattr(self, name) > 0:
                 raise ValueError(
                     f"`{name}` is {getattr(self, name)}, but a time must be positive: "
@@ -83,7 +97,7 @@ class ODE(AbstractSolver):
                 stepsize_controller=self.stepsize_controller,
                 saveat=dfx.SaveAt(t1=True),
                 adjoint=dfx.ForwardMode(),
-                max_steps=None,
+                max_steps=self.max_steps,
                 throw=False,
             )
             state = tuple(leaf[0] for leaf in solution.ys)  # pyright: ignore[reportOptionalIterable]

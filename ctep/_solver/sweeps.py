@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from .. import _checks as checks
 from .base import AbstractSolver
 from .equilibrium import judge
 from .order import AbstractOrder, Backward, Forward
@@ -44,6 +45,10 @@ class Sweeps(AbstractSolver):
     relaxation: float = 1.0
 
     def __check_init__(self):
+        checks.integer("max_sweeps", self.max_sweeps, "100")
+        checks.real("relaxation", self.relaxation, "1.0")
+        kinds, example = (AbstractOrder, type(None)), "ctep.Forward()"
+        checks.instance("order", self.order, kinds, "an order or None", example)
         if not self.max_sweeps >= 1:
             raise ValueError(
                 f"`max_sweeps` is {self.max_sweeps}, but a phase needs at least one "

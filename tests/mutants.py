@@ -1,0 +1,580 @@
+"""Does the suite notice a mistake? Make one at a time in a copy, and run the tests.
+
+    python tests/mutants.py [--only NAME ...] [--list]
+
+Each mutant changes one piece of text in a copy of the tree and runs the tests that
+ought to notice. First the tests must pass without any mutant. Exits with 1 if one
+survives.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LIMIT = 900  # seconds per run; a mutant that hangs is a mutant that was noticed
+
+ACTIVATION, BASE = "_network/activation.py", "_network/base.py"
+NETWORK, PHASES = "_network/network.py", "_network/phases.py"
+ENERGY = "_network/energy_network.py"
+SWEEPS, VERDICT = "_solver/sweeps.py", "_solver/equilibrium.py"
+ORDER, ODE = "_solver/order.py", "_solver/ode.py"
+NUDGE, STENCIL, IMPLICIT = "_nudge/base.py", "_rule/stencil.py", "_rule/implicit.py"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A change of `old` into `new`, and the test files that ought to notice."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+MUTANTS = [
+    # ---------------------------------------------------------- activations
+    Mutant(
+        "potential of tanh changes sign",
+        ACTIVATION,
+        "return 0.5 * (_xlog1p(1 + s, s) + _xlog1p(1 - s, -s))",
+        "return -0.5 * (_xlog1p(1 + s, s) + _xlog1p(1 - s, -s))",
+        "activation",
+    ),
+    Mutant(
+        "potential of a clip loses its half",
+        ACTIVATION,
+        "jnp.where(inside, 0.5 * s * s, jnp.inf)",
+        "jnp.where(inside, s * s, jnp.inf)",
+        "activation",
+    ),
+    Mutant(
+        "pole of a sigmoid forgets its shift",
+        ACTIVATION,
+        "return complex(self.shift, math.pi / self.slope)",
+        "return complex(0, math.pi / self.slope)",
+        "activation",
+    ),
+    Mutant(
+        "increment of tanh is that of a sigmoid",
+        ACTIVATION,
+        "return 2 * _logistic_increment(anchor, 2 * a)",
+        "return 2 * _logistic_increment(anchor, a)",
+        "increments",
+    ),
+    Mutant(
+        "increment of a sigmoid forgets the slope",
+        ACTIVATION,
+        "return _logistic_increment(anchor, self.slope * a)",
+        "return _logistic_increment(anchor, a)",
+        "increments",
+    ),
+    Mutant(
+        "increment of a sigmoid cancels",
+        ACTIVATION,
+        "step = jnp.expm1(-jnp.abs(v))",
+        "step = (jnp.exp(-jnp.abs(v)) - 1)",
+        "increments",
+    ),
+    Mutant(
+        "increment of a clip forgets what was clipped",
+        ACTIVATION,
+        "return jnp.clip(a + excess,",
+        "return jnp.clip(a,",
+        "increments",
+    ),
+    # ---------------------------------------------------------- networks
+    Mutant(
+        "feedback at full strength",
+        PHASES,
+        "h = _add(h, coupling.scale * back)",
+        "h = _add(h, back)",
+        "network",
+    ),
+    Mutant(
+        "feedback of increments at full strength",
+        PHASES,
+        "a = _add(a, coupling.scale * back)",
+        "a = _add(a, back)",
+        "increments",
+    ),
+    Mutant(
+        "bias dropped from the drive",
+        PHASES,
+        "drives.append(h if layer.bias is None else h + layer.bias)",
+        "drives.append(h)",
+        "network",
+    ),
+    Mutant(
+        "input enters with the wrong sign",
+        PHASES,
+        "h = h + c.forward.apply(x)[0]",
+        "h = h - c.forward.apply(x)[0]",
+        "network",
+    ),
+    Mutant(
+        "force on a state not attenuated",
+        PHASES,
+        "h = _add(h, self.network.attenuation[n] * force)",
+        "h = _add(h, force)",
+        "energy",
+    ),
+    Mutant(
+        "force on an increment not attenuated",
+        PHASES,
+        "a = _add(a, self.network.attenuation[n] * force)",
+        "a = _add(a, force)",
+        "energy",
+    ),
+    Mutant(
+        "force on an increment taken at the free state",
+        PHASES,
+        "force = self.pull(n, nudged, context)\n        if force is not None:\n"
+        "            a =",
+        "force = self.pull(n, free, context)\n        if force is not None:\n"
+        "            a =",
+        "energy",
+    ),
+    Mutant(
+        "memory goes stale",
+        PHASES,
+        "drives[n] = h\n",
+        "drives[n] = drives[n]\n",
+        "solver",
+    ),
+    Mutant(
+        "first sweep skips the wrong products",
+        PHASES,
+        "if i == n and coupling.returning and j not in zero:",
+        "if i == n and coupling.returning and i not in zero:",
+        "solver",
+    ),
+    Mutant(
+        "fixed feedback passes for tied",
+        NETWORK,
+        "isinstance(c.feedback, Tied)\n            and abs(",
+        "c.feedback is not None\n            and abs(",
+        "network",
+    ),
+    Mutant(
+        "attenuation is that of the last path",
+        NETWORK,
+        "out[i] = max(out[i], c.scale * out[j])",
+        "out[i] = c.scale * out[j]",
+        "network",
+    ),
+    Mutant(
+        "layers weigh alike in the energy",
+        NETWORK,
+        "_sum(local, layer.shape) / self.attenuation[n]",
+        "_sum(local, layer.shape)",
+        "energy",
+    ),
+    Mutant(
+        "couplings weigh alike in the energy",
+        NETWORK,
+        "_sum(product, self.shapes[j]) / self.attenuation[j]",
+        "_sum(product, self.shapes[j])",
+        "energy",
+    ),
+    Mutant(
+        "contrast of energies drops its second order",
+        NETWORK,
+        "nudged = _weigh(weights, state[j] + increments[j])",
+        "nudged = _weigh(weights, jnp.broadcast_to(state[j], increments[j].shape))",
+        "increments",
+    ),
+    Mutant(
+        "contrast of energies drops the forward term",
+        NETWORK,
+        "total = total - scale * jnp.vdot(mean[j], c.forward.apply(source)[0])",
+        "pass",
+        "increments",
+    ),
+    Mutant(
+        "contrast of biases is rescaled the wrong way",
+        NETWORK,
+        "return tuple(v / a for v, a in pairs)",
+        "return tuple(v * a for v, a in pairs)",
+        "increments",
+    ),
+    Mutant(
+        "contrast of fields forgets the feedback's scale",
+        NETWORK,
+        "back = c.scale * c.returning.adjoint(state[j], tape)",
+        "back = c.returning.adjoint(state[j], tape)",
+        "gradient",
+    ),
+    Mutant(
+        "fixed feedback is trained",
+        NETWORK,
+        "jax.tree_util.tree_map(lambda _: False, f)",
+        "jax.tree_util.tree_map(lambda _: True, f)",
+        "network",
+    ),
+    Mutant(
+        "adjoint of an increment is that of the state",
+        "_network/operator.py",
+        "return self.adjoint(du, None)",
+        "return self.adjoint(u + du, None)",
+        "increments",
+    ),
+    Mutant(
+        "a user's energy is climbed",
+        ENERGY,
+        "return -jax.grad(energy)(state[n])",
+        "return jax.grad(energy)(state[n])",
+        "network",
+    ),
+    Mutant(
+        "nudge of a user's energy is frozen",
+        ENERGY,
+        "pull = self.pull(n, nudged, context)",
+        "pull = self.pull(n, free, context)",
+        "increments",
+    ),
+    # ---------------------------------------------------------- solvers
+    Mutant(
+        "residual of the norm hides small units",
+        BASE,
+        "excess.append(jnp.max(delta - rtol * value, axes) / unit)",
+        "excess.append((jnp.max(delta, axes) - rtol * jnp.max(value, axes)) / unit)",
+        "solver",
+    ),
+    Mutant(
+        "increments measured in units of the state",
+        BASE,
+        "unit = jnp.maximum(jnp.max(value, axes), tiny)",
+        "unit = jnp.ones_like(jnp.max(value, axes))",
+        "solver",
+    ),
+    Mutant(
+        "absolute tolerance ignored",
+        BASE,
+        "return _largest(worst), _largest(excess) - atol",
+        "return _largest(worst), _largest(excess)",
+        "solver",
+    ),
+    Mutant(
+        "relative tolerance ignored",
+        BASE,
+        "excess.append(jnp.max(delta - rtol * value, axes) / unit)",
+        "excess.append(jnp.max(delta, axes) / unit)",
+        "solver",
+    ),
+    Mutant(
+        "time constants ignored",
+        BASE,
+        "(t - s) / tau",
+        "(t - s)",
+        "network",
+    ),
+    Mutant(
+        "increments not rescaled for solvers",
+        BASE,
+        "return tuple(jnp.where(size > 0, size, 1) for size in sizes)",
+        "return tuple(jnp.ones_like(size) for size in sizes)",
+        "solver",
+    ),
+    Mutant(
+        "settled examples move on",
+        SWEEPS,
+        "_move(active, s, change[n], self.relaxation) if n in group else s",
+        "_move(active | True, s, change[n], self.relaxation) if n in group else s",
+        "solver",
+    ),
+    Mutant(
+        "settled examples are counted on",
+        SWEEPS,
+        "steps = steps + active",
+        "steps = steps + 1",
+        "solver",
+    ),
+    Mutant(
+        "settled examples are judged again",
+        SWEEPS,
+        "residual = jnp.where(active, measured[0], residual)",
+        "residual = measured[0]",
+        "solver",
+    ),
+    Mutant(
+        "default orders swapped",
+        SWEEPS,
+        "Backward() if problem.incremental else Forward()",
+        "Forward() if problem.incremental else Backward()",
+        "solver",
+    ),
+    Mutant(
+        "one sweep too many",
+        SWEEPS,
+        "(carry[6] < self.max_sweeps)",
+        "(carry[6] <= self.max_sweeps)",
+        "solver",
+    ),
+    Mutant(
+        "relaxation ignored",
+        SWEEPS,
+        "jnp.where(mask, state + relaxation * change, state)",
+        "jnp.where(mask, state + change, state)",
+        "solver",
+    ),
+    Mutant(
+        "alternating updates neighbours together",
+        ORDER,
+        "color[j] = 1 - color[i]",
+        "color[j] = color[i]",
+        "solver",
+    ),
+    Mutant(
+        "backward goes forward",
+        ORDER,
+        "return tuple((n,) for n in reversed(range(count)))",
+        "return tuple((n,) for n in range(count))",
+        "solver",
+    ),
+    Mutant(
+        "divergence passes for slowness",
+        VERDICT,
+        "runaway = ~settled & (size > _RUNAWAY)",
+        "runaway = settled & (size > _RUNAWAY)",
+        "solver",
+    ),
+    Mutant(
+        "NaN passes for slowness",
+        VERDICT,
+        "return RESULTS.where(finite, out, RESULTS.not_finite)",
+        "return out",
+        "solver",
+    ),
+    Mutant(
+        "one settled example silences the others",
+        VERDICT,
+        "state = member.error_if(state, jnp.any(result == member))",
+        "state = member.error_if(state, jnp.all(result == member))",
+        "solver",
+    ),
+    Mutant(
+        "last failure instead of the first",
+        VERDICT,
+        "return RESULTS.where(a == RESULTS.successful, b, a)",
+        "return RESULTS.where(b == RESULTS.successful, a, b)",
+        "solver",
+    ),
+    Mutant(
+        "time limit overrun by an interval",
+        ODE,
+        "t_next = jnp.minimum(t + self.interval, self.t1)",
+        "t_next = t + self.interval",
+        "solver",
+    ),
+    # ---------------------------------------------------------- nudges
+    Mutant(
+        "force points up the cost",
+        NUDGE,
+        "return -jax.grad(total)(state[n])",
+        "return jax.grad(total)(state[n])",
+        "energy",
+    ),
+    Mutant(
+        "nudge applied without beta",
+        NUDGE,
+        "return beta.reshape(beta.shape + axes) * force",
+        "return (0 * beta.reshape(beta.shape + axes) + 1) * force",
+        "rules",
+    ),
+    Mutant(
+        "force forgets the weight of its nudge",
+        NUDGE,
+        "return None if force is None else self._weight(epoch) * force",
+        "return force",
+        "rules",
+    ),
+    Mutant(
+        "cost forgets the weight of its nudge",
+        NUDGE,
+        "return self._weight(epoch) * self.nudge.cost(network, state, target, epoch)",
+        "return self.nudge.cost(network, state, target, epoch)",
+        "rules",
+    ),
+    Mutant(
+        "squared error loses its half",
+        "_nudge/loss.py",
+        "return 0.5 * jnp.sum(",
+        "return jnp.sum(",
+        "network gradient",
+    ),
+    # ---------------------------------------------------------- rules
+    Mutant(
+        "centered loses its half",
+        STENCIL,
+        "np.array([0.5, -0.5]) / beta",
+        "np.array([1.0, -1.0]) / beta",
+        "rules",
+    ),
+    Mutant(
+        "phases swapped",
+        STENCIL,
+        "np.array([beta, -beta]), np.array([0.5, -0.5]) / beta",
+        "np.array([-beta, beta]), np.array([0.5, -0.5]) / beta",
+        "rules",
+    ),
+    Mutant(
+        "one-sided multiplies by beta",
+        STENCIL,
+        "np.array([1 / self.beta])",
+        "np.array([self.beta])",
+        "rules",
+    ),
+    Mutant(
+        "contrast attenuated twice",
+        STENCIL,
+        "_weighted(weights, v) / (a if self.rescale else 1.0)",
+        "_weighted(weights, v) * (a if self.rescale else 1.0)",
+        "gradient",
+    ),
+    Mutant(
+        "contrast never attenuated",
+        STENCIL,
+        "if self.rescale and network.has_energy:",
+        "if network.has_energy:",
+        "rules",
+    ),
+    Mutant(
+        "direct gradient dropped",
+        STENCIL,
+        "return direct + contrast",
+        "return contrast",
+        "rules",
+    ),
+    Mutant(
+        "sum instead of mean over the batch",
+        "_rule/base.py",
+        "weight = jnp.full(x.shape[0], 1 / x.shape[0], x.dtype)",
+        "weight = jnp.full(x.shape[0], 1.0, x.dtype)",
+        "network gradient",
+    ),
+    Mutant(
+        "adjoint equation with the wrong sign",
+        IMPLICIT,
+        "lambda v: tuple(a - b for a, b in zip(v, transpose(v)[0], strict=True))",
+        "lambda v: tuple(a + b for a, b in zip(v, transpose(v)[0], strict=True))",
+        "gradient",
+    ),
+    Mutant(
+        "implicit rule ignores the weight of examples",
+        IMPLICIT,
+        "total = total + jnp.sum(weight * w * t)",
+        "total = total + jnp.sum(w * t)",
+        "gradient",
+    ),
+    Mutant(
+        "one label too many",
+        "_rule/gradient.py",
+        "if low < 0 or high >= classes:",
+        "if low < 0 or high > classes:",
+        "bad_input",
+    ),
+]
+
+
+def copy(folder):
+    """Copy what the tests need into `folder`."""
+    for name in ("ctep", "tests"):
+        shutil.copytree(
+            ROOT / name,
+            folder / name,
+            ignore=shutil.ignore_patterns("__pycache__", ".hypothesis"),
+        )
+    shutil.copy(ROOT / "pyproject.toml", folder)
+
+
+def run(folder, arguments):
+    """Run Python in the copy, which shadows an installed ctep."""
+    environment = os.environ | {
+        "PYTHONPATH": str(folder),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    try:
+        return subprocess.run(
+            [sys.executable, *arguments],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def tests_pass(folder, tests, *, stop):
+    """Return whether tests pass in the copy, and the last line of their output."""
+    files = [f"tests/test_{name}.py" for name in tests]
+    flags = ["-x", "-n0"] if stop else []
+    done = run(folder, ["-m", "pytest", "-q", "-p", "no:cacheprovider", *flags, *files])
+    if done is None:
+        return False, f"no end after {LIMIT} s"
+    if done.returncode not in (0, 1):
+        sys.exit(f"The tests do not even start:\n{done.stdout}{done.stderr}")
+    failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
+    return done.returncode == 0, failed[0] if failed else ""
+
+
+def mutated(mutant):
+    """Return the text of the mutant's file with the mutation."""
+    text = (ROOT / "ctep" / mutant.file).read_text()
+    count = text.count(mutant.old)
+    if count != 1:
+        sys.exit(
+            f"{mutant.name}: {mutant.file} holds its text {count} times, but must hold "
+            f"it once:\n{mutant.old}"
+        )
+    return text.replace(mutant.old, mutant.new)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="parts of names")
+    parser.add_argument("--list", action="store_true", help="names, and no run")
+    options = parser.parse_args()
+    only = options.only or [""]
+    chosen = [m for m in MUTANTS if any(part in m.name for part in only)]
+    assert len({m.name for m in MUTANTS}) == len(MUTANTS)
+    texts = {m.name: mutated(m) for m in MUTANTS}
+    if options.list or not chosen:
+        print(*(m.name for m in MUTANTS), sep="\n")
+        sys.exit(0 if options.list else f"no mutant is called {options.only}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name).resolve()
+        copy(folder)
+        where = run(folder, ["-c", "import ctep; print(ctep.__file__)"]).stdout
+        assert where.startswith(str(folder)), f"the copy does not shadow {where}"
+        files = sorted({name for m in chosen for name in m.tests.split()})
+        passed, report = tests_pass(folder, files, stop=False)
+        if not passed:
+            sys.exit(f"The tests fail without any mutant: {report}")
+        survivors = []
+        for mutant in chosen:
+            path, start = folder / "ctep" / mutant.file, time.perf_counter()
+            original = path.read_text()
+            path.write_text(texts[mutant.name])
+            passed, report = tests_pass(folder, mutant.tests.split(), stop=True)
+            path.write_text(original)
+            seconds = time.perf_counter() - start
+            survivors += [mutant.name] if passed else []
+            word = "SURVIVED" if passed else "killed"
+            print(f"{word:<9}{seconds:5.0f} s  {mutant.name:<50} {report}", flush=True)
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} mutants caught")
+    sys.exit(1 if survivors else 0)
+
+
+if __name__ == "__main__":
+    main()
