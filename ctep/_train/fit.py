@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 import zlib
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -25,11 +24,11 @@ from .._nudge import AbstractNudge, OutputError
 from .._rule import AbstractRule, OneSided, check_kinds
 from .._solver import AbstractSolver, Sweeps
 from ..data.split import hold_out
-from . import checkpoint, history as log
-from .folder import claim
-from .loop import Loop, Sums, TrainState
+from . import checkpoint
+from .loop import Loop, Sums
 from .progress import Reporter
 from .result import Result
+from .run import Position, Run
 from .signals import Interruption
 
 _CHUNK_SECONDS = 1.0
@@ -128,20 +127,25 @@ def fit(
     if batch_size is None:
         batch_size = min(500, max(20, count // 100))
     batch_size = min(batch_size, count)
-    who = {
-        "network": str(network).splitlines(),
-        "nudge": str(nudge),
-        "rule": str(rule),
-        "solver": str(solver),
-        "batch_size": batch_size,
-        "validation": validation,
-        "dataset": f"{loaded.name}, {count} training examples",
-        "data_crc32": zlib.crc32(loaded.x_train.tobytes()),
-        "key": np.asarray(jax.random.key_data(key)).tolist(),
-        "versions": {p: version(p) for p in ("ctep", "jax", "equinox", "optax")},
-        **(identity or {}),
-    }
-    run = _Run(None if out is None else Path(out), who, resume)
+    # A checksum reads all data once, which only a run with a folder needs.
+    who = (
+        {}
+        if out is None
+        else {
+            "network": str(network).splitlines(),
+            "nudge": str(nudge),
+            "rule": str(rule),
+            "solver": str(solver),
+            "batch_size": batch_size,
+            "validation": validation,
+            "dataset": f"{loaded.name}, {count} training examples",
+            "data_crc32": zlib.crc32(loaded.x_train.tobytes()),
+            "key": np.asarray(jax.random.key_data(key)).tolist(),
+            "versions": {p: version(p) for p in ("ctep", "jax", "equinox", "optax")},
+            **(identity or {}),
+        }
+    )
+    run = Run(None if out is None else Path(out), who, resume)
     loop, state = Loop.start(
         network,
         nudge,
@@ -187,66 +191,6 @@ def restore(
     return loop.model(state)
 
 
-class _Position(eqx.Module):
-    """How far a run has come: finished epochs, and batches of the next one."""
-
-    state: TrainState
-    epoch: int
-    batch: int
-    seconds: float
-    history: list[dict]
-
-
-class _Run:
-    """The folder of a run, if it has one: what is restored from it and saved to it."""
-
-    def __init__(self, folder, identity, resume):
-        self.folder, self.resume = folder, resume
-        if folder is not None:
-            claim(folder, identity, resume=resume)
-
-    def restore(self, state):
-        if not self.resume:
-            return _Position(state, 0, 0, 0.0, [])
-        if not checkpoint.checkpoints(self.folder):
-            # Killed between its first record and its first checkpoint.
-            log.rewrite(self.folder, [])
-            return _Position(state, 0, 0, 0.0, [])
-        state, config = checkpoint.load(self.folder, state)
-        log.rewrite(self.folder, config["history"])
-        return _Position(
-            state,
-            config["epoch"],
-            config["batch"],
-            config["seconds"],
-            config["history"],
-        )
-
-    def save(self, position):
-        """Write a checkpoint; a disk that refuses must not cost the training."""
-        if self.folder is None:
-            return
-        config = {
-            "epoch": position.epoch,
-            "batch": position.batch,
-            "seconds": position.seconds,
-            "history": position.history,
-        }
-        try:
-            number = position.epoch + (position.batch > 0)
-            checkpoint.save(self.folder, position.state, config, epoch=number)
-        except OSError as error:
-            warnings.warn(str(error), stacklevel=2)
-
-    def record(self, record):
-        if self.folder is None:
-            return
-        try:
-            log.append(self.folder, record)
-        except OSError as error:
-            warnings.warn(str(error), stacklevel=2)
-
-
 def _train(loop, position, run, splits, probe, key, epochs, max_unsettled, progress):
     """Train from `position` to the last epoch, a signal or a divergence."""
     batches, good, reason = loop.batches, position, ""
@@ -262,7 +206,7 @@ def _train(loop, position, run, splits, probe, key, epochs, max_unsettled, progr
                 return _result(loop, position, run, interruption.signal, "", epochs)
             else:
                 record = _record(loop, position, splits, probe)
-                position = _Position(
+                position = Position(
                     eqx.tree_at(lambda s: s.sums, position.state, Sums.zero()),
                     position.epoch + 1,
                     0,
@@ -273,7 +217,7 @@ def _train(loop, position, run, splits, probe, key, epochs, max_unsettled, progr
                 reporter.epoch(record)
                 if record["unsettled"] > max_unsettled:
                     reason = _unsettled(record, max_unsettled)
-                    good = _Position(good.state, good.epoch, 0, 0.0, position.history)
+                    good = Position(good.state, good.epoch, 0, 0.0, position.history)
                 else:
                     good = position
                     run.save(position)
@@ -301,7 +245,7 @@ def _epoch(loop, position, key, interruption, reporter):
         if not finite:
             break
     seconds = time.monotonic() - begin
-    return _Position(state, position.epoch, batch, seconds, position.history)
+    return Position(state, position.epoch, batch, seconds, position.history)
 
 
 def _record(loop, position, splits, probe):
