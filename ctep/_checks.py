@@ -139,3 +139,38 @@ def same_shape(name: str, value: Any, wanted: tuple[int, ...]) -> None:
         raise ValueError(
             f"`{name}` has shape {got}, but must have shape {wanted}: change it."
         )
+
+
+def image(name: str, value: Any) -> tuple[int, int, int]:
+    """Return the shape of an image as plain integers, or raise."""
+    got = shape(name, value)
+    if len(got) != 3 or min(got) < 1:
+        raise ValueError(
+            f"`{name}` is {got}, but an image has (height, width, channels): pass for "
+            "example `(32, 32, 3)`."
+        )
+    return got
+
+
+def two(name: str, value: Any, example: str) -> tuple[int, int]:
+    """Return one or two positive whole numbers as two, or raise."""
+    if isinstance(value, numbers.Integral):
+        value = (value, value)
+    got = shape(name, value)
+    if len(got) != 2 or min(got) < 1:
+        raise ValueError(
+            f"`{name}` is {value!r}, but must be one positive whole number or two: "
+            f"pass for example `{example}`."
+        )
+    return got
+
+
+def counts(name: str, value: Any, least: int = 1) -> tuple[int, ...]:
+    """Return positive whole numbers, at least `least` of them, or raise."""
+    got = shape(name, value)
+    if len(got) < least or (got and min(got) < 1):
+        raise ValueError(
+            f"`{name}` is {got}, but must hold at least {least} positive whole numbers "
+            "and no other: pass for example `(64, 128)`."
+        )
+    return got

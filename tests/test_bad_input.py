@@ -78,7 +78,7 @@ def no_energy():
 
 
 def graph(edges, *back, sizes=(4, 3, 3, 3, 2)):
-    return ctep.graph(sizes, edges, feedback_edges=back, key=KEY)
+    return ctep.graph(sizes, edges, feedback_edges=back or None, key=KEY)
 
 
 # What is wrong, and what comes of it: the type, and how the message begins.
@@ -245,6 +245,11 @@ CASES = {
         lambda: graph([(0, 1), (1, 2), (2, 3)], (2, 0)),
         ValueError,
         r"`feedback_edges` holds \(2, 0\)",
+    ),
+    "feedback edge with nothing to share": (
+        lambda: graph([(0, 1), (1, 2), (2, 3)], (3, 1)),
+        ValueError,
+        r"`feedback_edges` holds \(3, 1\), but there is no edge \(1, 3\)",
     ),
     # solvers
     "rtol": (lambda: ctep.Sweeps(rtol=-1e-3), ValueError, "`rtol` is -0.001, but"),

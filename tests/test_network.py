@@ -155,7 +155,6 @@ def test_weights_of_two_edges_differ():
         [(0, 1), (1, 2), (2, 3), (1, 3)],
         feedback=ctep.Fixed(1.0),
         readout=False,
-        feedback_edges=[(3, 1)],
         key=KEY,
     )
     drawn = list(weights(network).values())
@@ -171,20 +170,20 @@ def test_mlp_is_the_graph_of_a_chain():
     assert eqx.tree_equal(chain, graph)
 
 
-def test_feedback_edges_carry_feedback_alone():
-    """Oracle: couplings without a forward map, or with one of the same pair."""
+def test_feedback_runs_along_the_feedback_edges_alone():
+    """Oracle: couplings with one direction, with both, and without a forward map."""
     network = ctep.graph(
         (4, 3, 3, 3),
         [(0, 1), (1, 2), (2, 3)],
         feedback_edges=[(3, 1), (3, 2)],
-        feedback=0.5,
+        feedback=ctep.Fixed(0.5),
         readout=False,
         key=KEY,
     )
     back = {(c.source, c.target): c for c in network.couplings}
     assert set(back) == {(0, 1), (1, 2), (2, 3), (1, 3)}
     assert back[1, 3].forward is None
-    assert isinstance(back[1, 2].feedback, ctep.Tied)
+    assert back[1, 2].feedback is None
     for edge in ((1, 3), (2, 3)):
         assert isinstance(back[edge].feedback, ctep.Fixed)
         assert back[edge].scale == 0.5
@@ -230,7 +229,7 @@ def test_drive_of_a_graph_written_out():
         (4, 3, 3, 2),
         [(0, 1), (1, 2), (0, 2), (2, 3)],
         feedback=ctep.Fixed(0.7),
-        feedback_edges=[(3, 1)],
+        feedback_edges=[(2, 1), (3, 2), (3, 1)],
         activation=ctep.Sigmoid(2.0, 0.1),
         readout=False,
         key=KEY,

@@ -14,8 +14,21 @@ from .base import (
     AbstractPull as AbstractPull,
 )
 from .builders import graph as graph, mlp as mlp
+from .conv import Conv as Conv
 from .coupling import Coupling as Coupling, Fixed as Fixed, Tied as Tied
 from .energy_network import EnergyNetwork as EnergyNetwork
+from .images import hopfield_resnet as hopfield_resnet, vgg as vgg
 from .layer import Layer as Layer
 from .network import Network as Network, Readout as Readout
-from .operator import AbstractOperator as AbstractOperator, Dense as Dense
+from .operator import (
+    AbstractOperator as AbstractOperator,
+    Chain as Chain,
+    Dense as Dense,
+    with_precision as with_precision,
+)
+from .pool import (
+    AbstractPool as AbstractPool,
+    AveragePool as AveragePool,
+    MaxPool as MaxPool,
+    SoftmaxPool as SoftmaxPool,
+)

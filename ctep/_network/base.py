@@ -37,8 +37,13 @@ class AbstractProblem(eqx.Module):
         return self.network.shapes
 
     @abc.abstractmethod
-    def recall(self, state: State) -> Memory:
-        """Return the memory with which `update` can start from `state`."""
+    def recall(self, state: State, zero: frozenset[int] = frozenset()) -> Memory:
+        """Return the memory with which `update` can start from `state`.
+
+        Args:
+            state: of all blocks.
+            zero: as in `update`.
+        """
 
     @abc.abstractmethod
     def update(

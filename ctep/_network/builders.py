@@ -73,7 +73,7 @@ def graph(
     sizes: Sequence[int | tuple[int, ...]],
     edges: Iterable[tuple[int, int]],
     *,
-    feedback_edges: Iterable[tuple[int, int]] = (),
+    feedback_edges: Iterable[tuple[int, int]] | None = None,
     activation: AbstractActivation = Tanh(),
     feedback: float | Tied | Fixed | None = 1.0,
     bias: bool = True,
@@ -86,10 +86,10 @@ def graph(
 
     Args:
         sizes: inputs, layers and outputs, as in `mlp`. Node 0 is the input.
-        edges: pairs (source, target) of nodes with source < target; each carries
-            `feedback` back.
-        feedback_edges: pairs (from, to) with from > to that carry nothing but
-            feedback through fixed random weights of the scale of `feedback`.
+        edges: pairs (source, target) of nodes with source < target.
+        feedback_edges: pairs (from, to) of layers with from > to that carry
+            `feedback`; by default the reverse of every one of `edges`. One that has
+            no edge to be the reverse of needs `Fixed` feedback.
         activation: of every layer.
         feedback: as in `mlp`.
         bias: as in `mlp`.
@@ -101,17 +101,21 @@ def graph(
 
     Raises:
         ValueError: if an edge names a node that does not exist, runs the wrong way or
-            comes twice, if a layer is out of the input's reach, or if a size is not
-            positive.
+            comes twice, if feedback along an edge has nothing to be tied to, if a
+            layer is out of the input's reach, or if a size is not positive.
     """
     shapes = checks.sizes(sizes, 3 if readout else 2)
     nodes = len(shapes) - (1 if readout else 0)
     checks.key(key)
-    back = _feedback(feedback)
+    back = feedback_of(feedback)
     edges = checks.pairs("edges", edges)
-    feedback_edges = checks.pairs("feedback_edges", feedback_edges)
     _check_edges("edges", edges, nodes, lambda i, j: i < j)
-    _check_edges("feedback_edges", feedback_edges, nodes, lambda i, j: i > j > 0)
+    if feedback_edges is None:
+        returns = [(j, i) for i, j in edges if i > 0]
+    else:
+        returns = checks.pairs("feedback_edges", feedback_edges)
+        _check_edges("feedback_edges", returns, nodes, lambda i, j: i > j > 0)
+        _check_fixed(back, edges, returns)
 
     def dense(source, target, salt=0):
         subkey = jax.random.fold_in(jax.random.fold_in(key, source), target)
@@ -130,17 +134,13 @@ def graph(
         if n > 0
     ]
     couplings = []
-    for source, target in edges:
+    for source, target in [*edges, *(e[::-1] for e in returns if e[::-1] not in edges)]:
         operator, subkey = dense(source, target)
-        returns = None
-        if source:
-            returns = drawn(back, operator, dense(source, target, 1)[1])
-        couplings.append(Coupling(source, target, operator(subkey), returns))
-    for late, early in feedback_edges:
-        scale = 1.0 if back is None else back.scale
-        operator, subkey = dense(early, late, 2)
-        fixed = Fixed(scale, operator(subkey))
-        couplings = _with_feedback(couplings, early, late, fixed)
+        forward = operator(subkey) if (source, target) in edges else None
+        own = None
+        if (target, source) in returns:
+            own = drawn(back, operator, dense(source, target, 1)[1])
+        couplings.append(Coupling(source, target, forward, own))
     out = None
     if readout:
         operator, subkey = dense(nodes - 1, nodes)
@@ -149,7 +149,7 @@ def graph(
     return Network(shapes[0], layers, couplings, out)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
-def _feedback(value) -> Tied | Fixed | None:
+def feedback_of(value) -> Tied | Fixed | None:
     """Return the feedback that a number or an object stands for."""
     if isinstance(value, numbers.Real):
         whole = isinstance(value, numbers.Integral)
@@ -159,12 +159,19 @@ def _feedback(value) -> Tied | Fixed | None:
     return value
 
 
-def _with_feedback(couplings, source, target, fixed):
-    """Return `couplings` with feedback from `target` to `source` through `fixed`."""
-    kept = [c for c in couplings if (c.source, c.target) != (source, target)]
-    old = [c for c in couplings if (c.source, c.target) == (source, target)]
-    forward = old[0].forward if old else None
-    return [*kept, Coupling(source, target, forward, fixed)]
+def _check_fixed(feedback, edges, feedback_edges):
+    if feedback is None and feedback_edges:
+        raise ValueError(
+            f"`feedback_edges` is {feedback_edges} and `feedback` is None, which says "
+            "that there is none: pass `feedback=ctep.Fixed(0.1)`."
+        )
+    for late, early in feedback_edges:
+        if not isinstance(feedback, Fixed) and (early, late) not in edges:
+            raise ValueError(
+                f"`feedback_edges` holds {(late, early)}, but there is no edge "
+                f"{(early, late)} whose weights its feedback could share: pass "
+                "`feedback=ctep.Fixed(0.1)`, or add the edge."
+            )
 
 
 def _check_edges(name, edges, nodes, allowed):

@@ -93,6 +93,13 @@ class Coupling(eqx.Module):
                 "draw it."
             )
 
+        if isinstance(self.feedback, Fixed) and not self.feedback.operator.linear:  # pyright: ignore[reportOptionalMemberAccess]
+            if self.forward is None or self.forward.linear:
+                raise ValueError(
+                    f"`feedback` of {name} pools, but there is no pooled `forward` "
+                    "that says where to: use linear feedback, or pool both ways."
+                )
+
     @property
     def returning(self) -> AbstractOperator | None:
         """The operator whose adjoint carries the feedback, if any reaches a layer."""

@@ -42,7 +42,7 @@ def describe(network: Network) -> str:
         rows.append((f"s{n}", text, layer.shape))
     output = f"s{count}"
     if network.readout is not None:
-        output = f"W_out s{count}"
+        output = network.readout.operator.formula("W_out", output)
         output += "" if network.readout.bias is None else " + b_out"
     rows.append(("output", output, network.output_shape))
     names = max(len(name) for name, _, _ in rows)
@@ -56,12 +56,14 @@ def _terms(network, n):
     terms = []
     for c in network.couplings:
         if c.target == n and c.forward is not None:
-            terms.append(f"W{c.source}_{n} {_state(c.source)}")
+            weight = f"W{c.source}_{c.target}"
+            terms.append(c.forward.formula(weight, _state(c.source)))
     for c in network.couplings:
         if c.source == n and c.returning is not None:
             scale = "" if c.scale == 1 else f"{c.scale:g} "
             letter = "B" if isinstance(c.feedback, Fixed) else "W"
-            terms.append(f"{scale}{letter}{n}_{c.target}' s{c.target}")
+            weight = f"{letter}{c.source}_{c.target}"
+            terms.append(scale + c.returning.adjoint_formula(weight, f"s{c.target}"))
     if network.layers[n - 1].bias is not None:
         terms.append(f"b{n}")
     return terms

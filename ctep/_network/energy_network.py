@@ -124,7 +124,7 @@ class GradientPhase(AbstractProblem):
     def incremental(self):
         return False
 
-    def recall(self, state):
+    def recall(self, state, zero=frozenset()):
         return ()
 
     def update(self, n, state, memory, zero=frozenset()):
@@ -150,7 +150,7 @@ class GradientIncrementPhase(AbstractProblem):
     def incremental(self):
         return True
 
-    def recall(self, state):
+    def recall(self, state, zero=frozenset()):
         return ()
 
     def update(self, n, state, memory, zero=frozenset()):

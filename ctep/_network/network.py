@@ -11,7 +11,7 @@ from .base import AbstractNetwork
 from .coupling import Coupling, Fixed, Tied
 from .layer import Layer
 from .operator import AbstractOperator
-from .phases import IncrementPhase, StatePhase, tapes
+from .phases import IncrementPhase, StatePhase
 
 
 class Readout(eqx.Module):
@@ -167,27 +167,30 @@ class Network(AbstractNetwork):
         # sum_k w_k d_k; the products of two increments are added phase by phase.
         mean = tuple(_weigh(weights, d).sum(0) for d in increments)
         total = self._bias_contrast(self._rescaled(mean))
-        for c, tape in zip(self.couplings, tapes(self, state), strict=True):
+        for c in self.couplings:
             if c.forward is None:
                 continue
             j, scale = c.target - 1, 1 / self.attenuation[c.target - 1]
-            source = state[c.source - 1] if c.source else x
-            total = total - scale * jnp.vdot(mean[j], c.forward.apply(source)[0])
-            if c.source:
-                d = increments[c.source - 1]
-                tape = jax.tree_util.tree_map(lambda leaf: leaf[None], tape)
-                change, _ = c.forward.apply_increment(d, tape)
-                nudged = _weigh(weights, state[j] + increments[j])
-                total = total - scale * jnp.vdot(nudged, change)
+            if not c.source:
+                total = total - scale * jnp.vdot(mean[j], c.forward.apply(x)[0])
+                continue
+            i = c.source - 1
+            image, _, anchor = c.forward.anchor(state[i])
+            anchor = jax.tree_util.tree_map(lambda leaf: leaf[None], anchor)
+            change, _ = c.forward.apply_increment(increments[i], anchor)
+            nudged = _weigh(weights, state[j] + increments[j])
+            total = total - scale * jnp.vdot(mean[j], image)
+            total = total - scale * jnp.vdot(nudged, change)
         return total
 
     def field_contrast(self, x, state, tangent):
         total = self._bias_contrast(tangent)
-        for c, tape in zip(self.couplings, tapes(self, state), strict=True):
-            j = c.target - 1
+        for c in self.couplings:
+            j, tape = c.target - 1, None
             if c.forward is not None:
                 source = state[c.source - 1] if c.source else x
-                total = total - jnp.vdot(tangent[j], c.forward.apply(source)[0])
+                image, tape = c.forward.apply(source)
+                total = total - jnp.vdot(tangent[j], image)
             # Fixed weights are never trained: their share of the drive has no gradient.
             if c.returning is not None and isinstance(c.feedback, Tied):
                 back = c.scale * c.returning.adjoint(state[j], tape)

@@ -35,9 +35,20 @@ class StatePhase(AbstractProblem):
     def incremental(self):
         return False
 
-    def recall(self, state):
+    def recall(self, state, zero=frozenset()):
         # Drives are filled in by the updates; here they only take their place.
-        return tapes(self.network, state), tuple(jnp.zeros_like(s) for s in state)
+        drives = tuple(jnp.zeros_like(s) for s in state)
+        tape = []
+        for c in self.network.couplings:
+            i = c.source - 1
+            if i < 0 or c.forward is None:
+                tape.append(None)
+            elif i in zero:
+                lead = state[i].shape[: state[i].ndim - len(self.shapes[i])]
+                tape.append(c.forward.tape_at_zero(lead, state[i].dtype))
+            else:
+                tape.append(c.forward.apply(state[i])[1])
+        return tuple(tape), drives
 
     def update(self, n, state, memory, zero=frozenset()):
         inputs, context = self.data
@@ -64,9 +75,10 @@ class StatePhase(AbstractProblem):
 class IncrementPhase(AbstractProblem):
     r"""$d_n = \rho_n(h_n + dh_n + f_n) - \rho_n(h_n)$, solved for $d$ itself.
 
-    `data` is `(anchors, tapes, state, context)`: what the activations and couplings
-    need to know of the free phase, its state, and the pull's arrays. Measured per
-    block in units of the block's largest increment, which may be 1e-30.
+    `data` is `(drives, sources, targets, state, context)`: what activations and
+    couplings (by the state at either end) need to know of the free phase, its state,
+    and the pull's arrays. Measured per block in units of the block's largest
+    increment, which may be 1e-30.
     """
 
     network: Network
@@ -75,38 +87,52 @@ class IncrementPhase(AbstractProblem):
 
     @staticmethod
     def of(network: Network, state: State, memory, pull, context) -> IncrementPhase:
-        tape, drives = memory
-        anchors = tuple(
+        drives = tuple(
             layer.activation.anchor(h, s)
-            for layer, h, s in zip(network.layers, drives, state, strict=True)
+            for layer, h, s in zip(network.layers, memory[1], state, strict=True)
         )
-        anchors, tape, state = jax.tree_util.tree_map(
-            lambda leaf: leaf[None], (anchors, tape, state)
-        )
-        data = (anchors, tape, state, context)
-        return IncrementPhase(network=network, data=data, pull=pull)
+        sources, targets = [], []
+        for c in network.couplings:
+            source = target = tape = None
+            if c.source and c.forward is not None:
+                _, tape, source = c.forward.anchor(state[c.source - 1])
+            if c.returning is not None:
+                target = c.returning.adjoint_anchor(state[c.target - 1], tape)
+            sources.append(source)
+            targets.append(target)
+        free = (drives, tuple(sources), tuple(targets), state)
+        free = jax.tree_util.tree_map(lambda leaf: leaf[None], free)
+        return IncrementPhase(network=network, data=(*free, context), pull=pull)
 
     @property
     def incremental(self):
         return True
 
-    def recall(self, state):
-        free_tapes, free = self.data[1], self.data[2]
-        nudged = tuple(s + d for s, d in zip(free, state, strict=True))
-        return tapes(self.network, nudged) if _any_array(free_tapes) else free_tapes
+    def recall(self, state, zero=frozenset()):
+        moves = []
+        for c, anchor in zip(self.network.couplings, self.data[1], strict=True):
+            i = c.source - 1
+            if i < 0 or c.forward is None:
+                moves.append(None)
+            elif i in zero:
+                lead = state[i].shape[: state[i].ndim - len(self.shapes[i])]
+                moves.append(c.forward.move_at_zero(lead, state[i].dtype, anchor))
+            else:
+                moves.append(c.forward.apply_increment(state[i], anchor)[1])
+        return tuple(moves)
 
     def update(self, n, state, memory, zero=frozenset()):
-        anchors, free_tapes, free, context = self.data
-        tape, a = list(memory), None
+        drives, sources, targets, free, context = self.data
+        moves, a = list(memory), None
         for c, coupling in enumerate(self.network.couplings):
             i, j = coupling.source - 1, coupling.target - 1
             if j == n and coupling.forward and i >= 0 and i not in zero:
-                out, tape[c] = coupling.forward.apply_increment(state[i], free_tapes[c])
+                out, moves[c] = coupling.forward.apply_increment(state[i], sources[c])
                 a = _add(a, out)
             # The adjoint itself moves with its own side, where it is not linear.
             if i == n and coupling.returning and not {i, j} <= zero:
                 back = coupling.returning.adjoint_increment(
-                    free[j], state[j], free_tapes[c], tape[c]
+                    state[j], moves[c], sources[c], targets[c]
                 )
                 a = _add(a, coupling.scale * back)
         nudged = tuple(s + d for s, d in zip(free, state, strict=True))
@@ -114,17 +140,9 @@ class IncrementPhase(AbstractProblem):
         if force is not None:
             a = _add(a, self.network.attenuation[n] * force)
         if a is None:
-            return jnp.zeros_like(state[n]), tuple(tape)
-        value = self.network.layers[n].activation.increment(anchors[n], a)
-        return jnp.broadcast_to(value, state[n].shape), tuple(tape)
-
-
-def tapes(network: Network, state: State) -> tuple[PyTree, ...]:
-    """Return the tape of each coupling between layers, `None` where none is kept."""
-    return tuple(
-        c.forward.tape(state[c.source - 1]) if c.source and c.forward else None
-        for c in network.couplings
-    )
+            return jnp.zeros_like(state[n]), tuple(moves)
+        value = self.network.layers[n].activation.increment(drives[n], a)
+        return jnp.broadcast_to(value, state[n].shape), tuple(moves)
 
 
 def _input_drives(network, x):
@@ -141,7 +159,3 @@ def _input_drives(network, x):
 
 def _add(total, term):
     return term if total is None else total + term
-
-
-def _any_array(tree):
-    return bool(jax.tree_util.tree_leaves(tree))

@@ -88,11 +88,12 @@ class Sweeps(AbstractSolver):
         def unfinished(carry):
             return jnp.any(carry[2]) & (carry[6] < self.max_sweeps)
 
+        blocks = frozenset(range(len(state)))
         dtype = jnp.finfo(state[0].dtype).dtype
         infinite = jnp.full(lead, jnp.inf, dtype)
         carry = (
             state,
-            problem.recall(state),
+            problem.recall(state, blocks if zeros else frozenset()),
             jnp.ones(lead, bool),
             jnp.zeros(lead, jnp.int32),
             infinite,
@@ -100,7 +101,7 @@ class Sweeps(AbstractSolver):
             jnp.zeros((), jnp.int32),
         )
         if zeros:
-            carry = sweep(carry, frozenset(range(len(state))))
+            carry = sweep(carry, blocks)
         carry = jax.lax.while_loop(
             unfinished, lambda carry: sweep(carry, frozenset()), carry
         )

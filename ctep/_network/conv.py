@@ -1,0 +1,146 @@
+"""Convolution and its exact adjoint."""
+
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .. import _checks as checks
+from .._custom_types import Shape
+from .operator import AbstractLinear, Precision, check_precision, multiply
+
+_DIMS = ("NHWC", "HWIO", "NHWC")
+
+
+class Conv(AbstractLinear):
+    r"""$c(v)_{hwo} = \sum_{ijc} W_{ijco}\, v_{h t + i - p,\, w t + j - p,\, c}$.
+
+    A cross-correlation of channels-last images with stride $t$ and padding $p$, and
+    no bias, which belongs to the layer.
+
+    Args:
+        in_shape: (height, width, channels) of the source.
+        channels: of the target.
+        kernel: size of the kernel, one number or (height, width).
+        stride: likewise.
+        padding: "same", "valid", a number of zeros on every side, or pairs of numbers
+            (before, after) for height and width.
+        key: for the initial weights.
+        init: `jax.nn.initializers`-style function of `(key, shape, dtype)`.
+        precision: of the products, see `ctep.with_precision`.
+
+    Raises:
+        ValueError: if `in_shape` is no image, a number is out of range, or nothing is
+            left of the image.
+
+    Cost: one convolution for `apply`, one transposed convolution for `adjoint`.
+    """
+
+    weight: Float[Array, "kernel_height kernel_width sources targets"]
+    in_shape: Shape = eqx.field(static=True)
+    out_shape: Shape = eqx.field(static=True)
+    stride: tuple[int, int] = eqx.field(static=True)
+    padding: tuple[tuple[int, int], tuple[int, int]] = eqx.field(static=True)
+    precision: Precision = eqx.field(static=True)
+
+    def __init__(
+        self,
+        in_shape: Shape,
+        channels: int,
+        *,
+        kernel: int | Sequence[int] = 3,
+        stride: int | Sequence[int] = 1,
+        padding: str | int | Sequence[Sequence[int]] = "same",
+        key: PRNGKeyArray,
+        init=jax.nn.initializers.he_uniform(),
+        precision: Precision = "float32",
+    ):
+        self.in_shape = checks.image("in_shape", in_shape)
+        checks.integer("channels", channels, "64")
+        checks.positive("channels", channels, "64")
+        size = checks.two("kernel", kernel, "3")
+        self.stride = checks.two("stride", stride, "1")
+        self.padding = _padding(padding, self.in_shape, size, self.stride)
+        left = [
+            (n + sum(pad) - k) // t + 1
+            for n, k, t, pad in zip(
+                self.in_shape, size, self.stride, self.padding, strict=False
+            )
+        ]
+        if min(left) < 1:
+            raise ValueError(
+                f"`kernel` is {size} with padding {self.padding}, which leaves nothing "
+                f"of an image of {self.in_shape[0]} x {self.in_shape[1]}: make it "
+                "smaller or the padding wider."
+            )
+        self.out_shape = (*left, int(channels))
+        shape = (*size, self.in_shape[-1], int(channels))
+        self.weight = init(key, shape, jnp.result_type(float))
+        self.precision = check_precision(precision)
+
+    def product(self, v):
+        flat = v.reshape((-1, *self.in_shape))
+        out = multiply(self.precision, self._convolve, flat, self.weight)
+        return out.reshape((*v.shape[:-3], *self.out_shape))
+
+    def transposed(self, u):
+        flat = u.reshape((-1, *self.out_shape))
+        out = multiply(self.precision, self._transpose, flat, self.weight)
+        return out.reshape((*u.shape[:-3], *self.in_shape))
+
+    def formula(self, weight, state):
+        return f"{weight} * {state}"
+
+    def adjoint_formula(self, weight, state):
+        return f"{weight}' * {state}"
+
+    def _convolve(self, v, weight, precision=None):
+        return jax.lax.conv_general_dilated(
+            v, weight, self.stride, self.padding,
+            dimension_numbers=_DIMS, precision=precision,
+        )  # fmt: skip
+
+    def _transpose(self, u, weight, precision=None):
+        # Zeros between the elements undo the stride; the far side is padded by what
+        # the stride cut off, so that the adjoint has the shape of the source.
+        padding = []
+        for n, m, k, t, (before, _) in zip(
+            self.in_shape, self.out_shape, weight.shape, self.stride, self.padding,
+            strict=False,
+        ):  # fmt: skip
+            low = k - 1 - before
+            padding.append((low, n + k - 1 - low - ((m - 1) * t + 1)))
+        flipped = weight[::-1, ::-1].swapaxes(2, 3)
+        return jax.lax.conv_general_dilated(
+            u, flipped, (1, 1), padding,
+            lhs_dilation=self.stride, dimension_numbers=_DIMS, precision=precision,
+        )  # fmt: skip
+
+
+def _padding(value, in_shape, kernel, stride):
+    if value == "valid":
+        return ((0, 0), (0, 0))
+    if value == "same":
+        # As many outputs as strides fit the image, odd zeros on the far side.
+        out = []
+        for n, k, t in zip(in_shape, kernel, stride, strict=False):
+            total = max((-(-n // t) - 1) * t + k - n, 0)
+            out.append((total // 2, total - total // 2))
+        return tuple(out)
+    try:
+        pairs = ((value, value),) * 2 if isinstance(value, int) else value
+        (a, b), (c, d) = pairs
+        out = ((int(a), int(b)), (int(c), int(d)))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`padding` is {value!r}, but must be 'same', 'valid', a number or two "
+            "pairs of numbers: pass for example 'same'."
+        ) from error
+    if min(min(pair) for pair in out) < 0:
+        raise ValueError(
+            f"`padding` is {value!r}, but an image cannot be padded by less than "
+            "nothing: pass numbers from 0 on."
+        )
+    return out

@@ -1,0 +1,291 @@
+"""Pooling: operators that shrink an image, their adjoints and their increments."""
+
+import abc
+import math
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from .. import _checks as checks
+from .._custom_types import Shape
+from .activation import path_integral
+from .operator import AbstractLinear, AbstractOperator
+
+
+class _Window(eqx.Module):
+    """Windows side by side that cover an image; a rest at the far sides is left out.
+
+    Written with slices: the gradient of `lax.reduce_window` is many times slower.
+    """
+
+    in_shape: Shape = eqx.field(static=True)
+    size: tuple[int, int] = eqx.field(static=True)
+
+    def __init__(self, in_shape: Shape, size: int | Sequence[int] = 2):
+        self.in_shape = checks.image("in_shape", in_shape)
+        self.size = checks.two("size", size, "2")
+        if min(self.out_shape) < 1:
+            raise ValueError(
+                f"`size` is {self.size}, which leaves nothing of an image of "
+                f"{self.in_shape[0]} x {self.in_shape[1]}: pool less, or make the "
+                "image larger."
+            )
+
+    @property
+    def out_shape(self):
+        height, width, channels = self.in_shape
+        return (height // self.size[0], width // self.size[1], channels)
+
+    def split(self, z: Array) -> list[Array]:
+        """Return the elements of the windows, place by place, `(*lead, *out_shape)`."""
+        (a, b), (height, width, _) = self.size, self.out_shape
+        return [
+            z[..., i : height * a : a, j : width * b : b, :]
+            for i in range(a)
+            for j in range(b)
+        ]
+
+    def join(self, parts: list[Array]) -> Array:
+        """Undo `split`, with zeros where nothing was pooled."""
+        (a, b), (height, width, channels) = self.size, self.out_shape
+        lead = parts[0].shape[:-3]
+        rows = [jnp.stack(parts[i * b : (i + 1) * b], -2) for i in range(a)]
+        # (*lead, height, a, width, b, channels)
+        out = jnp.stack(rows, -4).reshape((*lead, height * a, width * b, channels))
+        rest = [n - m for n, m in zip(self.in_shape, out.shape[-3:], strict=True)]
+        if any(rest):
+            out = jnp.pad(out, [(0, 0)] * len(lead) + [(0, n) for n in rest])
+        return out
+
+
+class AbstractPool(AbstractOperator):
+    """Pooling over windows that lie side by side, 2 x 2 by default."""
+
+    window: eqx.AbstractVar[_Window]
+
+    @property
+    def in_shape(self):
+        return self.window.in_shape
+
+    @property
+    def out_shape(self):
+        return self.window.out_shape
+
+    @property
+    @abc.abstractmethod
+    def name(self) -> str:
+        """How the operator is printed."""
+
+    def formula(self, weight, state):
+        return f"{self.name}({state})"
+
+    def adjoint_formula(self, weight, state):
+        return f"{self.name}'({state})"
+
+
+class MaxPool(AbstractPool):
+    r"""$c(z)_w = \max_{k \in w} z_k$.
+
+    The adjoint puts an element back where its window has its maximum, at the first
+    one of several. Increments are $\max_k (z_k - z_{max} + dz_k)$ and keep their
+    relative precision, also where the maximum moves to another place.
+
+    Use it with activations that are not negative. A negative state above the pool
+    pushes its window's maximum down until another element takes its place, and the
+    dynamics chatters between the two without an equilibrium.
+
+    Args:
+        in_shape: (height, width, channels) of the image.
+        size: of a window, one number or (height, width). Rows and columns that fill
+            no window are left out.
+
+    Raises:
+        ValueError: if `in_shape` is no image, or nothing is left of it.
+    """
+
+    window: _Window
+
+    def __init__(self, in_shape: Shape, size: int | Sequence[int] = 2):
+        self.window = _Window(in_shape, size)
+
+    @property
+    def linear(self):
+        return False
+
+    @property
+    def holomorphic(self):
+        return False
+
+    @property
+    def name(self):
+        return "max"
+
+    def apply(self, v):
+        return _first_max(self.window.split(v))
+
+    def adjoint(self, u, tape):
+        return self._put(u, tape)
+
+    def anchor(self, v):
+        parts = self.window.split(v)
+        top, place = _first_max(parts)
+        return top, place, (place, [part - top for part in parts])
+
+    def apply_increment(self, dv, anchor):
+        pairs = zip(anchor[1], self.window.split(dv), strict=True)
+        return _first_max([below + part for below, part in pairs])
+
+    def adjoint_anchor(self, u, tape):
+        return u
+
+    def adjoint_increment(self, du, move, anchor, adjoint_anchor):
+        u, old = adjoint_anchor, anchor[0]
+        parts = []
+        for k in range(math.prod(self.window.size)):
+            moved = jnp.where(move == k, du, 0)
+            arrived = (move == k) & (old != k)
+            left = (move != k) & (old == k)
+            parts.append(moved + jnp.where(arrived, u, 0) - jnp.where(left, u, 0))
+        return self.window.join(parts)
+
+    def _put(self, u, place):
+        count = math.prod(self.window.size)
+        return self.window.join([jnp.where(place == k, u, 0) for k in range(count)])
+
+
+class AveragePool(AbstractPool, AbstractLinear):
+    r"""$c(z)_w = \frac{1}{|w|} \sum_{k \in w} z_k$.
+
+    Args:
+        in_shape: as in `MaxPool`.
+        size: as in `MaxPool`.
+
+    Raises:
+        ValueError: as in `MaxPool`.
+    """
+
+    window: _Window
+
+    def __init__(self, in_shape: Shape, size: int | Sequence[int] = 2):
+        self.window = _Window(in_shape, size)
+
+    @property
+    def name(self):
+        return "mean"
+
+    def product(self, v):
+        parts = self.window.split(v)
+        return sum(parts[1:], parts[0]) / len(parts)
+
+    def transposed(self, u):
+        count = math.prod(self.window.size)
+        return self.window.join([u / count] * count)
+
+
+class SoftmaxPool(AbstractPool):
+    r"""$c(z)_w = \sum_{k \in w} z_k\, e^{z_k/T} / \sum_{k \in w} e^{z_k/T}$.
+
+    Smooth, and holomorphic where the denominator does not vanish: the pooling of
+    holomorphic equilibrium propagation.
+
+    Args:
+        in_shape: as in `MaxPool`.
+        size: as in `MaxPool`.
+        temperature: $T$; towards 0 it is `MaxPool`.
+
+    Raises:
+        ValueError: as in `MaxPool`, or if `temperature` is not positive.
+
+    References:
+        Laborieux and Zenke, 2022, arXiv:2209.00530.
+    """
+
+    window: _Window
+    temperature: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        in_shape: Shape,
+        size: int | Sequence[int] = 2,
+        temperature: float = 1.0,
+    ):
+        self.window = _Window(in_shape, size)
+        checks.positive("temperature", temperature, "1.0")
+        self.temperature = temperature
+
+    @property
+    def linear(self):
+        return False
+
+    @property
+    def holomorphic(self):
+        return True
+
+    @property
+    def name(self):
+        return f"softmax{self.temperature:g}"
+
+    def apply(self, v):
+        return self._pool(v), v
+
+    def adjoint(self, u, tape):
+        return self._adjoint(tape, u)
+
+    def anchor(self, v):
+        return self._pool(v), v, v
+
+    def apply_increment(self, dv, anchor):
+        def slope(t):
+            return jax.jvp(self._pool, (anchor + t * dv,), (dv,))[1]
+
+        dv = jnp.broadcast_to(dv, jnp.broadcast_shapes(dv.shape, anchor.shape))
+        return path_integral(slope), dv
+
+    def adjoint_anchor(self, u, tape):
+        return u
+
+    def adjoint_increment(self, du, move, anchor, adjoint_anchor):
+        def slope(t):
+            point = (anchor + t * move, adjoint_anchor + t * du)
+            return jax.jvp(self._adjoint, point, (move, du))[1]
+
+        return path_integral(slope)
+
+    def _weights(self, z):
+        parts = self.window.split(z)
+        top = parts[0].real
+        for part in parts[1:]:
+            top = jnp.maximum(top, part.real)
+        # A shift changes nothing but the range of the exponentials.
+        top = jax.lax.stop_gradient(top)
+        powers = [jnp.exp((part - top) / self.temperature) for part in parts]
+        total = sum(powers[1:], powers[0])
+        return parts, [power / total for power in powers]
+
+    def _pool(self, z):
+        parts, weights = self._weights(z)
+        products = [w * part for w, part in zip(weights, parts, strict=True)]
+        return sum(products[1:], products[0])
+
+    def _adjoint(self, z, u):
+        parts, weights = self._weights(z)
+        mean = self._pool(z)
+        return self.window.join(
+            [
+                u * w * (1 + (part - mean) / self.temperature)
+                for w, part in zip(weights, parts, strict=True)
+            ]
+        )
+
+
+def _first_max(parts):
+    """Return the largest of several arrays, and which of them it is: the first one."""
+    top, place = parts[0], jnp.zeros(parts[0].shape, jnp.int8)
+    for k, part in enumerate(parts[1:], 1):
+        # NaN is kept, so that nobody takes the maximum of the others for an answer.
+        above = (part > top) | jnp.isnan(part)
+        top, place = jnp.where(above, part, top), jnp.where(above, jnp.int8(k), place)
+    return top, place

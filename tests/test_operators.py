@@ -1,0 +1,431 @@
+"""Operators of images: against loops in numpy, autodiff and plain differences."""
+
+import itertools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+
+import ctep
+from ctep._rule import Task
+
+KEY = jax.random.key(0)
+
+
+def conv(shape, **kwargs):
+    return ctep.Conv(shape, 4, key=KEY, **kwargs)
+
+
+def conv_then(pool, shape=(6, 8, 2)):
+    first = conv(shape)
+    return ctep.Chain((first, pool(first.out_shape)))
+
+
+def then_conv(pool, shape=(6, 8, 2)):
+    first = pool(shape)
+    return ctep.Chain((first, conv(first.out_shape)))
+
+
+def three():
+    first = then_conv(ctep.SoftmaxPool, (9, 8, 2))
+    return ctep.Chain((*first.operators, ctep.MaxPool(first.out_shape)))
+
+
+def warm_pool(shape):
+    return ctep.SoftmaxPool(shape, (2, 3), temperature=0.4)
+
+
+OPERATORS = {
+    "dense": lambda: ctep.Dense((3, 2), (5,), key=KEY),
+    "conv": lambda: conv((7, 6, 3)),
+    "conv stride 2": lambda: conv((8, 8, 3), stride=2, padding=1),
+    "conv odd stride 2": lambda: conv((9, 7, 2), stride=2),
+    "conv 1 x 1 stride 2": lambda: conv((8, 8, 3), kernel=1, stride=2, padding=0),
+    "conv 5 x 5 valid": lambda: conv((6, 7, 2), kernel=5, padding="valid"),
+    "conv uneven": lambda: conv(
+        (7, 9, 3), kernel=(4, 3), stride=(3, 2), padding=((2, 1), (0, 2))
+    ),
+    "conv padded by more than its kernel": lambda: conv((4, 4, 2), padding=4),
+    "max": lambda: ctep.MaxPool((5, 6, 3)),
+    "max 3 x 1": lambda: ctep.MaxPool((7, 3, 2), (3, 1)),
+    "average": lambda: ctep.AveragePool((5, 6, 3)),
+    "softmax": lambda: ctep.SoftmaxPool((5, 6, 3)),
+    "softmax 2 x 3": lambda: warm_pool((5, 6, 3)),
+    "max of conv": lambda: conv_then(ctep.MaxPool),
+    "softmax of conv": lambda: conv_then(warm_pool),
+    "conv of max": lambda: then_conv(ctep.MaxPool),
+    "conv of average": lambda: then_conv(ctep.AveragePool),
+    "max of conv of softmax": three,
+    "dense of max": lambda: ctep.Chain(
+        (ctep.MaxPool((4, 4, 2)), ctep.Dense((2, 2, 2), (3,), key=KEY))
+    ),
+}
+
+
+def draw(operator, seed=0, lead=(2, 3)):
+    rng = np.random.default_rng(seed)
+    v, dv = (jnp.asarray(rng.normal(size=(*lead, *operator.in_shape))) for _ in "ab")
+    u, du = (jnp.asarray(rng.normal(size=(*lead, *operator.out_shape))) for _ in "ab")
+    return v, dv, u, du
+
+
+def image(operator, v):
+    return operator.apply(v)[0]
+
+
+# ------------------------------------------------------------ forward maps
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", [n for n in OPERATORS if n.startswith("conv")][:7])
+def test_convolution_against_loops(name):
+    """Oracle: the sum of the docstring, in numpy loops over the outputs."""
+    operator = OPERATORS[name]()
+    if isinstance(operator, ctep.Chain):
+        pytest.skip("no plain convolution")
+    v = np.asarray(draw(operator)[0])[0]
+    weight, (pad_h, pad_w) = np.asarray(operator.weight), operator.padding
+    padded = np.pad(v, ((0, 0), pad_h, pad_w, (0, 0)))
+    (kh, kw), (th, tw) = weight.shape[:2], operator.stride
+    want = np.zeros((len(v), *operator.out_shape))
+    for i, j in itertools.product(*map(range, operator.out_shape[:2])):
+        window = padded[:, i * th : i * th + kh, j * tw : j * tw + kw]
+        want[:, i, j] = np.einsum("bhwc,hwco->bo", window, weight)
+    np.testing.assert_allclose(image(operator, jnp.asarray(v)), want, atol=1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", ["max", "max 3 x 1", "average", "softmax 2 x 3"])
+def test_pooling_against_loops(name):
+    """Oracle: maximum, mean and weighted mean of each window, in numpy."""
+    operator = OPERATORS[name]()
+    v = np.asarray(draw(operator)[0])[0]
+    (a, b), (height, width, _) = operator.window.size, operator.out_shape
+    want = np.zeros((len(v), *operator.out_shape))
+    for i, j in itertools.product(range(height), range(width)):
+        window = v[:, i * a : (i + 1) * a, j * b : (j + 1) * b].reshape(
+            len(v), a * b, -1
+        )
+        if isinstance(operator, ctep.MaxPool):
+            want[:, i, j] = window.max(1)
+        elif isinstance(operator, ctep.AveragePool):
+            want[:, i, j] = window.mean(1)
+        else:
+            weights = np.exp(window / operator.temperature)
+            want[:, i, j] = (window * weights).sum(1) / weights.sum(1)
+    np.testing.assert_allclose(image(operator, jnp.asarray(v)), want, atol=1e-12)
+
+
+# ------------------------------------------------------------ adjoints
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", OPERATORS)
+def test_adjoint_is_exact(name):
+    """Oracle: the vector-Jacobian product of the map itself."""
+    operator = OPERATORS[name]()
+    v, _, u, _ = draw(operator)
+    want = jax.vjp(lambda v: image(operator, v), v)[1](u)[0]
+    found = operator.adjoint(u, operator.apply(v)[1])
+    np.testing.assert_allclose(found, want, atol=1e-13)
+
+
+def test_unpooling_takes_the_first_of_equals():
+    """Oracle: by hand; the maximum comes twice, in the second and the third place."""
+    pool = ctep.MaxPool((2, 2, 1))
+    v = jnp.array([[0.0, 1.0], [1.0, 0.5]])[..., None]
+    out, tape = pool.apply(v)
+    assert out.ravel() == 1
+    back = pool.adjoint(jnp.full((1, 1, 1), 7.0), tape)
+    np.testing.assert_array_equal(back[..., 0], [[0, 7], [0, 0]])
+
+
+def test_maximum_keeps_nan():
+    """Oracle: IEEE 754; a window with NaN has no maximum, wherever the NaN is."""
+    pool = ctep.MaxPool((2, 2, 1))
+    for place in range(4):
+        v = jnp.arange(4.0).at[place].set(jnp.nan).reshape(2, 2, 1)
+        assert jnp.isnan(image(pool, v)).all()
+
+
+# ------------------------------------------------------------ increments
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("size", [1e-2, 2.0])
+def test_increments_are_differences(name, size):
+    """Oracle: the plain difference in float64; at 2.0 many maxima move.
+
+    The quadrature of the softmax is exact to order 9 in the increment.
+    """
+    operator = OPERATORS[name]()
+    if size > 1 and "softmax" in name:
+        size = 0.03
+    v, dv, u, du = draw(operator)
+    dv, du = size * dv, size * du
+    _, tape, anchor = operator.anchor(v)
+    change, move = operator.apply_increment(dv, anchor)
+    want = image(operator, v + dv) - image(operator, v)
+    np.testing.assert_allclose(change, want, atol=1e-9)
+    found = operator.adjoint_increment(
+        du, move, anchor, operator.adjoint_anchor(u, tape)
+    )
+    later = operator.adjoint(u + du, operator.apply(v + dv)[1])
+    np.testing.assert_allclose(found, later - operator.adjoint(u, tape), atol=1e-8)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_increments_keep_their_precision(name):
+    """Oracle: float64 with an increment a million times larger, scaled back.
+
+    Far below float32's resolution of the states; no maximum moves for so little.
+    """
+    with jax.enable_x64(True):
+        operator = OPERATORS[name]()
+        v, dv, u, du = draw(operator)
+        _, tape, anchor = operator.anchor(v)
+        back = operator.adjoint_anchor(u, tape)
+        want, move = operator.apply_increment(1e-10 * dv, anchor)
+        want_back = operator.adjoint_increment(1e-10 * du, move, anchor, back)
+    single = jax.tree_util.tree_map(
+        lambda leaf: leaf.astype(jnp.float32) if eqx.is_inexact_array(leaf) else leaf,
+        (operator, v, dv, u, du),
+    )
+    operator, v, dv, u, du = single
+    _, tape, anchor = operator.anchor(v)
+    found, move = operator.apply_increment(1e-16 * dv, anchor)
+    back = operator.adjoint_increment(
+        1e-16 * du, move, anchor, operator.adjoint_anchor(u, tape)
+    )
+    for a, b in ((found, want), (back, want_back)):
+        a, b = 1e16 * np.asarray(a, np.float64), 1e10 * np.asarray(b)
+        assert np.linalg.norm(a - b) < 3e-6 * np.linalg.norm(b)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_tapes_at_zero(name):
+    """Oracle: the tape of zeros, and the move that an increment of zeros makes."""
+    operator = OPERATORS[name]()
+    v = jnp.zeros((2, *operator.in_shape))
+    assert eqx.tree_equal(operator.tape_at_zero((2,), v.dtype), operator.apply(v)[1])
+    _, _, anchor = operator.anchor(jnp.cos(jnp.arange(v.size)).reshape(v.shape))
+    found = operator.move_at_zero((2,), v.dtype, anchor)
+    assert eqx.tree_equal(found, operator.apply_increment(v, anchor)[1])
+
+
+# ------------------------------------------------------------ whole networks
+
+
+def pooled(activation=ctep.Sigmoid(2.0), **kwargs):
+    return ctep.vgg(
+        (3, 4), (5,), 3, input_shape=(4, 4, 2), activation=activation, key=KEY, **kwargs
+    )
+
+
+def resnet(**kwargs):
+    return ctep.hopfield_resnet(
+        (3, 4), 3, input_shape=(4, 4, 2), activation=ctep.Tanh(), key=KEY, **kwargs
+    )
+
+
+NETWORKS = {
+    "vgg": pooled,
+    "vgg, weak feedback": lambda: pooled(feedback=0.2),
+    "vgg, pooled sources": lambda: pooled(
+        feedback=0.2, pool_first=True, pool=ctep.SoftmaxPool
+    ),
+    "vgg, softmax": lambda: pooled(ctep.Tanh(), pool=ctep.SoftmaxPool),
+    "vgg, average": lambda: pooled(ctep.Tanh(), pool=ctep.AveragePool),
+    "vgg, one pool": lambda: pooled(pooled=(2,)),
+    "vgg, fixed feedback": lambda: pooled(feedback=ctep.Fixed(0.3)),
+    "resnet": resnet,
+    "resnet, weak feedback": lambda: resnet(feedback=0.2),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_gradients_of_images_against_dense_differentiation(name):
+    """Oracle: Newton's roots and a dense adjoint solve, in float64.
+
+    One matrix per example; the rest is found by damped iteration.
+    """
+    with jax.enable_x64(True):
+        network = oracles.randomised(NETWORKS[name](), scale=0.2)
+        network = jax.tree_util.tree_map(
+            lambda leaf: 0.35 * leaf if eqx.is_inexact_array(leaf) else leaf, network
+        )
+        rng = np.random.default_rng(0)
+        x = jnp.asarray(rng.uniform(size=(2, *network.input_shape)))
+        y = jnp.array([0, 2])
+        found, implicit = _gradients(network, x, y)
+        truth = oracles.vector(_dense_gradient(network, x, y))
+    assert np.linalg.norm(oracles.vector(implicit) - truth) < 1e-8 * np.linalg.norm(
+        truth
+    )
+    if network.has_energy:
+        error = np.linalg.norm(oracles.vector(found) - truth)
+        assert error < 1e-6 * np.linalg.norm(truth)
+    else:
+        assert oracles.cosine(oracles.vector(found), truth) > 0.9
+
+
+@oracles.FAST
+def _gradients(network, x, y):
+    solver = ctep.Sweeps(1000, rtol=1e-12, atol=1e-12)
+    task = Task.mean(x, y, ctep.OutputError(), solver, throw=False)
+    rules = (ctep.Centered(1e-3), ctep.Implicit())
+    return [rule.estimate(network, task).gradient[0] for rule in rules]
+
+
+def _dense_gradient(network, x, y):
+    """Return the gradient by `jnp.linalg.solve`, with the free map as only ingredient."""
+    sizes = [int(np.prod(s)) for s in network.shapes]
+    cuts = np.cumsum(sizes)[:-1]
+
+    def unflatten(flat):
+        parts = jnp.split(flat, cuts)
+        return tuple(
+            p.reshape((1, *s)) for p, s in zip(parts, network.shapes, strict=True)
+        )
+
+    def image(network, flat, x):
+        state = network.free(x[None]).map(unflatten(flat))
+        return jnp.concatenate([s.ravel() for s in state])
+
+    def cost(network, flat, y):
+        return oracles.cross_entropy(network.output(unflatten(flat))[0], y)
+
+    @oracles.FAST
+    def one(network, x, y):
+        flat = jnp.zeros(sum(sizes))
+        half = lambda _, s: 0.5 * (s + image(network, s, x))  # noqa: E731
+        flat = jax.lax.fori_loop(0, 1000, half, flat)
+        jacobian = jax.jacrev(lambda s: image(network, s, x))(flat)
+        pull = jax.grad(lambda s: cost(network, s, y))(flat)
+        adjoint = jnp.linalg.solve(jnp.eye(len(flat)) - jacobian.T, pull)
+        return eqx.filter_grad(
+            lambda n: cost(n, flat, y) + jnp.vdot(adjoint, image(n, flat, x))
+        )(network)
+
+    total = [one(network, *pair) for pair in zip(x, y, strict=True)]
+    mean = jax.tree_util.tree_map(lambda *g: sum(g) / len(g), *total)
+    return eqx.filter(mean, network.trainable())
+
+
+@pytest.mark.parametrize("name", ["vgg", "vgg, weak feedback", "vgg, pooled sources"])
+def test_a_sweep_costs_two_convolutions_per_coupling(name):
+    """Oracle: the operations that one sweep of each phase compiles from, counted."""
+    network = NETWORKS[name]()
+    x = jnp.ones((2, *network.input_shape))
+    free = network.free(x)
+    state = tuple(jnp.ones((2, *s)) for s in network.shapes)
+
+    def sweep(problem, state, memory):
+        for n in range(len(state)):
+            value, memory = problem.update(n, state, memory)
+            state = (*state[:n], value, *state[n + 1 :])
+        return state
+
+    memory = free.recall(state)
+    between = sum(
+        any(leaf.ndim == 4 for leaf in jax.tree_util.tree_leaves(c.forward))
+        for c in network.couplings
+        if c.source
+    )
+    assert _convolutions(sweep, free, state, memory) == 2 * between
+    pull = ctep._nudge.Pull(ctep.OutputError(), network, jnp.asarray(0))
+    context = (jnp.ones((1, 1)), jnp.zeros((1, 2), jnp.int32))
+    problem = network.increments(x, state, memory, pull, context)
+    d = tuple(s[None] for s in state)
+    assert _convolutions(sweep, problem, d, problem.recall(d)) == 2 * between
+
+
+def _convolutions(function, *args):
+    arrays, static = eqx.partition(args, eqx.is_array)
+    jaxpr = jax.make_jaxpr(lambda arrays: function(*eqx.combine(arrays, static)))(
+        arrays
+    )
+    return str(jaxpr).count("conv_general_dilated[")
+
+
+# ------------------------------------------------------------ builders
+
+
+def test_published_parameter_counts():
+    """Oracle: the counts of the published tables, weights and biases."""
+    shapes = jax.eval_shape
+    vgg5 = shapes(lambda: ctep.vgg((128, 256, 512, 512), readout=False, key=KEY))
+    resnet = shapes(lambda: ctep.hopfield_resnet(key=KEY))
+
+    def count(network):
+        return sum(leaf.size for leaf in jax.tree_util.tree_leaves(network))
+
+    assert count(vgg5) == 3_857_792 + 1_418
+    assert count(resnet) == 9_740_032 + 2_826
+    assert resnet.shapes == (
+        *((32, 32, 128), (16, 16, 128), (16, 16, 256), (8, 8, 256), (8, 8, 512)),
+        *((4, 4, 512), (4, 4, 512), (2, 2, 512), (10,)),
+    )
+    assert {c.source for c in resnet.couplings if c.target == 2} == {0, 1}
+
+
+def test_biases_are_drawn_within_their_gain():
+    """Oracle: the bound gain / sqrt(fan-in), reached to within a tenth by many."""
+    network = ctep.vgg((400, 400), bias_gain=0.5, input_shape=(4, 4, 3), key=KEY)
+    for layer, fan_in in zip(network.layers, (27, 3600), strict=True):
+        top = float(jnp.max(jnp.abs(layer.bias))) * fan_in**0.5
+        assert 0.45 < top <= 0.5
+
+
+# ------------------------------------------------------------ precision
+
+
+@pytest.mark.parametrize("precision", ["float32", "tensorfloat32", "bfloat16"])
+def test_increments_survive_rounded_products(precision):
+    """Oracle: the gradient of the same network in float64.
+
+    The products are rounded, the increments are not: even bfloat16 keeps the direction
+    at the first layer, where the difference of two rounded states is noise.
+    """
+    network = ctep.vgg(
+        (4, 4, 4), (8, 8), input_shape=(8, 8, 2), feedback=0.05, key=KEY,
+        activation=ctep.Sigmoid(2.0),
+    )  # fmt: skip
+    x = jax.random.uniform(jax.random.key(1), (8, 8, 8, 2))
+    y = jnp.arange(8) % 10
+    rule = ctep.OneSided(0.01)
+    with jax.enable_x64(True):
+        wide = jnp.asarray(np.asarray(x), jnp.float64)
+        solver = ctep.Sweeps(60, 1e-9, 1e-9)
+        double = oracles.as_double(network)
+        _, want = ctep.gradient(double, wide, y, rule=rule, solver=solver)
+        want = np.asarray(want.couplings[0].forward.operators[0].weight).ravel()
+    rounded = ctep.with_precision(network, precision)
+    solver = ctep.Sweeps(60, 1e-2, 1e-2) if precision == "bfloat16" else ctep.Sweeps()
+    _, found = ctep.gradient(rounded, x, y, rule=rule, solver=solver)
+    found = np.asarray(found.couplings[0].forward.operators[0].weight).ravel()
+    limit = {"float32": 0.9999, "tensorfloat32": 0.999, "bfloat16": 0.99}[precision]
+    assert oracles.cosine(found, want) > limit
+    plain = _plain_difference(rounded, x, y)
+    assert not plain.any() or oracles.cosine(plain, want) < 0.5
+
+
+def _plain_difference(network, x, y, beta=0.01):
+    """Return the first layer's gradient from s(beta) - s(0), as published codes do."""
+    nudge = ctep.OutputError()
+    pull = ctep._nudge.Pull(nudge, network, jnp.asarray(0))
+    context = (jnp.full((1,), beta), y)
+
+    @eqx.filter_jit
+    def rest(problem, state):
+        return jax.lax.fori_loop(0, 60, lambda _, s: problem.map(s), state)
+
+    free = rest(network.free(x), network.zeros(x))
+    nudged = rest(network.nudged(x, pull, context), free)
+    tangent = tuple((b - a) / beta for a, b in zip(free, nudged, strict=True))
+    grad = eqx.filter_grad(lambda n: n.field_contrast(x, free, tangent))(network)
+    return np.asarray(grad.couplings[0].forward.operators[0].weight).ravel()
