@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Sequence
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from .. import _checks as checks
@@ -141,7 +140,8 @@ def hopfield_resnet(
         bias_gain: as in `vgg`.
         readout: as in `vgg`.
         output_activation: as in `vgg`.
-        init: initialiser of all weights, or one per convolution and one for the outputs.
+        init: initialiser of all weights, or one per convolution of a kernel of 3 and
+            one for the outputs.
         skip_init: initialiser of the skips, `init` by default.
         key: for the initial weights.
 
@@ -210,7 +210,7 @@ class _Plan:
             out = Readout(last, self._drawn_bias((classes,), last))
         else:
             self.layer((classes,), activation, operator, (classes,))
-        # Pyright takes the abstract field `shapes` for an argument; here it is a property.
+        # Pyright takes the abstract field `shapes`, a property here, for an argument.
         return Network(self.input_shape, self.layers, self.couplings, out)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
     def _drawn_bias(self, shape, operator: AbstractOperator):
