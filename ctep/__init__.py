@@ -18,6 +18,7 @@ from ._network import (
     Identity as Identity,
     Layer as Layer,
     MaxPool as MaxPool,
+    Module as Module,
     Network as Network,
     Readout as Readout,
     ReLU as ReLU,
@@ -38,15 +39,22 @@ from ._nudge import (
     AbstractLoss as AbstractLoss,
     AbstractNudge as AbstractNudge,
     CrossEntropy as CrossEntropy,
+    Distillation as Distillation,
     Frozen as Frozen,
+    LocalError as LocalError,
     OutputError as OutputError,
     SquaredError as SquaredError,
+    cosine as cosine,
+    exponential as exponential,
+    linear as linear,
 )
 
 # Rule: how rests make a gradient.
 from ._rule import (
     AbstractRule as AbstractRule,
+    Backprop as Backprop,
     Centered as Centered,
+    FeedbackAlignment as FeedbackAlignment,
     Implicit as Implicit,
     OneSided as OneSided,
     gradient as gradient,

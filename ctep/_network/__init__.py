@@ -19,6 +19,7 @@ from .coupling import Coupling as Coupling, Fixed as Fixed, Tied as Tied
 from .energy_network import EnergyNetwork as EnergyNetwork
 from .images import hopfield_resnet as hopfield_resnet, vgg as vgg
 from .layer import Layer as Layer
+from .module import Module as Module
 from .network import Network as Network, Readout as Readout
 from .operator import (
     AbstractOperator as AbstractOperator,

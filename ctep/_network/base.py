@@ -214,6 +214,26 @@ class AbstractNetwork(eqx.Module):
         """Return what the network predicts: logits or values."""
 
     @abc.abstractmethod
+    def without_feedback(self) -> "AbstractNetwork":
+        """Return the feed-forward twin: the same parameters, and nothing comes back.
+
+        Raises:
+            ValueError: if the network has none.
+        """
+
+    def feedforward(self, x: Array) -> State:
+        """Return the state of the feed-forward twin, block by block in one pass."""
+        twin = self.without_feedback()
+        problem, state = twin.free(x), twin.zeros(x)
+        zero = frozenset(range(len(state)))
+        memory = problem.recall(state, zero)
+        for n in range(len(state)):
+            value, memory = problem.update(n, state, memory, zero)
+            state = (*state[:n], value, *state[n + 1 :])
+            zero = zero - {n}
+        return state
+
+    @abc.abstractmethod
     def free(self, x: Array) -> AbstractProblem:
         """Return the problem of the free phase."""
 

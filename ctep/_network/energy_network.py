@@ -85,6 +85,13 @@ class EnergyNetwork(AbstractNetwork):
 
         return -jax.grad(energy)(state[n])
 
+    def without_feedback(self):
+        """Raise `ValueError`: every force of an energy has its reaction."""
+        raise ValueError(
+            f"`network` is a {type(self).__name__}, and an energy has no feed-forward "
+            "twin: use a layered network, or a rule such as `ctep.Centered()`."
+        )
+
     def free(self, x):
         return GradientPhase(network=self, data=(x, ()), pull=None)
 

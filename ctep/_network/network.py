@@ -1,5 +1,7 @@
 """Networks of layers and couplings around a clamped input."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -118,6 +120,25 @@ class Network(AbstractNetwork):
             for c in self.couplings
             if c.source
         )
+
+    def without_feedback(self):
+        """Return the network with its forward couplings alone.
+
+        Raises:
+            ValueError: if a forward coupling runs from a later to an earlier layer.
+        """
+        for c in self.couplings:
+            if c.forward is not None and c.source > c.target:
+                raise ValueError(
+                    f"`network` couples layer {c.source} forward to layer {c.target}, "
+                    "so it has no feed-forward twin: use `ctep.Implicit()`."
+                )
+        couplings = [
+            Coupling(c.source, c.target, c.forward)
+            for c in self.couplings
+            if c.forward is not None
+        ]
+        return dataclasses.replace(self, couplings=couplings)
 
     def output(self, state: State) -> Float[Array, "*lead outputs"]:
         """Return the readout of the last layer, or the last layer itself."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 from collections.abc import Callable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from .. import _checks as checks
 from .._custom_types import Lead, State
@@ -19,8 +20,18 @@ class AbstractNudge(eqx.Module):
     r"""A cost $C(s, y)$ whose negative gradient pulls at the state.
 
     Nudges add up and scale: `a + 0.65 * b`. A weight may be a function of the epoch.
-    Arrays in a nudge are parameters that it owns; they are trained along.
+    Arrays in a nudge are parameters that it owns, and are trained along unless `owned`
+    excepts them.
     """
+
+    @property
+    @abc.abstractmethod
+    def holomorphic(self) -> bool:
+        """Whether the force extends to complex states."""
+
+    @abc.abstractmethod
+    def lipschitz(self, network: AbstractNetwork) -> float:
+        r"""Return a bound on the Lipschitz constant of $\partial C/\partial s$."""
 
     @abc.abstractmethod
     def blocks(self, network: AbstractNetwork) -> tuple[int, ...]:
@@ -28,19 +39,38 @@ class AbstractNudge(eqx.Module):
 
     @abc.abstractmethod
     def cost(
-        self, network: AbstractNetwork, state: State, target: Array, epoch: Array
+        self, network: AbstractNetwork, state: State, target: PyTree, epoch: Array
     ) -> Lead:
         """Return the cost of each example.
 
         Args:
             network: whose state it is.
             state: `(*lead, *shape)` per block.
-            target: labels or values, with leading axes that broadcast to `lead`.
+            target: what `targets` returned, with leading axes that broadcast to `lead`.
             epoch: for weights that are scheduled.
         """
 
+    def targets(self, x: Array, y: Array) -> PyTree:
+        """Return what the cost compares the state with, once per batch.
+
+        Args:
+            x: inputs, `(batch, *input_shape)`.
+            y: labels or values, `(batch, ...)`.
+        """
+        del x
+        return y
+
+    def drawn(self, network: AbstractNetwork, key: PRNGKeyArray) -> AbstractNudge:
+        """Return the nudge with the initial parameters that it still lacks."""
+        del network, key
+        return self
+
+    def owned(self) -> PyTree:
+        """Return a tree of booleans: the arrays that are trained."""
+        return jax.tree_util.tree_map(eqx.is_inexact_array, self)
+
     def context(
-        self, network: AbstractNetwork, state: State, target: Array, epoch: Array
+        self, network: AbstractNetwork, state: State, target: PyTree, epoch: Array
     ) -> PyTree:
         """Return the arrays that `force` needs, `(batch, ...)`, at the free state."""
         del network, state, epoch
@@ -64,8 +94,8 @@ class AbstractNudge(eqx.Module):
 
         return -jax.grad(total)(state[n])
 
-    def check(self, network: AbstractNetwork, target: Array) -> None:
-        """Raise `ValueError` if the nudge does not fit the network or the target."""
+    def check(self, network: AbstractNetwork, y: Array) -> None:
+        """Raise `ValueError` if the nudge does not fit the network or the targets."""
 
     def __add__(self, other: AbstractNudge) -> AbstractNudge:
         if not isinstance(other, AbstractNudge):
@@ -73,7 +103,7 @@ class AbstractNudge(eqx.Module):
         return Sum((self, other))
 
     def __mul__(self, weight: int | float | Callable[[Array], Array]) -> AbstractNudge:
-        return Scaled(weight, self)
+        return Scaled(weight=weight, nudge=self)
 
     __rmul__ = __mul__
 
@@ -83,17 +113,37 @@ class Sum(AbstractNudge):
 
     nudges: tuple[AbstractNudge, ...]
 
+    @property
+    def holomorphic(self):
+        return all(nudge.holomorphic for nudge in self.nudges)
+
+    def lipschitz(self, network):
+        return sum(nudge.lipschitz(network) for nudge in self.nudges)
+
+    def targets(self, x, y):
+        return tuple(nudge.targets(x, y) for nudge in self.nudges)
+
+    def drawn(self, network, key):
+        keys = jax.random.split(key, len(self.nudges))
+        pairs = zip(self.nudges, keys, strict=True)
+        return Sum(tuple(nudge.drawn(network, own) for nudge, own in pairs))
+
+    def owned(self):
+        return dataclasses.replace(self, nudges=tuple(n.owned() for n in self.nudges))
+
     def blocks(self, network):
         return tuple(
             sorted({n for nudge in self.nudges for n in nudge.blocks(network)})
         )
 
     def cost(self, network, state, target, epoch):
-        costs = [nudge.cost(network, state, target, epoch) for nudge in self.nudges]
-        return jax.tree_util.tree_reduce(jnp.add, costs)
+        pairs = zip(self.nudges, target, strict=True)
+        costs = [nudge.cost(network, state, own, epoch) for nudge, own in pairs]
+        return sum(costs[1:], costs[0])
 
     def context(self, network, state, target, epoch):
-        return tuple(n.context(network, state, target, epoch) for n in self.nudges)
+        pairs = zip(self.nudges, target, strict=True)
+        return tuple(nudge.context(network, state, own, epoch) for nudge, own in pairs)
 
     def force(self, n, network, state, context, epoch):
         forces = [
@@ -103,16 +153,42 @@ class Sum(AbstractNudge):
         felt = [force for force in forces if force is not None]
         return sum(felt[1:], felt[0]) if felt else None
 
-    def check(self, network, target):
+    def check(self, network, y):
         for nudge in self.nudges:
-            nudge.check(network, target)
+            nudge.check(network, y)
 
 
-class Scaled(AbstractNudge):
+class _Wrapper(AbstractNudge):
+    """A nudge that changes how another one pulls."""
+
+    nudge: eqx.AbstractVar[AbstractNudge]
+
+    @property
+    def holomorphic(self):
+        return self.nudge.holomorphic
+
+    def targets(self, x, y):
+        return self.nudge.targets(x, y)
+
+    def drawn(self, network, key):
+        return dataclasses.replace(self, nudge=self.nudge.drawn(network, key))
+
+    def owned(self):
+        return dataclasses.replace(self, nudge=self.nudge.owned())
+
+    def blocks(self, network):
+        return self.nudge.blocks(network)
+
+    def check(self, network, y):
+        self.nudge.check(network, y)
+
+
+class Scaled(_Wrapper):
     """A nudge times a weight.
 
     Args:
-        weight: a number, or a function of the epoch (an optax schedule, say).
+        weight: a number, or a function of the epoch: `ctep.linear`,
+            `ctep.exponential`, `ctep.cosine`, or an optax schedule.
         nudge: what it scales.
     """
 
@@ -126,8 +202,9 @@ class Scaled(AbstractNudge):
                 "a function of the epoch: pass one of them."
             )
 
-    def blocks(self, network):
-        return self.nudge.blocks(network)
+    def lipschitz(self, network):
+        """Return the bound at the weight's value in epoch 0 if it is scheduled."""
+        return abs(float(self._weight(jnp.asarray(0)))) * self.nudge.lipschitz(network)
 
     def cost(self, network, state, target, epoch):
         return self._weight(epoch) * self.nudge.cost(network, state, target, epoch)
@@ -139,14 +216,11 @@ class Scaled(AbstractNudge):
         force = self.nudge.force(n, network, state, context, epoch)
         return None if force is None else self._weight(epoch) * force
 
-    def check(self, network, target):
-        self.nudge.check(network, target)
-
     def _weight(self, epoch):
         return self.weight(epoch) if callable(self.weight) else self.weight
 
 
-class Frozen(AbstractNudge):
+class Frozen(_Wrapper):
     """A nudge whose force stays what it is at the free state.
 
     The published code of layered feedback-regulated networks does this.
@@ -158,8 +232,9 @@ class Frozen(AbstractNudge):
         example = "ctep.OutputError()"
         checks.instance("nudge", self.nudge, AbstractNudge, "a nudge", example)
 
-    def blocks(self, network):
-        return self.nudge.blocks(network)
+    def lipschitz(self, network):
+        """Return 0: the force does not depend on the state."""
+        return 0.0
 
     def cost(self, network, state, target, epoch):
         return self.nudge.cost(network, state, target, epoch)
@@ -173,9 +248,6 @@ class Frozen(AbstractNudge):
 
     def force(self, n, network, state, context, epoch):
         return context.get(n)
-
-    def check(self, network, target):
-        self.nudge.check(network, target)
 
 
 class Pull(AbstractPull):

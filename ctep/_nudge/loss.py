@@ -13,6 +13,16 @@ from .._custom_types import Lead
 class AbstractLoss(eqx.Module):
     """A loss of one output vector and its target, with any leading axes."""
 
+    @property
+    @abc.abstractmethod
+    def holomorphic(self) -> bool:
+        """Whether the gradient by the outputs extends to complex outputs."""
+
+    @property
+    @abc.abstractmethod
+    def lipschitz(self) -> float:
+        """The largest curvature: the Lipschitz constant of the gradient."""
+
     @abc.abstractmethod
     def __call__(self, output: Float[Array, "*lead outputs"], target: Array) -> Lead:
         """Return the loss of each example.
@@ -26,12 +36,29 @@ class AbstractLoss(eqx.Module):
 class CrossEntropy(AbstractLoss):
     r"""$-\sum_k y_k \ln \mathrm{softmax}(o)_k$ of logits $o$."""
 
+    @property
+    def holomorphic(self):
+        return True
+
+    @property
+    def lipschitz(self):
+        # Of diag(p) - p p^T, the covariance of a distribution on the corners.
+        return 0.5
+
     def __call__(self, output, target):
         return -jnp.sum(_values(target, output) * jax.nn.log_softmax(output), -1)
 
 
 class SquaredError(AbstractLoss):
     r"""$\frac12 \sum_k (o_k - y_k)^2$, with labels as one-hot vectors."""
+
+    @property
+    def holomorphic(self):
+        return True
+
+    @property
+    def lipschitz(self):
+        return 1.0
 
     def __call__(self, output, target):
         return 0.5 * jnp.sum((output - _values(target, output)) ** 2, -1)

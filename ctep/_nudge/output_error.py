@@ -23,28 +23,37 @@ class OutputError(AbstractNudge):
         example = "ctep.SquaredError()"
         checks.instance("loss", self.loss, AbstractLoss, "a loss", example)
 
+    @property
+    def holomorphic(self):
+        return self.loss.holomorphic
+
+    def lipschitz(self, network):
+        readout = getattr(network, "readout", None)
+        norm = 1.0 if readout is None else float(readout.operator.lipschitz())
+        return norm**2 * self.loss.lipschitz
+
     def blocks(self, network):
         return (len(network.shapes) - 1,)
 
     def cost(self, network, state, target, epoch):
         return self.loss(network.output(state), target)
 
-    def check(self, network, target):
+    def check(self, network, y):
         shape = network.output_shape
         if len(shape) != 1:
             raise ValueError(
                 f"`nudge` compares outputs of shape {shape} with a target, but a loss "
                 "needs a vector: give the network a dense last layer or a readout."
             )
-        if jnp.issubdtype(target.dtype, jnp.integer):
-            if target.ndim != 1:
+        if jnp.issubdtype(y.dtype, jnp.integer):
+            if y.ndim != 1:
                 raise ValueError(
-                    f"`y` has shape {target.shape}, but labels are one integer per "
+                    f"`y` has shape {y.shape}, but labels are one integer per "
                     "example: pass shape (batch,), for one-hot vectors their argmax."
                 )
-        elif target.shape[1:] != shape:
+        elif y.shape[1:] != shape:
             raise ValueError(
-                f"`y` has shape {target.shape} and dtype {target.dtype}, but this "
+                f"`y` has shape {y.shape} and dtype {y.dtype}, but this "
                 f"network needs integer labels (batch,) or values (batch, "
                 f"{shape[0]}): convert it."
             )

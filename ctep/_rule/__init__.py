@@ -1,3 +1,4 @@
+from .backprop import Backprop as Backprop, FeedbackAlignment as FeedbackAlignment
 from .base import (
     AbstractRule as AbstractRule,
     Estimate as Estimate,

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from .._custom_types import State
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
 from .._solver import RESULTS, AbstractSolver, Equilibrium
@@ -17,41 +18,45 @@ class Task(eqx.Module):
 
     Fields:
         x: inputs, `(batch, *input_shape)`.
-        y: labels or values, `(batch, ...)`.
+        target: what the nudge's `targets` returned.
         nudge: its cost is the loss.
         solver: for all phases.
         weight: of each example, `(batch,)`, summing to 1 for a mean.
         epoch: for weights of nudges that are scheduled.
         throw: whether to raise if an example has not settled.
+        start: of the free phase, zeros if `None`.
     """
 
     x: Array
-    y: Array
+    target: PyTree
     nudge: AbstractNudge
     solver: AbstractSolver
     weight: Float[Array, " batch"]
     epoch: Array
     throw: bool = eqx.field(static=True)
+    start: State | None = None
 
     @staticmethod
     def mean(x, y, nudge, solver, *, epoch: int | Array = 0, throw=True) -> "Task":
         """Return the task whose loss is the mean over the batch."""
         weight = jnp.full(x.shape[0], 1 / x.shape[0], x.dtype)
-        return Task(x, y, nudge, solver, weight, jnp.asarray(epoch), throw)
+        target = nudge.targets(x, y)
+        return Task(x, target, nudge, solver, weight, jnp.asarray(epoch), throw)
 
     def settle(self, network: AbstractNetwork) -> Equilibrium:
-        """Return the free equilibrium, from a state of zeros."""
+        """Return the free equilibrium."""
         free = self.solver.solve(
             network.free(self.x),
-            network.zeros(self.x),
-            zeros=True,
+            network.zeros(self.x) if self.start is None else self.start,
+            zeros=self.start is None,
             throw=self.throw,
         )
         return jax.lax.stop_gradient(free)
 
     def cost(self, network, nudge, state) -> Float[Array, ""]:
         """Return the weighted mean of the nudge's cost."""
-        return jnp.sum(self.weight * nudge.cost(network, state, self.y, self.epoch))
+        costs = nudge.cost(network, state, self.target, self.epoch)
+        return jnp.sum(self.weight * costs)
 
 
 class Estimate(eqx.Module):
@@ -63,6 +68,7 @@ class Estimate(eqx.Module):
         free: the free equilibrium.
         sweeps: steps of all phases together, `(batch,)`.
         result: of each example, the first phase that has not settled, `(batch,)`.
+        nudged: state at the end of the first nudged phase; the free one without any.
     """
 
     loss: Float[Array, ""]
@@ -70,10 +76,15 @@ class Estimate(eqx.Module):
     free: Equilibrium
     sweeps: Array
     result: RESULTS
+    nudged: State
 
 
 class AbstractRule(eqx.Module):
     """How the rests of a network make a gradient."""
+
+    def subject(self, network: AbstractNetwork) -> AbstractNetwork:
+        """Return the network that is trained: all of it, or its feed-forward twin."""
+        return network
 
     @abc.abstractmethod
     def estimate(self, network: AbstractNetwork, task: Task) -> Estimate:
@@ -86,11 +97,7 @@ class AbstractRule(eqx.Module):
 
 def partition(network: AbstractNetwork, nudge: AbstractNudge) -> tuple[PyTree, PyTree]:
     """Return what is trained of `(network, nudge)`, and the rest."""
-    mask = (
-        network.trainable(),
-        jax.tree_util.tree_map(eqx.is_inexact_array, nudge),
-    )
-    return eqx.partition((network, nudge), mask)
+    return eqx.partition((network, nudge), (network.trainable(), nudge.owned()))
 
 
 def differentiate(objective, network, nudge) -> PyTree:

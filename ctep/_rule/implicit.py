@@ -48,7 +48,7 @@ class Implicit(AbstractRule):
         problem = network.free(task.x)
 
         def total(state):
-            costs = task.nudge.cost(network, state, task.y, task.epoch)
+            costs = task.nudge.cost(network, state, task.target, task.epoch)
             return jnp.sum(costs)
 
         pull = jax.grad(total)(free.state)
@@ -96,4 +96,5 @@ class Implicit(AbstractRule):
             result=first_failure(
                 free.result, jax.vmap(jax.vmap(verdict))(solved[None])
             ),
+            nudged=free.state,
         )

@@ -53,7 +53,7 @@ class AbstractStencil(AbstractRule):
         dtype = free.state[0].dtype
         betas = jnp.asarray(nudges, dtype)[:, None]
         weights = jnp.asarray(stencil, dtype)[:, None] * task.weight
-        own = task.nudge.context(network, free.state, task.y, task.epoch)
+        own = task.nudge.context(network, free.state, task.target, task.epoch)
         context = (betas, jax.tree_util.tree_map(lambda leaf: leaf[None], own))
         problem = network.increments(
             task.x,
@@ -83,6 +83,7 @@ class AbstractStencil(AbstractRule):
             free=free,
             sweeps=free.steps + jnp.sum(nudged.steps, 0),
             result=first_failure(free.result, nudged.result),
+            nudged=tuple(s + v[0] for s, v in zip(free.state, d, strict=True)),
         )
 
 

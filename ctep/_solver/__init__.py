@@ -5,6 +5,7 @@ from .equilibrium import (
     Equilibrium as Equilibrium,
     explain as explain,
     first_failure as first_failure,
+    judge as judge,
 )
 from .fixed_point import FixedPoint as FixedPoint
 from .ode import ODE as ODE

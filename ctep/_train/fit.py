@@ -17,7 +17,7 @@ import numpy as np
 import optax
 from jaxtyping import PRNGKeyArray
 
-from .. import data
+from .. import _checks as checks, data
 from .._keywords import suggests_keywords
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge, OutputError
@@ -49,6 +49,8 @@ def fit(
     batch_size: int | None = None,
     key: PRNGKeyArray | None = None,
     validation: float = 0.0,
+    pipeline: data.Pipeline | None = None,
+    carry_state: bool = False,
     probe: int = 64,
     max_unsettled: float = 0.5,
     out: str | Path | None = None,
@@ -87,6 +89,10 @@ def fit(
             last batch that is not full is weighted by its size.
         key: for the order of the examples; `jax.random.key(0)` by default.
         validation: fraction of the training set that is held out.
+        pipeline: makes inputs of examples, `ctep.data.Pipeline()` by default.
+        carry_state: whether a free phase starts from the nudged state of the batch
+            before it, of other examples, as published code of convolutional Hopfield
+            networks does, and not from zeros.
         probe: examples in the probe batch, 0 for none.
         max_unsettled: the run stops as diverged after an epoch with a larger
             fraction of unsettled examples; 1 never stops it.
@@ -97,7 +103,8 @@ def fit(
         progress: whether to print.
 
     Returns:
-        The trained network with its history. After SIGINT (Ctrl-C), SIGTERM or a
+        The trained network with its history, for rules of feed-forward networks the
+        feed-forward twin. After SIGINT (Ctrl-C), SIGTERM or a
         divergence this is the state reached, with the reason.
 
     Raises:
@@ -120,8 +127,11 @@ def fit(
         raise ValueError(
             "`resume` is True but `out` is None: pass the folder of the run as `out`."
         )
+    pipeline = data.Pipeline() if pipeline is None else pipeline
     loaded = data.load(dataset, data_dir=data_dir)
-    _check_fit(network, nudge, loaded)
+    rule.subject(network)
+    nudge = nudge.drawn(network, jax.random.fold_in(key, 2**31 - 2))
+    _check_fit(network, nudge, loaded, pipeline)
     splits = _splits(loaded, validation, key)
     count = len(splits["train"][1])
     if batch_size is None:
@@ -138,6 +148,8 @@ def fit(
             "solver": str(solver),
             "batch_size": batch_size,
             "validation": validation,
+            "pipeline": str(pipeline),
+            "carry_state": carry_state,
             "dataset": f"{loaded.name}, {count} training examples",
             "data_crc32": zlib.crc32(loaded.x_train.tobytes()),
             "key": np.asarray(jax.random.key_data(key)).tolist(),
@@ -154,6 +166,9 @@ def fit(
         optimizer,
         *splits["train"],
         batch_size,
+        pipeline,
+        jax.random.fold_in(key, 2**31 - 3),
+        carry_state,
     )
     position = run.restore(state)
     rows = jax.random.permutation(jax.random.fold_in(key, 2**31 - 1), count)[:probe]
@@ -168,6 +183,7 @@ def restore(
     *,
     nudge: AbstractNudge | None = None,
     optimizer: optax.GradientTransformation | None = None,
+    batch_size: int | None = None,
 ) -> tuple[AbstractNetwork, AbstractNudge]:
     """Return the network and nudge of a run's newest valid checkpoint.
 
@@ -176,17 +192,20 @@ def restore(
         network: built as it was for the run; its arrays are replaced.
         nudge: as given to `fit`.
         optimizer: as given to `fit`, whose state is part of the checkpoint.
+        batch_size: of a run with `carry_state`, whose states are part of it too.
 
     Raises:
         ValueError: if the checkpoint is of another network or optimiser.
         CheckpointError: if no checkpoint is valid.
     """
     nudge = OutputError() if nudge is None else nudge
+    nudge = nudge.drawn(network, jax.random.key(0))
     optimizer = _ADAM if optimizer is None else optimizer
     nothing = jnp.zeros(0, jnp.int32)
     loop, state = Loop.start(
-        network, nudge, OneSided(), Sweeps(), optimizer, nothing, nothing, 1
-    )
+        network, nudge, OneSided(), Sweeps(), optimizer, nothing, nothing,
+        batch_size or 1, carry_state=batch_size is not None,
+    )  # fmt: skip
     state, _ = checkpoint.load(out, state)
     return loop.model(state)
 
@@ -277,6 +296,7 @@ def _record(loop, position, splits, probe):
 
 def _result(loop, position, run, signal, reason, epochs):
     network, nudge = loop.model(position.state)
+    network = loop.rule.subject(network)
     status = "completed"
     if reason:
         status = "diverged"
@@ -332,13 +352,20 @@ def _splits(dataset, validation, key):
     return {n: (jnp.asarray(x), jnp.asarray(y)) for n, (x, y) in splits.items()}
 
 
-def _check_fit(network, nudge, dataset):
+def _check_fit(network, nudge, dataset, pipeline):
     """Raise `ValueError` if the dataset does not fit the network."""
-    if math.prod(dataset.shape) != math.prod(network.input_shape):
+    example = "ctep.data.Pipeline(crop=4)"
+    checks.instance("pipeline", pipeline, data.Pipeline, "a pipeline", example)
+    pipeline.check(dataset.shape)
+    shape = pipeline.shape(dataset.shape)
+    image = len(shape) == len(network.input_shape) == 3
+    wrong = math.prod(shape) != math.prod(network.input_shape)
+    if wrong or (image and shape != network.input_shape):
         raise ValueError(
-            f"`dataset` {dataset.name!r} has examples of shape {dataset.shape}, "
-            f"{math.prod(dataset.shape)} numbers, but this network takes "
-            f"{network.input_shape}: build it for {math.prod(dataset.shape)} inputs."
+            f"`dataset` {dataset.name!r} has inputs of shape {shape}, "
+            f"{math.prod(shape)} numbers, but this network takes "
+            f"{network.input_shape}: build it for {math.prod(shape)} inputs, "
+            f"`input_shape={shape}`, or pad images by `pipeline=`."
         )
     outputs = network.output_shape
     if len(outputs) != 1 or outputs[0] < dataset.classes:

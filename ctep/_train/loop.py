@@ -6,10 +6,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
+from .._custom_types import State
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
 from .._rule import AbstractRule, Implicit, Task, partition
 from .._solver import RESULTS, AbstractSolver
+from ..data import Pipeline
 
 
 class Sums(eqx.Module):
@@ -37,12 +39,14 @@ class TrainState(eqx.Module):
         fixed: the other arrays of them, such as random feedback.
         optimizer: state of the optax transformation.
         sums: of the epoch in progress.
+        start: of the next free phase, if states are carried over, else `None`.
     """
 
     trained: PyTree
     fixed: PyTree
     optimizer: PyTree
     sums: Sums
+    start: State | None = None
 
 
 class Loop(eqx.Module):
@@ -56,6 +60,8 @@ class Loop(eqx.Module):
         x: training inputs, as loaded.
         y: training labels.
         batch_size: examples per step.
+        pipeline: makes inputs of examples.
+        key: for augmentation.
     """
 
     static: PyTree
@@ -65,6 +71,8 @@ class Loop(eqx.Module):
     x: Array
     y: Int[Array, " examples"]
     batch_size: int = eqx.field(static=True)
+    pipeline: Pipeline
+    key: PRNGKeyArray
 
     @staticmethod
     def start(
@@ -76,12 +84,21 @@ class Loop(eqx.Module):
         x: Array,
         y: Array,
         batch_size: int,
+        pipeline: Pipeline = Pipeline(),
+        key: PRNGKeyArray | None = None,
+        carry_state: bool = False,
     ) -> tuple["Loop", TrainState]:
         """Return the loop and the state before its first batch."""
+        key = jax.random.key(0) if key is None else key
         trained, rest = partition(network, nudge)
         fixed, static = eqx.partition(rest, eqx.is_array)
-        state = TrainState(trained, fixed, optimizer.init(trained), Sums.zero())
-        return Loop(static, rule, solver, optimizer, x, y, batch_size), state
+        first = None
+        if carry_state:
+            shape = (batch_size, *network.input_shape)
+            first = network.zeros(jnp.zeros(shape, network.dtype))
+        state = TrainState(trained, fixed, optimizer.init(trained), Sums.zero(), first)
+        loop = Loop(static, rule, solver, optimizer, x, y, batch_size, pipeline, key)
+        return loop, state
 
     @property
     def batches(self) -> int:
@@ -113,10 +130,16 @@ class Loop(eqx.Module):
     def _step(self, state, index, epoch):
         network, nudge = self.model(state)
         present = index >= 0
-        x = images(self.x[index], network.input_shape, network.dtype)
+        fold = jax.vmap(jax.random.fold_in, (None, 0))
+        keys = fold(jax.random.fold_in(self.key, epoch), index.astype(jnp.uint32))
+        x = self.pipeline(self.x[index], network.dtype, keys)
+        x = x.reshape((-1, *network.input_shape))
         y, count = self.y[index], jnp.sum(present)
         weight = present / count.astype(x.dtype)
-        task = Task(x, y, nudge, self.solver, weight, epoch, throw=False)
+        target = nudge.targets(x, y)
+        task = Task(
+            x, target, nudge, self.solver, weight, epoch, False, start=state.start
+        )
         estimate = self.rule.estimate(network, task)
         updates, optimizer = self.optimizer.update(
             estimate.gradient, state.optimizer, state.trained
@@ -137,17 +160,20 @@ class Loop(eqx.Module):
             ),
             finite=old.finite & jnp.isfinite(estimate.loss) & finite.all(),
         )
-        return TrainState(trained, state.fixed, optimizer, sums)
+        last = None if state.start is None else estimate.nudged
+        return TrainState(trained, state.fixed, optimizer, sums, last)
 
     @eqx.filter_jit
     def cosine(self, state: TrainState, index: Array, epoch: Array) -> Array:
         """Return the cosine of the rule's gradient with the exact one on a probe."""
         network, nudge = self.model(state)
-        x = images(self.x[index], network.input_shape, network.dtype)
+        x = self.pipeline(self.x[index], network.dtype)
+        x = x.reshape((-1, *network.input_shape))
         y = self.y[index]
         task = Task.mean(x, y, nudge, self.solver, epoch=epoch, throw=False)
         pair = [
-            rule.estimate(network, task).gradient for rule in (self.rule, Implicit())
+            self.rule.estimate(network, task).gradient,
+            Implicit().estimate(self.rule.subject(network), task).gradient,
         ]
         products = [
             sum(jnp.vdot(u, v) for u, v in zip(_arrays(a), _arrays(b), strict=True))
@@ -158,21 +184,23 @@ class Loop(eqx.Module):
     def accuracy(self, state: TrainState, x: Array, y: Array) -> float:
         """Return the accuracy on other data."""
         network, _ = self.model(state)
-        return score(network, self.solver, x, y)["accuracy"]
+        network = self.rule.subject(network)
+        return score(network, self.solver, self.pipeline, x, y)["accuracy"]
 
 
 def score(
     network: AbstractNetwork,
     solver: AbstractSolver,
+    pipeline: Pipeline,
     x: Array,
     y: Array,
-    batch: int = 1000,
+    batch: int = 500,
 ) -> dict[str, float]:
     """Return the accuracy on `(x, y)` and the fraction of it that did not settle."""
     batch = min(batch, len(y))
     count = -(-len(y) // batch)
     index = jnp.pad(jnp.arange(len(y)), (0, count * batch - len(y)), constant_values=-1)
-    sums = _score(network, solver, x, y, index.reshape(count, batch))
+    sums = _score(network, solver, pipeline, x, y, index.reshape(count, batch))
     return {
         "accuracy": float(sums[0]) / len(y),
         "unsettled": float(sums[1]) / len(y),
@@ -180,9 +208,10 @@ def score(
 
 
 @eqx.filter_jit
-def _score(network, solver, x, y, index):
+def _score(network, solver, pipeline, x, y, index):
     def body(total, rows):
-        inputs = images(x[rows], network.input_shape, network.dtype)
+        inputs = pipeline(x[rows], network.dtype)
+        inputs = inputs.reshape((-1, *network.input_shape))
         free = solver.solve(
             network.free(inputs), network.zeros(inputs), zeros=True, throw=False
         )
@@ -191,12 +220,6 @@ def _score(network, solver, x, y, index):
         return total + jnp.sum(counts, 1), None
 
     return jax.lax.scan(body, jnp.zeros(2, int), index)[0]
-
-
-def images(x: Array, shape: tuple[int, ...], dtype) -> Array:
-    """Return inputs for a network: bytes are pixels, scaled to [0, 1]."""
-    scale = 1 / 255 if x.dtype == jnp.uint8 else 1.0
-    return (x.astype(dtype) * scale).reshape((-1, *shape))
 
 
 def _arrays(tree):

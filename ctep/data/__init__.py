@@ -2,3 +2,4 @@
 
 from .dataset import Dataset as Dataset
 from .load import load as load
+from .pipeline import Pipeline as Pipeline

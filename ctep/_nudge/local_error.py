@@ -1,0 +1,94 @@
+"""Local errors: hidden layers that predict the target on their own."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+
+from .. import _checks as checks
+from .._network import Dense
+from .base import AbstractNudge
+from .layers import check_layers
+from .loss import AbstractLoss, CrossEntropy
+
+
+class LocalError(AbstractNudge):
+    r"""$C = \sum_{i \in U} \mathrm{loss}(B_i s_i / \tau, y)$, felt by the layers $U$.
+
+    The projections $B_i$ to the outputs are owned by the nudge and trained by the
+    direct gradient of their own loss.
+
+    Args:
+        layers: $U$, counted from 1.
+        loss: `CrossEntropy()` or `SquaredError()`.
+        temperature: $\tau$.
+        projections: $B_i$; drawn by `ctep.fit`, or by `drawn`, if `None`.
+
+    Raises:
+        ValueError: if `layers` is empty, names one twice or one that does not exist,
+            or `temperature` is not positive.
+
+    References:
+        Scalable equilibrium propagation via intermediate error signals, 2025,
+        arXiv:2508.15989.
+    """
+
+    layers: tuple[int, ...] = eqx.field(
+        static=True, converter=lambda value: checks.counts("layers", value)
+    )
+    loss: AbstractLoss = CrossEntropy()
+    temperature: float = eqx.field(static=True, default=4.0)
+    projections: tuple[Dense, ...] | None = None
+
+    def __check_init__(self):
+        example = "ctep.CrossEntropy()"
+        checks.instance("loss", self.loss, AbstractLoss, "a loss", example)
+        checks.positive("temperature", self.temperature, "4.0")
+
+    @property
+    def holomorphic(self):
+        return self.loss.holomorphic
+
+    def lipschitz(self, network):
+        norms = [float(p.lipschitz()) for p in self._projections()]
+        return max(norms) ** 2 * self.loss.lipschitz / self.temperature**2
+
+    def blocks(self, network):
+        return tuple(n - 1 for n in self.layers)
+
+    def cost(self, network, state, target, epoch):
+        losses = [
+            self.loss(p.product(state[n - 1]) / self.temperature, target)
+            for n, p in zip(self.layers, self._projections(), strict=True)
+        ]
+        return sum(losses[1:], losses[0])
+
+    def drawn(self, network, key):
+        if self.projections is not None:
+            return self
+        check_layers("layers", self.layers, network)
+        keys = jax.random.split(key, len(self.layers))
+        projections = tuple(
+            Dense(network.shapes[n - 1], network.output_shape, key=own)
+            for n, own in zip(self.layers, keys, strict=True)
+        )
+        return LocalError(self.layers, self.loss, self.temperature, projections)
+
+    def check(self, network, y):
+        check_layers("layers", self.layers, network)
+        for n, projection in zip(self.layers, self._projections(), strict=True):
+            ends = (network.shapes[n - 1], network.output_shape)
+            if (projection.in_shape, projection.out_shape) != ends:
+                raise ValueError(
+                    f"`projections` maps {projection.in_shape} to "
+                    f"{projection.out_shape} at layer {n}, but this network needs "
+                    f"{ends[0]} to {ends[1]}: draw them anew for it."
+                )
+
+    def _projections(self):
+        if self.projections is None:
+            raise ValueError(
+                "`projections` of `LocalError` is None, but its cost needs them: call "
+                "`nudge.drawn(network, key)`, which `ctep.fit` does by itself."
+            )
+        return self.projections

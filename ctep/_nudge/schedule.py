@@ -1,0 +1,87 @@
+"""Weights of nudges that change from epoch to epoch."""
+
+import dataclasses
+import math
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from .. import _checks as checks
+
+
+@dataclasses.dataclass(frozen=True)
+class _Schedule:
+    start: float
+    least: float
+
+
+@dataclasses.dataclass(frozen=True)
+class _Linear(_Schedule):
+    epochs: int
+
+    def __call__(self, epoch: Array) -> Array:
+        return self.start * jnp.maximum(1 - epoch / self.epochs, self.least)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Exponential(_Schedule):
+    rate: float
+
+    def __call__(self, epoch: Array) -> Array:
+        return self.start * jnp.exp(-self.rate * epoch)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cosine(_Schedule):
+    epochs: int
+
+    def __call__(self, epoch: Array) -> Array:
+        turn = jnp.cos(math.pi * jnp.minimum(epoch / self.epochs, 1))
+        return self.least + 0.5 * (self.start - self.least) * (1 + turn)
+
+
+def linear(start: float, epochs: int):
+    r"""Return the weight $\kappa(E) = \kappa_0 (1 - E / E_{total})$.
+
+    Args:
+        start: $\kappa_0$.
+        epochs: $E_{total}$; the weight is 0 from then on.
+
+    Raises:
+        ValueError: if `epochs` is not positive.
+    """
+    checks.real("start", start, "0.65")
+    checks.positive("epochs", epochs, "250")
+    return _Linear(start, 0.0, epochs)
+
+
+def exponential(start: float, rate: float = 0.02):
+    r"""Return the weight $\kappa(E) = \kappa_0 e^{-r E}$.
+
+    Args:
+        start: $\kappa_0$.
+        rate: $r$, per epoch.
+
+    Raises:
+        ValueError: if `rate` is not positive.
+    """
+    checks.real("start", start, "0.65")
+    checks.positive("rate", rate, "0.02")
+    return _Exponential(start, 0.0, rate)
+
+
+def cosine(start: float, epochs: int, least: float = 0.0):
+    r"""Return $\kappa_{min} + \frac12 (\kappa_0 - \kappa_{min})(1 + \cos \pi E/E_{total})$.
+
+    Args:
+        start: $\kappa_0$.
+        epochs: $E_{total}$; the weight stays at `least` from then on.
+        least: $\kappa_{min}$.
+
+    Raises:
+        ValueError: if `epochs` is not positive.
+    """
+    checks.real("start", start, "0.65")
+    checks.real("least", least, "0.0")
+    checks.positive("epochs", epochs, "250")
+    return _Cosine(start, least, epochs)

@@ -1,0 +1,114 @@
+"""Rules of feed-forward networks: backpropagation and feedback alignment."""
+
+import jax
+import jax.numpy as jnp
+
+from .._network import Fixed, Network
+from .._solver import judge
+from .base import AbstractRule, Estimate, differentiate
+
+
+class AbstractFeedforward(AbstractRule):
+    """A rule that trains the feed-forward twin: the same layers without feedback."""
+
+    def subject(self, network):
+        return network.without_feedback()
+
+
+class Backprop(AbstractFeedforward):
+    r"""The gradient of the feed-forward twin, by reverse-mode differentiation.
+
+    $$s_n = \rho_n\Big(b_n + \sum_{c: i \to n} c(s_i)\Big), \qquad
+    \frac{dL}{d\theta} = \frac{d}{d\theta} C(s(\theta), y)$$
+
+    Twins share initial weights, data and optimiser with the network that settles, so
+    the two can be compared loss by loss. It also trains any `ctep.Module`.
+
+    Cost: one forward and one backward pass, memory in proportion to the layers.
+    """
+
+    def estimate(self, network, task):
+        state = jax.lax.stop_gradient(network.feedforward(task.x))
+
+        def objective(network, nudge):
+            return task.cost(network, nudge, network.feedforward(task.x))
+
+        return _estimate(network, task, state, objective)
+
+
+class FeedbackAlignment(AbstractFeedforward):
+    r"""Backpropagation with the fixed random feedback in place of the transpose.
+
+    $$\delta_n = \rho_n'(h_n) \Big(-\frac{\partial C}{\partial s_n}
+    + \sum_{c: n \to j} B_c^\top \delta_j\Big), \qquad
+    \frac{dL}{d\theta} \approx \frac{\partial C}{\partial\theta}
+    - \sum_n \Big\langle \delta_n, \frac{\partial h_n}{\partial\theta}
+    \Big\rangle$$
+
+    The feedback scales play no part. It is the baseline of networks with `Fixed`
+    feedback.
+
+    Raises:
+        ValueError: if a layer gets tied feedback.
+
+    Cost: as `Backprop`.
+
+    References:
+        Lillicrap et al., 2016, doi:10.1038/ncomms13276.
+    """
+
+    def estimate(self, network, task):
+        for c in getattr(network, "couplings", ()):
+            if c.returning is not None and not isinstance(c.feedback, Fixed):
+                raise ValueError(
+                    f"`network` has tied feedback from layer {c.target} to {c.source}, "
+                    "but feedback alignment needs fixed weights: pass "
+                    "`feedback=ctep.Fixed()`, or `rule=ctep.Backprop()`."
+                )
+        state = jax.lax.stop_gradient(network.feedforward(task.x))
+        tangent = tuple(
+            task.weight.reshape((-1,) + (1,) * (d.ndim - 1)) * d
+            for d in _deltas(network, task, state)
+        )
+
+        def objective(network, nudge):
+            contrast = self.subject(network).field_contrast(task.x, state, tangent)
+            return task.cost(network, nudge, state) + contrast
+
+        return _estimate(network, task, state, objective)
+
+
+def _deltas(network: Network, task, state):
+    """Return the errors of all layers, from the last one to the first."""
+    problem = network.without_feedback().free(task.x)
+    start = memory = problem.recall(state)
+    own = task.nudge.context(network, state, task.target, task.epoch)
+    # Tapes of the forward maps, for pooled feedback.
+    ends = [(c.source, c.target) for c in problem.network.couplings]
+    tapes = dict(zip(ends, start[0], strict=True))
+    deltas: list = [None] * len(state)
+    for n in reversed(range(len(state))):
+        _, memory = problem.update(n, state, memory)
+        error = task.nudge.force(n, network, state, own, task.epoch)
+        total = jnp.zeros_like(state[n]) if error is None else error
+        for c in network.couplings:
+            if c.source == n + 1 and c.returning is not None:
+                tape = tapes.get((c.source, c.target))
+                total = total + c.returning.adjoint(deltas[c.target - 1], tape)
+        slope = network.layers[n].activation.derivative(memory[1][n])
+        deltas[n] = slope * total
+    return deltas
+
+
+def _estimate(network, task, state, objective):
+    lead = state[0].shape[:1]
+    nothing = jnp.zeros(lead, state[0].dtype)
+    free = judge(state, nothing, nothing, jnp.ones(lead, jnp.int32), (), task.throw)
+    return Estimate(
+        loss=task.cost(network, task.nudge, state),
+        gradient=differentiate(objective, network, task.nudge),
+        free=free,
+        sweeps=free.steps,
+        result=free.result,
+        nudged=state,
+    )
