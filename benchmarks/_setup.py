@@ -1,6 +1,5 @@
 """What every benchmark trains: the recipe, its data and its training loop."""
 
-import jax
 import jax.numpy as jnp
 from _report import dataset_name
 
@@ -8,26 +7,31 @@ from ctep import data, recipes
 from ctep._train.loop import Loop
 
 
-def load(args) -> data.Dataset:
-    """Return the dataset that the options ask for."""
-    return data.load(dataset_name(args))
+def load(args, recipe: recipes.Recipe | None = None) -> data.Dataset:
+    """Return the dataset that the options ask for, by default that of the recipe."""
+    given = args.dataset or args.toy or recipe is None
+    return data.load(dataset_name(args) if given else recipe.dataset)
 
 
-def build(recipe: recipes.Recipe, dataset: data.Dataset, seed: int):
-    """Return the network and the key of the examples' order, as `ctep fit` does."""
-    weights, key = jax.random.split(jax.random.key(seed))
-    return recipe.network(dataset.shape, dataset.classes, weights), key
+def start(network, options: dict, dataset: data.Dataset, *, rule=None, solver=None):
+    """Return the training loop of a recipe and the state before its first batch.
 
-
-def start(recipe, network, dataset, *, rule=None, solver=None):
-    """Return the training loop of a recipe and the state before its first batch."""
+    Args:
+        network: of `Recipe.setup`.
+        options: likewise.
+        dataset: to train on.
+        rule: instead of the recipe's.
+        solver: instead of the recipe's.
+    """
     return Loop.start(
         network,
-        recipe.nudge,
-        rule or recipe.rule,
-        solver or recipe.solver,
-        recipe.optimizer,
+        options["nudge"].drawn(network, options["key"]),
+        rule or options["rule"],
+        solver or options["solver"],
+        options["optimizer"],
         jnp.asarray(dataset.x_train),
         jnp.asarray(dataset.y_train),
-        min(recipe.batch_size, len(dataset.y_train)),
+        options["batch_size"],
+        options["pipeline"],
+        carry_state=options["carry_state"],
     )

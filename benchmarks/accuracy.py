@@ -9,7 +9,7 @@ import json
 import sys
 
 from _report import folder_of, options, report
-from _setup import build, load
+from _setup import load
 
 import ctep
 
@@ -24,20 +24,11 @@ def main():
     parser.add_argument("recipe", choices=sorted(ctep.recipes.RECIPES))
     parser.add_argument("--epochs", type=int, help="by default those of the recipe")
     args = parser.parse_args()
-    recipe, dataset = ctep.recipes.get(args.recipe), load(args)
-    network, key = build(recipe, dataset, args.seed)
+    recipe = ctep.recipes.get(args.recipe)
+    dataset = load(args, recipe)
     epochs = args.epochs or (2 if args.toy else recipe.epochs)
-    result = ctep.fit(
-        network,
-        dataset,
-        nudge=recipe.nudge,
-        rule=recipe.rule,
-        solver=recipe.solver,
-        optimizer=recipe.optimizer,
-        epochs=epochs,
-        batch_size=min(recipe.batch_size, len(dataset.y_train)),
-        key=key,
-    )
+    network, settings = recipe.setup(dataset, seed=args.seed, epochs=epochs)
+    result = ctep.fit(network, dataset, **settings)
     name = f"{recipe.name}-seed{args.seed}"
     history = [{k: record[k] for k in _KEYS} for record in result.history]
     if result.status != "completed" or not history:

@@ -10,7 +10,7 @@ import time
 import jax
 import jax.numpy as jnp
 from _report import options, report
-from _setup import build, load, start
+from _setup import load, start
 
 import ctep
 from ctep._train.loop import Loop
@@ -25,9 +25,9 @@ def timed(function, *arguments):
 def measure(args, lowered):
     """Return the seconds of one compilation in this process, by stage if `lowered`."""
     recipe, dataset = ctep.recipes.get(args.recipe), load(args)
-    network, key = build(recipe, dataset, args.seed)
-    loop, state = start(recipe, network, dataset)
-    inputs = (state, loop.order(key, 0), *map(jnp.asarray, (0, 1, 0)))
+    network, settings = recipe.setup(dataset, seed=args.seed)
+    loop, state = start(network, settings, dataset)
+    inputs = (state, loop.order(settings["key"], 0), *map(jnp.asarray, (0, 1, 0)))
     jax.block_until_ready(inputs)
     if not lowered:
         _, first = timed(loop.train, *inputs)

@@ -7,7 +7,7 @@ import dataclasses
 
 import jax.numpy as jnp
 from _report import options, report
-from _setup import build, load, start
+from _setup import load, start
 
 import ctep
 from ctep._train.loop import Loop
@@ -16,10 +16,10 @@ from ctep._train.loop import Loop
 def temporary_bytes(args, rule, sweeps):
     """Return the temporary device memory of the compiled training chunk."""
     recipe, dataset = ctep.recipes.get(args.recipe), load(args)
-    network, key = build(recipe, dataset, args.seed)
+    network, settings = recipe.setup(dataset, seed=args.seed)
     solver = dataclasses.replace(recipe.solver, max_sweeps=sweeps)
-    loop, state = start(recipe, network, dataset, rule=rule, solver=solver)
-    inputs = (state, loop.order(key, 0), *map(jnp.asarray, (0, 1, 0)))
+    loop, state = start(network, settings, dataset, rule=rule, solver=solver)
+    inputs = (state, loop.order(settings["key"], 0), *map(jnp.asarray, (0, 1, 0)))
     compiled = Loop.train.lower(loop, *inputs).compile().compiled
     return compiled.memory_analysis().temp_size_in_bytes
 

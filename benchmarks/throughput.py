@@ -13,11 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from _report import options, report
-from _setup import build, load, start
+from _setup import load, start
 
 import ctep
 from ctep._rule import Task
-from ctep._train.loop import images
 
 _FORMULA = (
     "per example: input drive n0 n1; per free and per nudged sweep 2 n_l n_(l+1) for "
@@ -40,7 +39,7 @@ def multiply_adds(sizes, free, nudged):
 def steps(loop, state, index, epoch):
     """Return how many free and nudged sweeps a batch executes."""
     network, nudge = loop.model(state)
-    x = images(loop.x[index], network.input_shape, jnp.float32)
+    x = loop.pipeline(loop.x[index], jnp.float32).reshape(-1, *network.input_shape)
     task = Task.mean(x, loop.y[index], nudge, loop.solver, epoch=epoch, throw=False)
     estimate = loop.rule.estimate(network, task)
     free = estimate.free.steps
@@ -75,14 +74,14 @@ def main():
     args = parser.parse_args()
     recipe, dataset = ctep.recipes.get(args.recipe), load(args)
     size, repeats, each = (256, 3, 1) if args.toy else (2048, 15, 2)
-    network, key = build(recipe, dataset, args.seed)
+    network, settings = recipe.setup(dataset, seed=args.seed)
     sizes = [int(np.prod(dataset.shape)), *(s[0] for s in network.shapes)]
     sizes += list(network.output_shape)
-    loop, state = start(recipe, network, dataset)
+    loop, state = start(network, settings, dataset)
     whole = (jnp.asarray(0), jnp.asarray(loop.batches))
 
     def epoch(state, number):
-        order = jax.block_until_ready(loop.order(key, number))
+        order = jax.block_until_ready(loop.order(settings["key"], number))
         begin = time.perf_counter()
         after = loop.train(state, order, *whole, jnp.asarray(number))
         jax.block_until_ready(after)

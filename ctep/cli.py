@@ -1,5 +1,6 @@
 """The command line: a thin layer over `ctep.fit` and the recipes."""
 
+import dataclasses
 import json
 import shlex
 import sys
@@ -12,8 +13,19 @@ import jax.numpy as jnp
 import typer
 
 from . import data
+from ._network import with_precision
+from ._network.describe import parameters
+from ._rule import Backprop, FeedbackAlignment
 from ._train import Result, fit as _fit, restore, score
 from .recipes import RECIPES, Recipe, get
+
+# Shape and number of classes of the recipes' datasets, for lists.
+_DATA = {
+    "digits": ((8, 8), 10),
+    "mnist": ((28, 28, 1), 10),
+    "cifar10": ((32, 32, 3), 10),
+    "cifar100": ((32, 32, 3), 100),
+}
 
 app = typer.Typer(
     add_completion=False,
@@ -41,43 +53,50 @@ def fit(
     ] = None,
     resume: Annotated[bool, typer.Option(help="Continue the run in `--out`.")] = False,
     seed: Annotated[int, typer.Option(help="Of weights and order of examples.")] = 0,
+    rule: Annotated[
+        str | None, typer.Option(help='"backprop" or "alignment" for the twin.')
+    ] = None,
+    scale: Annotated[float, typer.Option(help="Factor of every width.")] = 1.0,
+    precision: Annotated[
+        str, typer.Option(help="Of products: float32, tensorfloat32, bfloat16.")
+    ] = "float32",
     data_dir: _DataDir = None,
 ) -> None:
     """Train a recipe, show progress, and print the evidence."""
     chosen = get(recipe)
+    words = _Words(recipe, dataset, epochs, seed, rule, scale, precision, data_dir)
     loaded = data.load(dataset or chosen.dataset, data_dir=data_dir)
-    network, key = _build(chosen, loaded, seed)
+    teacher = None
+    if chosen.teacher is not None:
+        teacher = _teacher(get(chosen.teacher), loaded, words, out)
+        if isinstance(teacher, Result):
+            raise typer.Exit(_code(teacher))
+    network, options = _setup(chosen, loaded, words, teacher)
     typer.echo(f"{chosen.name}: {chosen.summary}\n{network}")
+    if scale != 1:
+        typer.echo(f"scale: {scale:g} of every width, so this is not the recipe itself")
     typer.echo(f"dataset: {loaded!r}\n")
     result = _fit(
-        network,
-        loaded,
-        nudge=chosen.nudge,
-        rule=chosen.rule,
-        solver=chosen.solver,
-        optimizer=chosen.optimizer,
-        epochs=chosen.epochs if epochs is None else epochs,
-        batch_size=chosen.batch_size,
-        key=key,
-        out=out,
-        resume=resume,
-        identity={"recipe": chosen.name, "seed": seed, "data": loaded.name},
-    )
+        network, loaded, out=out, resume=resume, identity=words.identity(loaded),
+        **options,
+    )  # fmt: skip
     typer.echo(result)
-    if result.status == "completed" and chosen.published != "none":
+    if scale != 1:
+        typer.echo(f"Trained at {scale:g} of every width.")
+    elif result.status == "completed" and chosen.published != "none" and not rule:
         typer.echo(f"Published: {chosen.published}.")
     if result.status == "interrupted" and out is not None:
-        again = _again(chosen, dataset, epochs, out, seed, data_dir)
-        typer.echo(f"Continue with: {again}")
+        typer.echo(f"Continue with: {words.again(out)}")
     raise typer.Exit(_code(result))
 
 
 @app.command()
 def recipes() -> None:
     """List the recipes."""
-    rows = [("recipe", "dataset", "published", "ours", "what")]
+    rows = [("recipe", "dataset", "parameters", "published", "ours", "per epoch", "")]
     rows += [
-        (r.name, r.dataset, r.published, r.ours, r.summary) for r in RECIPES.values()
+        (r.name, r.dataset, _count(r), r.published, r.ours, r.cost, r.summary)
+        for r in RECIPES.values()
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -99,20 +118,20 @@ def evaluate(
         )
     try:
         who = json.loads(path.read_text())
-        name, seed, trained_on = who["recipe"], int(who["seed"]), str(who["data"])
+        words = _Words.of(who)
+        trained_on = str(who["data"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} names no recipe and seed, so the network cannot be built from it: "
             "runs of `ctep.fit` are restored in Python, with `ctep.restore`."
         ) from error
-    chosen = get(name)
+    chosen = get(words.recipe)
     loaded = data.load(dataset or trained_on, data_dir=data_dir)
-    network, _ = _build(chosen, loaded, seed)
-    network, _ = restore(run, network, nudge=chosen.nudge, optimizer=chosen.optimizer)
+    network, options = _restored(run, chosen, loaded, words)
     if loaded.x_test is None:
         raise ValueError(f"`dataset` {loaded.name!r} has no test set: choose another.")
     x, y = jnp.asarray(loaded.x_test), jnp.asarray(loaded.y_test)
-    out = score(network, chosen.solver, x, y)
+    out = score(network, chosen.solver, options["pipeline"], x, y)
     typer.echo(
         f"{chosen.name} on the test set of {loaded.name} ({len(y)} "
         f"examples): accuracy {100 * out['accuracy']:.2f} %, "
@@ -130,28 +149,131 @@ def main() -> None:
         sys.exit(2)
 
 
-def _build(recipe: Recipe, loaded: data.Dataset, seed: int):
-    if not -(2**63) <= seed < 2**63:
+@dataclasses.dataclass(frozen=True)
+class _Words:
+    """What was said on the command line, and makes up a run."""
+
+    recipe: str
+    dataset: str | None
+    epochs: int | None
+    seed: int
+    rule: str | None
+    scale: float
+    precision: str
+    data_dir: Path | None
+
+    @staticmethod
+    def of(who: dict) -> "_Words":
+        """Return the words of a run from its `run.json`."""
+        return _Words(
+            who["recipe"], None, None, int(who["seed"]), who.get("rule_name"),
+            float(who.get("scale", 1.0)), who.get("precision", "float32"), None,
+        )  # fmt: skip
+
+    def identity(self, loaded: data.Dataset) -> dict:
+        """Return what `run.json` must keep so that `of` can read it."""
+        return {
+            "recipe": self.recipe,
+            "seed": self.seed,
+            "data": loaded.name,
+            "rule_name": self.rule,
+            "scale": self.scale,
+            "precision": self.precision,
+        }
+
+    def again(self, out: Path) -> str:
+        """Return the command that resumes the run."""
+        words = ["ctep", "fit", self.recipe]
+        options = {
+            "--dataset": self.dataset,
+            "--epochs": self.epochs,
+            "--seed": self.seed or None,
+            "--rule": self.rule,
+            "--scale": None if self.scale == 1 else f"{self.scale:g}",
+            "--precision": None if self.precision == "float32" else self.precision,
+            "--data-dir": self.data_dir,
+        }
+        for name, value in options.items():
+            words += [] if value is None else [name, str(value)]
+        return shlex.join([*words, "--out", str(out), "--resume"])
+
+
+def _setup(recipe: Recipe, loaded: data.Dataset, words: _Words, teacher=None):
+    """Return the network of a run and its options for `ctep.fit`."""
+    rules = {None: None, "backprop": Backprop(), "alignment": FeedbackAlignment()}
+    if words.rule not in rules:
         raise ValueError(
-            f"`seed` is {seed}, but must fit into 64 bits: choose a smaller one."
+            f"`rule` is {words.rule!r}, but must be 'backprop' or 'alignment': pass "
+            "one of them, or leave it out for the recipe's own."
         )
-    weights, key = jax.random.split(jax.random.key(seed))
-    return recipe.network(loaded.shape, loaded.classes, weights), key
+    network, options = recipe.setup(
+        loaded,
+        seed=words.seed,
+        epochs=words.epochs,
+        scale=words.scale,
+        rule=rules[words.rule],
+        teacher=teacher,
+    )
+    return with_precision(network, words.precision), options  # pyright: ignore[reportArgumentType]
+
+
+def _restored(run: Path, recipe: Recipe, loaded: data.Dataset, words: _Words):
+    """Return the trained network of a run, and the options it was trained with."""
+    teacher = None
+    if recipe.teacher is not None:
+        # Its arrays are part of the checkpoint; here it lends its structure alone.
+        other = dataclasses.replace(words, recipe=recipe.teacher, rule=None)
+        teacher, _ = _setup(get(recipe.teacher), loaded, other)
+    network, options = _setup(recipe, loaded, words, teacher)
+    carried = options["batch_size"] if options["carry_state"] else None
+    network, _ = restore(
+        run,
+        network,
+        nudge=options["nudge"],
+        optimizer=options["optimizer"],
+        batch_size=carried,
+    )
+    return options["rule"].subject(network), options
+
+
+def _teacher(recipe: Recipe, loaded: data.Dataset, words: _Words, out: Path | None):
+    """Return the recipe's trained network; the result itself if training stopped.
+
+    It is kept beside the student's run, as `<out>-teacher`, and found there again.
+    """
+    words = dataclasses.replace(words, recipe=recipe.name, rule=None, epochs=None)
+    folder = None if out is None else out.with_name(f"{out.name}-teacher")
+    network, options = _setup(recipe, loaded, words)
+    found = folder is not None and (folder / "run.json").is_file()
+    where = "in memory" if folder is None else f"in {folder}"
+    verb = "found" if found else "to be trained"
+    typer.echo(f"teacher: {recipe.name}, {verb} {where}\n{network}\n")
+    result = _fit(
+        network, loaded, out=folder, resume=found, identity=words.identity(loaded),
+        **options,
+    )  # fmt: skip
+    typer.echo(f"teacher: {result}\n")
+    return result.network if result.status == "completed" else result
+
+
+def _count(recipe: Recipe) -> str:
+    """Return the number of trained parameters, without drawing any."""
+    shape, classes = _DATA[recipe.dataset]
+    shape = recipe.pipeline(recipe.dataset).shape(shape)
+    counts, key = [], jax.random.key(0)
+
+    def build():
+        network = recipe.network(shape, classes, key, 1.0)
+        counts.append(parameters(network))
+
+    jax.eval_shape(build)
+    return f"{counts[0]:,}"
 
 
 def _code(result: Result) -> int:
     if result.status == "interrupted":
         return 128 + (result.signal or 2)
     return int(result.status == "diverged")
-
-
-def _again(recipe, dataset, epochs, out, seed, data_dir):
-    words = ["ctep", "fit", recipe.name]
-    words += ["--dataset", dataset] if dataset else []
-    words += ["--epochs", str(epochs)] if epochs else []
-    words += ["--seed", str(seed)] if seed else []
-    words += ["--data-dir", str(data_dir)] if data_dir else []
-    return shlex.join([*words, "--out", str(out), "--resume"])
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):

@@ -1,10 +1,14 @@
 """Convolution and its exact adjoint."""
 
+import functools
+import itertools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero, linear_call
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .. import _checks as checks
@@ -101,26 +105,106 @@ class Conv(AbstractLinear):
         return f"{weight}' * {state}"
 
     def _convolve(self, v, weight, precision=None):
-        return jax.lax.conv_general_dilated(
-            v, weight, self.stride, self.padding,
-            dimension_numbers=_DIMS, precision=precision,
-        )  # fmt: skip
+        return _convolve(self._geometry(precision), v, weight)
 
     def _transpose(self, u, weight, precision=None):
-        # Zeros between the elements undo the stride; the far side is padded by what
-        # the stride cut off, so that the adjoint has the shape of the source.
-        padding = []
-        for n, m, k, t, (before, _) in zip(
-            self.in_shape, self.out_shape, weight.shape, self.stride, self.padding,
-            strict=False,
-        ):  # fmt: skip
-            low = k - 1 - before
-            padding.append((low, n + k - 1 - low - ((m - 1) * t + 1)))
-        flipped = weight[::-1, ::-1].swapaxes(2, 3)
-        return jax.lax.conv_general_dilated(
-            u, flipped, (1, 1), padding,
-            lhs_dilation=self.stride, dimension_numbers=_DIMS, precision=precision,
-        )  # fmt: skip
+        return _transpose(self._geometry(precision), u, weight)
+
+    def _geometry(self, precision):
+        return _Geometry(
+            self.in_shape, self.out_shape, self.stride, self.padding, precision
+        )
+
+
+class _Geometry(NamedTuple):
+    """What a convolution is, but for its numbers."""
+
+    in_shape: Shape
+    out_shape: Shape
+    stride: tuple[int, int]
+    padding: tuple[tuple[int, int], tuple[int, int]]
+    precision: jax.lax.Precision | None
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _convolve(geometry: _Geometry, v, weight):
+    return _plain_convolve(geometry, v, weight)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _transpose(geometry: _Geometry, u, weight):
+    return _plain_transpose(geometry, u, weight)
+
+
+# Where a compiled loop carries the weights, XLA's own convolution for their gradient is
+# up to a hundred times slower than one matrix product per tap of the kernel. Tangents
+# by the weights are therefore linear calls that are transposed into those products.
+@functools.partial(_convolve.defjvp, symbolic_zeros=True)
+def _convolve_tangent(geometry, primals, tangents):
+    (v, weight), (dv, dweight) = primals, tangents
+    parts = []
+    if not isinstance(dv, SymbolicZero):
+        parts.append(_plain_convolve(geometry, dv, weight))
+    if not isinstance(dweight, SymbolicZero):
+        convolve = lambda v, dw: _plain_convolve(geometry, v, dw)  # noqa: E731
+        pair = lambda v, u: _pairs(geometry, weight.shape, v, u)  # noqa: E731
+        parts.append(linear_call(convolve, pair, v, dweight))
+    return _convolve(geometry, v, weight), _total(parts, dv)
+
+
+@functools.partial(_transpose.defjvp, symbolic_zeros=True)
+def _transpose_tangent(geometry, primals, tangents):
+    (u, weight), (du, dweight) = primals, tangents
+    parts = []
+    if not isinstance(du, SymbolicZero):
+        parts.append(_plain_transpose(geometry, du, weight))
+    if not isinstance(dweight, SymbolicZero):
+        transpose = lambda u, dw: _plain_transpose(geometry, u, dw)  # noqa: E731
+        pair = lambda u, v: _pairs(geometry, weight.shape, v, u)  # noqa: E731
+        parts.append(linear_call(transpose, pair, u, dweight))
+    return _transpose(geometry, u, weight), _total(parts, du)
+
+
+def _total(parts, zero):
+    return sum(parts[1:], parts[0]) if parts else zero
+
+
+def _pairs(geometry, shape, v, u):
+    """Return the gradient of <u, c(v)> by the weights, tap by tap."""
+    (height, width), (a, b) = geometry.out_shape[:2], geometry.stride
+    v = jnp.pad(v, ((0, 0), *geometry.padding, (0, 0)))
+    u = u.reshape(-1, u.shape[-1])
+    taps = []
+    for i, j in itertools.product(*map(range, shape[:2])):
+        rows = slice(i, i + (height - 1) * a + 1, a)
+        columns = slice(j, j + (width - 1) * b + 1, b)
+        sources = v[:, rows, columns].reshape(-1, v.shape[-1])
+        taps.append(jnp.matmul(sources.T, u, precision=geometry.precision))
+    return jnp.stack(taps).reshape(shape)
+
+
+def _plain_convolve(geometry, v, weight):
+    return jax.lax.conv_general_dilated(
+        v, weight, geometry.stride, geometry.padding,
+        dimension_numbers=_DIMS, precision=geometry.precision,
+    )  # fmt: skip
+
+
+def _plain_transpose(geometry, u, weight):
+    # Zeros between the elements undo the stride; the far side is padded by what
+    # the stride cut off, so that the adjoint has the shape of the source.
+    padding = []
+    for n, m, k, t, (before, _) in zip(
+        geometry.in_shape, geometry.out_shape, weight.shape, geometry.stride,
+        geometry.padding, strict=False,
+    ):  # fmt: skip
+        low = k - 1 - before
+        padding.append((low, n + k - 1 - low - ((m - 1) * t + 1)))
+    flipped = weight[::-1, ::-1].swapaxes(2, 3)
+    return jax.lax.conv_general_dilated(
+        u, flipped, (1, 1), padding, lhs_dilation=geometry.stride,
+        dimension_numbers=_DIMS, precision=geometry.precision,
+    )  # fmt: skip
 
 
 def _padding(value, in_shape, kernel, stride):

@@ -8,7 +8,6 @@ from typing import Literal
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 
 from .. import _checks as checks
 from .._network import AbstractNetwork, Conv, Dense

@@ -71,7 +71,10 @@ def exponential(start: float, rate: float = 0.02):
 
 
 def cosine(start: float, epochs: int, least: float = 0.0):
-    r"""Return $\kappa_{min} + \frac12 (\kappa_0 - \kappa_{min})(1 + \cos \pi E/E_{total})$.
+    r"""Return a weight that falls along half a cosine.
+
+    $$\kappa(E) = \kappa_{min} + \tfrac12 (\kappa_0 - \kappa_{min})
+    (1 + \cos \pi E / E_{total})$$
 
     Args:
         start: $\kappa_0$.

@@ -51,7 +51,8 @@ class Implicit(AbstractRule):
             costs = task.nudge.cost(network, state, task.target, task.epoch)
             return jnp.sum(costs)
 
-        pull = jax.grad(total)(free.state)
+        # Most of it is zero, which XLA would spend minutes on folding.
+        pull = jax.lax.optimization_barrier(jax.grad(total)(free.state))
         tolerance = self.tolerance
         if tolerance is None:
             double = free.state[0].dtype == jnp.float64

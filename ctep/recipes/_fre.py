@@ -1,21 +1,58 @@
-"""What the layered feedback-regulated networks have in common."""
+"""What the feedback-regulated networks have in common."""
 
-import math
+import itertools
 
+import jax
+import numpy as np
 import optax
 
-from .._network import Tanh, mlp
+from .._network import Fixed, HardSigmoid, Tanh, graph, mlp, vgg
 from .._nudge import Frozen, OutputError
 from .._rule import OneSided
 from .._solver import Sweeps
-from .base import Recipe
+from ..data import Pipeline
+from .base import Recipe, cosine_decay, flat, widths
 
+_PAPER = "FRE-RNN, 2025, arXiv:2508.11659."
 _SOURCE = (
-    "FRE-RNN, 2025, arXiv:2508.11659. Same network, initialisation, data, nudge and "
-    "optimiser. Here the nudged phase is solved for increments, layers are rescaled by "
-    "their attenuation, phases stop on a residual, and batches are drawn anew in each "
-    "epoch."
+    f"{_PAPER} Same network, initialisation, data, nudge and optimiser. Here the "
+    "nudged phase is solved for increments, layers are rescaled by their attenuation, "
+    "phases stop on a residual, and batches are drawn anew in each epoch."
 )
+_UNRAMPED = (
+    f"{_SOURCE} The published code adds the nudge again at every clamped step, so that "
+    "its phase ends far from rest; here the nudge is constant and the phase settles."
+)
+_SCALING = jax.nn.initializers.variance_scaling
+# Within 1 / sqrt(fan-in), biases too.
+_TORCH = _SCALING(1 / 3, "fan_in", "uniform")
+
+
+def _layered(name, summary, network, relaxation, published, ours, **options):
+    dataset = options.pop("dataset", "mnist")
+    rate = 2e-4 if dataset.startswith("cifar") else 1e-3
+    defaults = {
+        "nudge": lambda epochs, teacher: Frozen(OutputError()),
+        "rule": OneSided(0.1),
+        "solver": Sweeps(relaxation=relaxation),
+        "optimizer": lambda epochs, steps: optax.adam(rate),
+        "source": _SOURCE,
+    }
+    return Recipe(
+        name=name,
+        summary=summary,
+        dataset=dataset,
+        network=network,
+        batch_size=500,
+        epochs=50,
+        published=published,
+        ours=ours,
+        **(defaults | options),
+    )
+
+
+def _sizes(shape, layers, width, classes, scale):
+    return (flat(shape), *widths((width,) * layers, scale), classes)
 
 
 def chain(
@@ -25,25 +62,148 @@ def chain(
     relaxation: float,
     published: str,
     ours: str,
+    fixed: bool = False,
+    **options,
 ) -> Recipe:
-    """Return the recipe of `layers` tanh layers with tied, weak feedback."""
+    """Return the recipe of `layers` tanh layers with weak feedback, tied or fixed."""
 
-    def network(shape, classes, key):
-        sizes = (math.prod(shape), *(width,) * layers, classes)
-        return mlp(sizes, activation=Tanh(), feedback=feedback, bias=False, key=key)
+    def network(shape, classes, key, scale):
+        sizes = _sizes(shape, layers, width, classes, scale)
+        back = Fixed(feedback) if fixed else feedback
+        return mlp(sizes, activation=Tanh(), feedback=back, bias=False, key=key)
+
+    what = "fixed feedback" if fixed else "feedback"
+    return _layered(
+        f"fre-{layers}x{width}{'-asymmetric' if fixed else ''}",
+        f"{layers} tanh layers of {width}, {what} {feedback:g}, no residual",
+        network,
+        relaxation,
+        published,
+        ours,
+        **options,
+    )
+
+
+def residual(layers: int, relaxation: float, published: str, ours: str) -> Recipe:
+    """Return a chain of 64-wide layers with trained skips of span 3, both ways."""
+    skips = [(n, n + 3) for n in range(1, layers - 2, 3)]
+
+    def network(shape, classes, key, scale):
+        sizes = _sizes(shape, layers, 64, classes, scale)
+        edges = [(n, n + 1) for n in range(layers)] + skips
+        return graph(sizes, edges, activation=Tanh(), feedback=0.1, bias=False, key=key)
+
+    return _layered(
+        f"fre-{layers}x64-residual",
+        f"{layers} tanh layers of 64, feedback 0.1, skips of span 3 both ways",
+        network,
+        relaxation,
+        published,
+        ours,
+        source=_UNRAMPED,
+    )
+
+
+def agt(layers: int, probability: float, published: str, ours: str) -> Recipe:
+    """Return a chain with random skips, forward and back independently, fixed back."""
+
+    def network(shape, classes, key, scale):
+        sizes = _sizes(shape, layers, 64, classes, scale)
+        square = (layers + 1, layers + 1)
+        with jax.ensure_compile_time_eval():  # edges are structure, not numbers
+            weights, draw = jax.random.split(key)
+            drawn = np.asarray(jax.random.bernoulli(draw, probability, square))
+        pairs = list(itertools.combinations(range(1, layers + 1), 2))
+        edges = [(0, 1)] + [p for p in pairs if p[1] == p[0] + 1 or drawn[p]]
+        back = [p[::-1] for p in pairs if p[1] == p[0] + 1 or drawn[p[::-1]]]
+        return graph(
+            sizes,
+            edges,
+            feedback_edges=back,
+            activation=Tanh(),
+            feedback=Fixed(0.1),
+            bias=False,
+            key=weights,
+        )
+
+    return _layered(
+        f"fre-{layers}x64-agt",
+        f"{layers} tanh layers of 64, fixed feedback 0.1, random skips (P = "
+        f"{probability:g}) of either way",
+        network,
+        1.0,
+        published,
+        ours,
+        source=_UNRAMPED,
+    )
+
+
+def conv(
+    dataset: str,
+    channels: tuple[int, ...],
+    kernel: int,
+    padding: str,
+    optimizer,
+    epochs: int,
+    pipeline,
+    published: str,
+    ours: str,
+) -> Recipe:
+    """Return convolutions that pass on pooled activity, with feedback 0.01."""
+
+    def network(shape, classes, key, scale):
+        return vgg(
+            widths(channels, scale),
+            classes=classes,
+            input_shape=shape,
+            kernel=kernel,
+            padding=padding,
+            pool_first=True,
+            activation=HardSigmoid(),
+            feedback=0.01,
+            bias_gain=1.0,
+            init=_TORCH,
+            key=key,
+        )
 
     return Recipe(
-        name=f"fre-{layers}x{width}",
-        summary=f"{layers} tanh layers of {width}, feedback {feedback:g}, no residual",
-        dataset="mnist",
+        name=f"fre-conv-{dataset}",
+        summary=f"{len(channels)} convolutions, pooled activity, feedback 0.01",
+        dataset=dataset,
         network=network,
-        nudge=Frozen(OutputError()),
-        rule=OneSided(0.1),
-        solver=Sweeps(relaxation=relaxation),
-        optimizer=optax.adam(1e-3),
-        batch_size=500,
-        epochs=50,
+        rule=OneSided(0.25),
+        # A pool that is pushed back from above chatters between two elements, by
+        # about the feedback scale, and never settles: three sweeps reach that size.
+        solver=Sweeps(max_sweeps=3),
+        max_unsettled=1.0,
+        probe=16,
+        optimizer=optimizer,
+        batch_size=128,
+        epochs=epochs,
         published=published,
         ours=ours,
-        source=_SOURCE,
+        pipeline=pipeline,
+        source=(
+            f"{_PAPER} Same network, initialisation, nudge, optimiser and data. Here "
+            "the nudged phase is solved for increments, layers are rescaled by their "
+            "attenuation, and phases start from zeros and take at most 3 sweeps."
+        ),
     )
+
+
+def adamw(rate: float, decay: float, cosine: bool = False, clip: float | None = None):
+    """Return the optimiser of the convolutional networks, of epochs and steps."""
+
+    def build(epochs, steps):
+        schedule = cosine_decay(rate, epochs, steps, 1e-6) if cosine else rate
+        adam = optax.adamw(schedule, weight_decay=decay)
+        return adam if clip is None else optax.chain(
+            optax.clip_by_global_norm(clip), adam
+        )  # fmt: skip
+
+    return build
+
+
+def tripled(dataset: str) -> Pipeline:
+    """Return CIFAR's normalisation as published, by three standard deviations."""
+    return Pipeline.standard(dataset, std_factor=3.0)

@@ -1,15 +1,20 @@
 """What a recipe says: the axes, the data and the protocol of one published system."""
 
 import dataclasses
+import math
 from collections.abc import Callable
+from typing import Any
 
+import jax
 import optax
 from jaxtyping import PRNGKeyArray
 
+from .. import _checks as checks
 from .._network import AbstractNetwork
-from .._nudge import AbstractNudge
+from .._nudge import AbstractNudge, OutputError
 from .._rule import AbstractRule
 from .._solver import AbstractSolver
+from ..data import Dataset, Pipeline
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,28 +25,112 @@ class Recipe:
         name: on the command line.
         summary: one line for a list.
         dataset: by name.
-        network: function of the input's shape, the number of classes and a key.
-        nudge: what pulls.
+        network: function of the input's shape, the number of classes, a key, and a
+            factor for every width.
         rule: how the gradient is made.
         solver: how rest is found.
-        optimizer: an optax transformation.
+        optimizer: function of the epochs and the steps of one epoch.
         batch_size: examples per step.
         epochs: of a full run.
         published: accuracy in the source, with its protocol.
         ours: accuracy of this recipe, with its protocol.
+        cost: seconds per epoch as measured, with the machine.
         source: where the system was published, and where the recipe departs from it.
+        nudge: what pulls, a function of the epochs and the teacher.
+        pipeline: function of the dataset's name.
+        carry_state: see `ctep.fit`.
+        max_unsettled: see `ctep.fit`.
+        probe: see `ctep.fit`.
+        teacher: name of the recipe that trains the teacher, if there is one.
     """
 
     name: str
     summary: str
     dataset: str
-    network: Callable[[tuple[int, ...], int, PRNGKeyArray], AbstractNetwork]
-    nudge: AbstractNudge
+    network: Callable[[tuple[int, ...], int, PRNGKeyArray, float], AbstractNetwork]
     rule: AbstractRule
     solver: AbstractSolver
-    optimizer: optax.GradientTransformation
+    optimizer: Callable[[int, int], optax.GradientTransformation]
     batch_size: int
     epochs: int
     published: str
     ours: str
     source: str
+    cost: str = "not measured"
+    nudge: Callable[[int, AbstractNetwork | None], AbstractNudge] = (
+        lambda epochs, teacher: OutputError()
+    )
+    pipeline: Callable[[str], Pipeline] = lambda dataset: Pipeline()
+    carry_state: bool = False
+    max_unsettled: float = 0.5
+    probe: int = 64
+    teacher: str | None = None
+
+    def setup(
+        self,
+        dataset: Dataset,
+        *,
+        seed: int = 0,
+        epochs: int | None = None,
+        scale: float = 1.0,
+        rule: AbstractRule | None = None,
+        teacher: AbstractNetwork | None = None,
+    ) -> tuple[AbstractNetwork, dict[str, Any]]:
+        """Return the network of a run, and what to pass to `ctep.fit` with it.
+
+        Args:
+            dataset: to be trained on.
+            seed: of the weights and the order of the examples.
+            epochs: instead of the recipe's; schedules stretch along.
+            scale: factor of every width.
+            rule: instead of the recipe's.
+            teacher: of a recipe that has one.
+
+        Raises:
+            ValueError: if an option is out of range, or a teacher is missing.
+        """
+        if not -(2**63) <= seed < 2**63:
+            raise ValueError(
+                f"`seed` is {seed}, but must fit into 64 bits: choose a smaller one."
+            )
+        checks.positive("scale", scale, "0.25")
+        if self.teacher is not None and teacher is None:
+            raise ValueError(
+                f"`teacher` is None, but {self.name} learns from one: train the recipe "
+                f"{self.teacher} and pass its network."
+            )
+        weights, key = jax.random.split(jax.random.key(seed))
+        pipeline = self.pipeline(dataset.name)
+        shape = pipeline.shape(dataset.shape)
+        epochs = self.epochs if epochs is None else epochs
+        batch_size = min(self.batch_size, len(dataset.y_train))
+        steps = -(-len(dataset.y_train) // batch_size)
+        options = {
+            "nudge": self.nudge(epochs, teacher),
+            "rule": self.rule if rule is None else rule,
+            "solver": self.solver,
+            "optimizer": self.optimizer(max(epochs, 1), steps),
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "pipeline": pipeline,
+            "carry_state": self.carry_state,
+            "max_unsettled": self.max_unsettled,
+            "probe": self.probe,
+            "key": key,
+        }
+        return self.network(shape, dataset.classes, weights, scale), options
+
+
+def widths(values: tuple[int, ...], scale: float) -> tuple[int, ...]:
+    """Return widths times `scale`, at least 1."""
+    return tuple(max(1, round(value * scale)) for value in values)
+
+
+def flat(shape: tuple[int, ...]) -> int:
+    """Return the number of inputs of a shape."""
+    return math.prod(shape)
+
+
+def cosine_decay(rate: float, epochs: int, steps: int, least: float = 0.0):
+    """Return a rate that falls along half a cosine, step by step within the run."""
+    return optax.cosine_decay_schedule(rate, epochs * steps, least / rate)

@@ -1,18 +1,15 @@
 """`digits`: a minute's look at everything, on data that come with the package."""
 
-import math
-
 import optax
 
 from .._network import Tanh, mlp
-from .._nudge import OutputError
 from .._rule import OneSided
 from .._solver import Sweeps
-from .base import Recipe
+from .base import Recipe, flat, widths
 
 
-def _network(shape, classes, key):
-    sizes = (math.prod(shape), 128, 128, classes)
+def _network(shape, classes, key, scale):
+    sizes = (flat(shape), *widths((128, 128), scale), classes)
     return mlp(sizes, activation=Tanh(), feedback=0.1, key=key)
 
 
@@ -21,10 +18,9 @@ RECIPE = Recipe(
     summary="2 tanh layers of 128, feedback 0.1, on the embedded 8 x 8 digits",
     dataset="digits",
     network=_network,
-    nudge=OutputError(),
     rule=OneSided(0.01),
     solver=Sweeps(),
-    optimizer=optax.adam(2e-3),
+    optimizer=lambda epochs, steps: optax.adam(2e-3),
     batch_size=50,
     epochs=20,
     published="none",

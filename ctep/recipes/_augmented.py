@@ -1,0 +1,190 @@
+"""What the networks with intermediate error signals have in common."""
+
+import re
+
+import jax
+import optax
+
+from .._network import HardSigmoid, ReLU, vgg
+from .._nudge import Distillation, LocalError, OutputError, cosine
+from .._rule import Backprop, Centered
+from .._solver import Sweeps
+from ..data import Pipeline
+from .base import Recipe, cosine_decay, widths
+
+_PAPER = (
+    "Scalable equilibrium propagation via intermediate error signals, 2025, "
+    "arXiv:2508.15989."
+)
+_SOURCE = (
+    f"{_PAPER} Same layers, nudges, beta, kappa, learning rates, momentum and weight "
+    "decay. Here phases start from zeros and stop on a residual after at most the "
+    "published number of steps, and the nudged ones are solved for increments. What "
+    "the paper leaves open: the soft-target loss is the cross-entropy at temperature 4 "
+    "without a factor of its square, distributions run over all elements of a layer."
+)
+# Convolutions of each architecture, and which of them are pooled.
+VGG5 = ((128, 256, 512, 512), (1, 2, 3, 4))
+VGG7 = ((64, 128, 256, 512, 512), (1, 2, 3, 4, 5))
+VGG11 = ((64, 128, 256, 256, 512, 512, 512, 512), (1, 2, 4, 6, 8))
+VGG13 = (
+    (64, 64, 128, 128, 256, 256, 512, 512, 512, 512),
+    (2, 4, 6, 8, 10),
+)
+VGG16 = (
+    (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512),
+    (2, 4, 7, 10, 13),
+)
+VGG19 = (
+    (64, 64, 128, 128, *(256,) * 4, *(512,) * 8),
+    (2, 4, 8, 12, 16),
+)
+
+
+def network(architecture, dense: int, gain: float = 1.0, relu=False, **options):
+    """Return the builder of an architecture with `dense` layers of 512.
+
+    Args:
+        architecture: channels, and which convolutions are pooled.
+        dense: number of dense layers before the outputs.
+        gain: factor of the Kaiming-uniform weights.
+        relu: whether layers rectify; by default they are hard sigmoids.
+        options: of `ctep.vgg`.
+    """
+    channels, pooled = architecture
+    init = jax.nn.initializers.variance_scaling(2.0 * gain**2, "fan_in", "uniform")
+
+    def build(shape, classes, key, scale):
+        return vgg(
+            widths(channels, scale),
+            widths((512,) * dense, scale),
+            classes,
+            input_shape=shape,
+            pooled=pooled,
+            activation=ReLU() if relu else HardSigmoid(),
+            init=init,
+            key=key,
+            **options,
+        )
+
+    return build
+
+
+def augmented(dataset: str) -> Pipeline:
+    """Return random crops, mirror images and normalisation."""
+    return Pipeline.standard(dataset, crop=4, flip=0.5)
+
+
+def sgd(rates, decay: float = 3e-4):
+    """Return SGD with momentum, weight decay and cosine rates, layer by layer.
+
+    Args:
+        rates: one learning rate for all, or one per layer from input to output; what
+            a nudge owns learns at the first one.
+        decay: of all weights.
+    """
+    rates = (rates,) if isinstance(rates, float) else tuple(rates)
+
+    def build(epochs, steps):
+        def one(rate):
+            return optax.chain(
+                optax.add_decayed_weights(decay),
+                optax.sgd(cosine_decay(rate, epochs, steps), momentum=0.9),
+            )
+
+        if len(set(rates)) == 1:
+            return one(rates[0])
+        kinds = {str(rate): one(rate) for rate in set(rates)}
+        return optax.multi_transform(kinds, lambda tree: _labels(tree, rates))
+
+    return build
+
+
+def _labels(tree, rates):
+    """Name the rate of each array by the layer that it drives."""
+
+    def label(path, leaf):
+        text = jax.tree_util.keystr(path)
+        found = re.match(r"\[0\]\.(?:couplings|layers)\[(\d+)\]", text)
+        if found:
+            return str(rates[int(found[1])])
+        return str(rates[-1] if text.startswith("[0].readout") else rates[0])
+
+    return jax.tree_util.tree_map_with_path(label, tree)
+
+
+def recipe(
+    name: str,
+    summary: str,
+    build,
+    *,
+    dataset: str,
+    beta: float,
+    free: int,
+    rates,
+    nudge,
+    batch_size: int,
+    published: str,
+    ours: str = "not run",
+    teacher: str | None = None,
+) -> Recipe:
+    """Return the recipe of one of the published systems."""
+    return Recipe(
+        name=name,
+        summary=summary,
+        dataset=dataset,
+        network=build,
+        nudge=nudge,
+        rule=Centered(beta),
+        solver=Sweeps(max_sweeps=free),
+        optimizer=sgd(rates),
+        batch_size=batch_size,
+        epochs=250,
+        published=published,
+        ours=ours,
+        source=_SOURCE,
+        pipeline=augmented,
+        probe=8,
+        max_unsettled=1.0,
+        teacher=teacher,
+    )
+
+
+def local(kappa: float, layers: tuple[int, ...]):
+    """Return the nudge of local errors at `layers`, fading along a cosine."""
+
+    def build(epochs, teacher):
+        return OutputError() + cosine(kappa, epochs) * LocalError(layers)
+
+    return build
+
+
+def distilled(kappa: float, pairs, mapping=None, fade=cosine):
+    """Return the nudge of distillation, fading along a cosine by default."""
+
+    def build(epochs, teacher):
+        return OutputError() + fade(kappa, epochs) * Distillation(
+            teacher, pairs, mapping=mapping
+        )
+
+    return build
+
+
+def teacher(name, architecture, dense, dataset, published) -> Recipe:
+    """Return the recipe of a feed-forward network that teaches."""
+    return Recipe(
+        name=name,
+        summary=f"a feed-forward VGG with {len(architecture[0])} convolutions",
+        dataset=dataset,
+        network=network(architecture, dense, relu=True, feedback=None),
+        rule=Backprop(),
+        solver=Sweeps(),
+        optimizer=lambda epochs, steps: optax.adam(cosine_decay(1e-3, epochs, steps)),
+        batch_size=128,
+        epochs=100,
+        published=published,
+        ours="not run",
+        source=f"{_PAPER} The teacher's training is not described there.",
+        pipeline=augmented,
+        probe=8,
+    )

@@ -1,0 +1,71 @@
+"""Deep convolutional networks with weak feedback and no other help."""
+
+import jax
+import optax
+
+from .._network import ReLU6, hopfield_resnet, vgg
+from .._rule import OneSided
+from .._solver import Sweeps
+from ..data import Pipeline
+from .base import Recipe, widths
+
+FEEDBACK = 0.1
+_HE = jax.nn.initializers.he_uniform()
+
+
+def deep_vgg(architecture):
+    """Return the builder of a VGG with two dense layers of 512."""
+    channels, pooled = architecture
+
+    def build(shape, classes, key, scale):
+        return vgg(
+            widths(channels, scale),
+            widths((512, 512), scale),
+            classes,
+            input_shape=shape,
+            pooled=pooled,
+            activation=ReLU6(),
+            feedback=FEEDBACK,
+            init=_HE,
+            key=key,
+        )
+
+    return build
+
+
+def deep_resnet(shape, classes, key, scale):
+    """Return the layers of Hopfield-ResNet13 with a readout outside the dynamics."""
+    return hopfield_resnet(
+        widths((128, 256, 512, 512), scale),
+        classes,
+        input_shape=shape,
+        activation=ReLU6(),
+        feedback=FEEDBACK,
+        readout=True,
+        init=_HE,
+        key=key,
+    )
+
+
+def _pipeline(dataset):
+    return Pipeline.standard(dataset, crop=4, flip=0.5)
+
+
+def recipe(name: str, summary: str, network) -> Recipe:
+    """Return the recipe of one of the networks."""
+    return Recipe(
+        name=name,
+        summary=summary,
+        dataset="cifar10",
+        network=network,
+        rule=OneSided(0.01),
+        solver=Sweeps(rtol=1e-2, atol=1e-2),
+        optimizer=lambda epochs, steps: optax.adam(1e-3),
+        batch_size=128,
+        epochs=50,
+        published="none",
+        ours="not run",
+        source="ctep: no local errors, no teacher, no normalisation layers.",
+        pipeline=_pipeline,
+        probe=8,
+    )

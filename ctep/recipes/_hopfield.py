@@ -1,0 +1,77 @@
+"""What the deep convolutional Hopfield networks have in common."""
+
+import jax
+import optax
+
+from .._network import Identity, ReLU6
+from .._nudge import OutputError, SquaredError
+from .._rule import Centered
+from .._solver import Alternating, Sweeps
+from ..data import Pipeline
+from .base import Recipe, cosine_decay
+
+_SOURCE = (
+    "Hopfield-ResNet13, 2025, arXiv:2509.26003, and its public code. Same layers, "
+    "initialisation, update order, loss, beta, clipping, optimiser and carried-over "
+    "states. Here phases stop on a residual after at most the published number of "
+    "sweeps, the nudged ones are solved for increments, output biases are drawn by the "
+    "fan-in of their own weights, and RandAugment is left out: no maintained library "
+    "does it on the device."
+)
+
+
+def gain(value: float):
+    """Return the initialiser of weights within `value` / sqrt(fan-in)."""
+    scaling = jax.nn.initializers.variance_scaling
+    return scaling(value**2 / 3, "fan_in", "uniform")
+
+
+def _optimizer(epochs, steps):
+    return optax.chain(
+        optax.clip_by_global_norm(1.0),
+        optax.add_decayed_weights(2.5e-4),
+        optax.sgd(cosine_decay(3e-2, epochs, steps, 2e-6), momentum=0.9, nesterov=True),
+    )
+
+
+def _pipeline(dataset):
+    if dataset.startswith("fashion_mnist"):
+        return Pipeline.standard(dataset, pad=2, crop=2, fill="edge", flip=0.5)
+    factor = 3.0 if dataset == "cifar10" else 1.0
+    return Pipeline.standard(dataset, crop=4, fill="edge", flip=0.5, std_factor=factor)
+
+
+def recipe(name: str, summary: str, network, published: str, ours: str) -> Recipe:
+    """Return the recipe of one of the networks; `network` is its builder."""
+
+    def build(shape, classes, key, scale):
+        return network(
+            shape,
+            classes,
+            key,
+            scale,
+            activation=ReLU6(),
+            readout=False,
+            output_activation=Identity(),
+            bias_gain=0.5,
+        )
+
+    return Recipe(
+        name=name,
+        summary=summary,
+        dataset="cifar10",
+        network=build,
+        nudge=lambda epochs, teacher: OutputError(SquaredError()),
+        rule=Centered(0.1),
+        solver=Sweeps(max_sweeps=120, order=Alternating()),
+        optimizer=_optimizer,
+        batch_size=128,
+        epochs=300,
+        published=published,
+        ours=ours,
+        source=_SOURCE,
+        pipeline=_pipeline,
+        probe=8,
+        carry_state=True,
+        max_unsettled=1.0,
+    )

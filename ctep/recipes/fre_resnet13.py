@@ -1,0 +1,9 @@
+"""`fre-resnet13`: the residual Hopfield network with weak feedback."""
+
+from ._deep import deep_resnet, recipe
+
+RECIPE = recipe(
+    "fre-resnet13",
+    "4 residual blocks of 2 convolutions, ReLU6, feedback 0.1",
+    deep_resnet,
+)

@@ -1,0 +1,10 @@
+"""`fre-vgg11`: VGG-11 with weak feedback and no help from the middle."""
+
+from ._augmented import VGG11
+from ._deep import deep_vgg, recipe
+
+RECIPE = recipe(
+    "fre-vgg11",
+    "VGG-11, ReLU6, feedback 0.1, no intermediate signals",
+    deep_vgg(VGG11),
+)

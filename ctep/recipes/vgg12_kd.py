@@ -1,0 +1,19 @@
+"""`vgg12-kd`: knowledge distillation at five layers of VGG-12."""
+
+from .._nudge import linear
+from ._augmented import VGG13, distilled, network, recipe
+
+RECIPE = recipe(
+    "vgg12-kd",
+    "VGG-12, symmetric, distilled from VGG-15 at all pooled layers",
+    # The paper has ReLU in the convolutions here, and leaves the dense layer open.
+    network(VGG13, 1, gain=0.5, relu=True),
+    dataset="cifar100",
+    beta=1.0,
+    free=100,
+    rates=(*(0.03,) * 2, *(0.05,) * 8, *(0.025,) * 2),
+    nudge=distilled(0.65, ((2, 2), (4, 4), (6, 7), (8, 10), (10, 13)), fade=linear),
+    batch_size=256,
+    published="64.75 % (mean of 5)",
+    teacher="vgg15-teacher",
+)
