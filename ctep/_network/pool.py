@@ -139,8 +139,15 @@ class MaxPool(AbstractPool):
         return top, place, (place, [part - top for part in parts])
 
     def apply_increment(self, dv, anchor):
-        pairs = zip(anchor[1], self.window.split(dv), strict=True)
-        return _first_max([below + part for below, part in pairs])
+        old, below = anchor
+        parts = self.window.split(dv)
+        _, move = _first_max([a + b for a, b in zip(below, parts, strict=True)])
+        total = 0.0
+        for k, (a, b) in enumerate(zip(below, parts, strict=True)):
+            # Zero by definition at the old place, and so must its derivative be:
+            # there it would be the difference of two terms that drown an increment.
+            total = total + jnp.where(move == k, b + jnp.where(old == k, 0, a), 0)
+        return total, move
 
     def adjoint_anchor(self, u, tape):
         return u

@@ -1,0 +1,115 @@
+"""A recipe against its backprop twin: same weights, same batches, same optimiser.
+
+Loss curves, seconds per epoch, and the cosine of the two gradients layer by layer at
+the initial weights. The recipe's gradient is that of the network with its feedback, the
+twin's of the one without.
+"""
+
+import dataclasses
+import json
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from _report import folder_of, options, report
+from _setup import load
+
+import ctep
+from ctep._rule import Task
+
+
+def first(dataset, count):
+    """Return the dataset with its first `count` training examples."""
+    x, y = dataset.x_train[:count], dataset.y_train[:count]
+    return dataclasses.replace(dataset, x_train=x, y_train=y, x_test=None, y_test=None)
+
+
+def layers(network, settings, dataset):
+    """Return the cosine of both rules' gradients, one number per weight."""
+    rows = slice(0, settings["batch_size"])
+    x = settings["pipeline"](jnp.asarray(dataset.x_train[rows]), network.dtype)
+    x = x.reshape((-1, *network.input_shape))
+    nudge = settings["nudge"].drawn(network, settings["key"])
+    y = jnp.asarray(dataset.y_train[rows])
+    task = Task.mean(x, y, nudge, settings["solver"], throw=False)
+
+    def weights(rule):
+        estimate = eqx.filter_jit(rule.estimate)(network, task)
+        leaves = jax.tree_util.tree_leaves(estimate.gradient[0])
+        return [np.ravel(np.asarray(v, float)) for v in leaves if v.ndim > 1]
+
+    pairs = zip(weights(settings["rule"]), weights(ctep.Backprop()), strict=True)
+    return [float(a @ b / np.linalg.norm(a) / np.linalg.norm(b)) for a, b in pairs]
+
+
+def main():
+    parser = options(__doc__)
+    parser.add_argument("recipe", nargs="?", default="fre-vgg11")
+    parser.add_argument("--scale", type=float, default=0.25)
+    parser.add_argument("--examples", type=int, default=10_000)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3)
+    args = parser.parse_args()
+    recipe = ctep.recipes.get(args.recipe)
+    dataset = first(load(args, recipe), 200 if args.toy else args.examples)
+    scale, seeds = (0.05, 1) if args.toy else (args.scale, args.seeds)
+    runs, cosines = {"recipe": [], "twin": []}, []
+    for seed in range(args.seed, args.seed + seeds):
+        for name, rule in (("recipe", None), ("twin", ctep.Backprop())):
+            network, settings = recipe.setup(
+                dataset, seed=seed, epochs=args.epochs, scale=scale, rule=rule
+            )
+            if rule is None:
+                cosines.append(layers(network, settings, dataset))
+            settings["probe"] = 0
+            result = ctep.fit(network, dataset, **settings)
+            runs[name].append(result.history)
+    losses = {
+        name: np.mean([h[-1]["loss"] for h in histories])
+        for name, histories in runs.items()
+    }
+    # The first epoch compiles.
+    seconds = {
+        name: np.median([r["seconds"] for h in histories for r in h[1:]])
+        for name, histories in runs.items()
+    }
+    ratio = float(losses["recipe"] / losses["twin"])
+    slower = float(seconds["recipe"] / seconds["twin"])
+    worst = np.min(cosines, 0)
+    name = f"twins-{recipe.name}"
+    folder = folder_of(args)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.jsonl").write_text(
+            "".join(
+                json.dumps({"who": who, "seed": args.seed + n, **record}) + "\n"
+                for who, histories in runs.items()
+                for n, history in enumerate(histories)
+                for record in history
+            )
+        )
+    details = {
+        "scale": scale,
+        "examples": len(dataset.y_train),
+        "epochs": args.epochs,
+        "loss": {k: float(v) for k, v in losses.items()},
+        "seconds": {k: float(v) for k, v in seconds.items()},
+        "seconds_ratio": slower,
+        "cosine_per_weight": [float(c) for c in worst],
+        "worst_unsettled": max(r["unsettled"] for h in runs["recipe"] for r in h),
+    }
+    line = (
+        f"{recipe.name} at {scale:g} of its widths, {len(dataset.y_train)} examples, "
+        f"{args.epochs} epochs, {seeds} seeds: training loss of the last epoch "
+        f"{losses['recipe']:.3f} / {losses['twin']:.3f} of its backprop twin = "
+        f"{ratio:.3f}; seconds per epoch {seconds['recipe']:.1f} / "
+        f"{seconds['twin']:.1f} = {slower:.2f}; gradient cosine per weight at the "
+        f"start, from input to output: {', '.join(f'{c:.3f}' for c in worst)}"
+    )
+    report(name, line, args, value=[ratio, slower], details=details,
+           seeds=list(range(args.seed, args.seed + seeds)))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
