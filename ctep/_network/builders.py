@@ -1,7 +1,8 @@
 """Builders: whole networks from a line of numbers."""
 
 import numbers
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -75,7 +76,7 @@ def graph(
     *,
     feedback_edges: Iterable[tuple[int, int]] | None = None,
     activation: AbstractActivation = Tanh(),
-    feedback: float | Tied | Fixed | None = 1.0,
+    feedback: float | Tied | Fixed | None | Callable[[int, int], Any] = 1.0,
     bias: bool = True,
     readout: bool = True,
     output_activation: AbstractActivation | None = None,
@@ -91,7 +92,8 @@ def graph(
             `feedback`; by default the reverse of every one of `edges`. One that has
             no edge to be the reverse of needs `Fixed` feedback.
         activation: of every layer.
-        feedback: as in `mlp`.
+        feedback: as in `mlp`, or a function of source and target that returns it.
+            With $\gamma^{target - source}$ a graph of any skips has an energy.
         bias: as in `mlp`.
         readout: as in `mlp`; the readout reads the last layer and has no edge.
         output_activation: as in `mlp`.
@@ -107,7 +109,7 @@ def graph(
     shapes = checks.sizes(sizes, 3 if readout else 2)
     nodes = len(shapes) - (1 if readout else 0)
     checks.key(key)
-    back = feedback_of(feedback)
+    back = feedback if callable(feedback) else lambda i, j: feedback
     edges = checks.pairs("edges", edges)
     _check_edges("edges", edges, nodes, lambda i, j: i < j)
     if feedback_edges is None:
@@ -115,7 +117,6 @@ def graph(
     else:
         returns = checks.pairs("feedback_edges", feedback_edges)
         _check_edges("feedback_edges", returns, nodes, lambda i, j: i > j > 0)
-        _check_fixed(back, edges, returns)
 
     def dense(source, target, salt=0):
         subkey = jax.random.fold_in(jax.random.fold_in(key, source), target)
@@ -133,13 +134,17 @@ def graph(
         for n, shape in enumerate(shapes[:nodes])
         if n > 0
     ]
+    backs = {(j, i): feedback_of(back(j, i)) for i, j in returns}
+    if feedback_edges is not None:
+        _check_fixed(backs, edges)
     couplings = []
     for source, target in [*edges, *(e[::-1] for e in returns if e[::-1] not in edges)]:
         operator, subkey = dense(source, target)
         forward = operator(subkey) if (source, target) in edges else None
         own = None
         if (target, source) in returns:
-            own = drawn(back, operator, dense(source, target, 1)[1])
+            own = backs[source, target]
+            own = drawn(own, operator, dense(source, target, 1)[1])
         couplings.append(Coupling(source, target, forward, own))
     out = None
     if readout:
@@ -159,14 +164,15 @@ def feedback_of(value) -> Tied | Fixed | None:
     return value
 
 
-def _check_fixed(feedback, edges, feedback_edges):
-    if feedback is None and feedback_edges:
-        raise ValueError(
-            f"`feedback_edges` is {feedback_edges} and `feedback` is None, which says "
-            "that there is none: pass `feedback=ctep.Fixed(0.1)`."
-        )
-    for late, early in feedback_edges:
-        if not isinstance(feedback, Fixed) and (early, late) not in edges:
+def _check_fixed(feedback, edges):
+    for (early, late), value in feedback.items():
+        if value is None:
+            raise ValueError(
+                f"`feedback_edges` holds {(late, early)}, but `feedback` is None "
+                "there, which says that nothing returns: pass "
+                "`feedback=ctep.Fixed(0.1)`."
+            )
+        if not isinstance(value, Fixed) and (early, late) not in edges:
             raise ValueError(
                 f"`feedback_edges` holds {(late, early)}, but there is no edge "
                 f"{(early, late)} whose weights its feedback could share: pass "
