@@ -81,8 +81,192 @@ def graph(edges, *back, sizes=(4, 3, 3, 3, 2)):
     return ctep.graph(sizes, edges, feedback_edges=back or None, key=KEY)
 
 
+def conv(*args, **kwargs):
+    return ctep.Conv(*args, key=KEY, **kwargs)
+
+
+def vgg(*args, **kwargs):
+    return ctep.vgg(*args, input_shape=(8, 8, 3), key=KEY, **kwargs)
+
+
+STUDENT = ctep.mlp((4, 3, 3, 2), key=KEY)
+IMAGE = jnp.ones((1, 4)), jnp.zeros(1, jnp.int32)
+MODULE = ctep.Module(lambda x: x, (4,))
+LOOPED = ctep.Network(
+    (4,),
+    layers(3, 3),
+    [INPUT, SQUARE, ctep.Coupling(2, 1, dense((3,), (3,)))],
+)
+
+
+def taught(*pairs, teacher=STUDENT, network=STUDENT, **kwargs):
+    nudge = ctep.Distillation(teacher, pairs, **kwargs)
+    return ctep.gradient(network, *IMAGE, nudge=nudge)
+
+
+def local(*args, network=STUDENT, **kwargs):
+    return ctep.gradient(network, *IMAGE, nudge=ctep.LocalError(*args, **kwargs))
+
+
+def pooled_back():
+    pool = ctep.Chain((ctep.MaxPool((2, 2, 1)), dense((1, 1, 1), (3,))))
+    return ctep.Coupling(1, 2, dense((2, 2, 1), (3,)), ctep.Fixed(1.0, pool))
+
+
+class Bowl(ctep.EnergyNetwork):
+    input_shape: tuple = (4,)
+    shapes: tuple = ((2,),)
+    step: float = 0.1
+
+    def energy(self, state, x):
+        return jnp.sum(state[0] ** 2)
+
+
 # What is wrong, and what comes of it: the type, and how the message begins.
 CASES = {
+    # operators of images
+    "no image": (
+        lambda: conv((8, 8), 4),
+        ValueError,
+        r"`in_shape` is \(8, 8\), but an image has \(height, width, channels\)",
+    ),
+    "kernel": (
+        lambda: conv((8, 8, 3), 4, kernel=(3, 3, 3)),
+        ValueError,
+        r"`kernel` is \(3, 3, 3\), but must be one positive whole number or two",
+    ),
+    "kernel leaves nothing": (
+        lambda: conv((4, 4, 3), 4, kernel=5, padding="valid"),
+        ValueError,
+        r"`kernel` is \(5, 5\) .* leaves nothing of an image of 4 x 4",
+    ),
+    "padding": (
+        lambda: conv((4, 4, 3), 4, padding="full"),
+        ValueError,
+        "`padding` is 'full', but must be 'same', 'valid'",
+    ),
+    "padding below nothing": (
+        lambda: conv((4, 4, 3), 4, padding=-1),
+        ValueError,
+        "`padding` is -1, but",
+    ),
+    "precision": (
+        lambda: ctep.with_precision(STUDENT, "float8"),
+        ValueError,
+        "`precision` is 'float8', but",
+    ),
+    "pool leaves nothing": (
+        lambda: ctep.MaxPool((1, 1, 3)),
+        ValueError,
+        r"`size` is \(2, 2\), which leaves nothing of an image of 1 x 1",
+    ),
+    "vgg pools too often": (
+        lambda: vgg((4,) * 5),
+        ValueError,
+        r"`size` is \(2, 2\), which leaves nothing of an image of 1 x 1",
+    ),
+    "vgg without channels": (lambda: vgg(()), ValueError, r"`channels` is \(\), but"),
+    "vgg pooled where": (
+        lambda: vgg((4, 4), pooled=(3,)),
+        ValueError,
+        "`pooled` holds 3, but there are 2 convolutions",
+    ),
+    "vgg initialisers": (
+        lambda: vgg((4, 4), init=[jax.nn.initializers.zeros] * 2),
+        ValueError,
+        "`init` holds 2 initialisers, but there are 3 couplings",
+    ),
+    "empty chain": (lambda: ctep.Chain(()), ValueError, "`operators` is empty, but"),
+    "chain that breaks": (
+        lambda: ctep.Chain((dense((4,), (3,)), dense((2,), (3,)))),
+        ValueError,
+        r"`operators` holds one that returns shape \(3,\) before one that takes",
+    ),
+    "pooled feedback": (pooled_back, ValueError, "`feedback` .* pools, but there is"),
+    # nudges of hidden layers
+    "local layer": (
+        lambda: local((3,)),
+        ValueError,
+        "`layers` holds 3, but this network has the layers 1 to 2",
+    ),
+    "local layer twice": (
+        lambda: local((1, 1)),
+        ValueError,
+        r"`layers` is \(1, 1\), which names a layer twice",
+    ),
+    "projections not drawn": (
+        lambda: local((1,)),
+        ValueError,
+        "`projections` of `LocalError` is None, but",
+    ),
+    "projections of another network": (
+        lambda: local((1,), projections=(dense((2,), (2,)),)),
+        ValueError,
+        r"`projections` maps \(2,\) to \(2,\) at layer 1, but",
+    ),
+    "no pairs": (taught, ValueError, "`pairs` is empty, but"),
+    "mapping": (
+        lambda: taught((1, 1), mapping="dense"),
+        ValueError,
+        "`mapping` is 'dense', but must be None or 'linear'",
+    ),
+    "teacher of other data": (
+        lambda: taught((1, 1), teacher=ctep.mlp((5, 3, 2), key=KEY)),
+        ValueError,
+        r"`teacher` takes inputs of shape \(5,\), but the student takes \(4,\)",
+    ),
+    "teacher of another shape": (
+        lambda: taught((1, 1), teacher=ctep.mlp((4, 5, 2), key=KEY)),
+        ValueError,
+        r"`pairs` joins layer 1 of shape \(3,\) to the teacher's layer 1 of shape \(5",
+    ),
+    "maps not drawn": (
+        lambda: taught((1, 1), mapping="linear"),
+        ValueError,
+        "`maps` of `Distillation` is None, but",
+    ),
+    "maps of another network": (
+        lambda: taught((1, 1), mapping="linear", maps=(dense((2,), (2,)),)),
+        ValueError,
+        r"`maps` leads from \(2,\) to \(2,\) at the pair \(1, 1\), but",
+    ),
+    # feed-forward twins
+    "module with an image": (
+        lambda: ctep.Module(lambda x: x, (2, 2)),
+        ValueError,
+        r"`module` returns outputs of shape \(2, 2\), but",
+    ),
+    "module nudged": (
+        lambda: ctep.gradient(MODULE, *IMAGE),
+        ValueError,
+        "`network` is a feed-forward `ctep.Module`, which no nudge can move",
+    ),
+    "twin of an energy": (
+        lambda: Bowl().without_feedback(),
+        ValueError,
+        "`network` is a Bowl, and an energy has no feed-forward twin",
+    ),
+    "twin of a loop": (
+        lambda: LOOPED.without_feedback(),
+        ValueError,
+        "`network` couples layer 2 forward to layer 1, so it has no feed-forward twin",
+    ),
+    "alignment of tied feedback": (
+        lambda: ctep.gradient(STUDENT, *IMAGE, rule=ctep.FeedbackAlignment()),
+        ValueError,
+        "`network` has tied feedback from layer 2 to 1, but",
+    ),
+    "feedback edges without feedback": (
+        lambda: ctep.graph(
+            (4, 3, 3, 2),
+            [(0, 1), (1, 2)],
+            feedback_edges=[(2, 1)],
+            feedback=None,
+            key=KEY,
+        ),
+        ValueError,
+        r"`feedback_edges` holds \(2, 1\), but `feedback` is None",
+    ),
     # activations
     "slope": (lambda: ctep.Sigmoid(0.0), ValueError, "`slope` is 0.0, but"),
     "slope nan": (lambda: ctep.Sigmoid(np.nan), ValueError, "`slope` is nan, but"),

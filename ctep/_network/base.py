@@ -213,6 +213,9 @@ class AbstractNetwork(eqx.Module):
     def output(self, state: State) -> Float[Array, "*lead outputs"]:
         """Return what the network predicts: logits or values."""
 
+    def check_nudged(self) -> None:
+        """Raise `ValueError` if no nudge can move the network."""
+
     @abc.abstractmethod
     def without_feedback(self) -> "AbstractNetwork":
         """Return the feed-forward twin: the same parameters, and nothing comes back.

@@ -76,7 +76,7 @@ def graph(
     *,
     feedback_edges: Iterable[tuple[int, int]] | None = None,
     activation: AbstractActivation = Tanh(),
-    feedback: float | Tied | Fixed | None | Callable[[int, int], Any] = 1.0,
+    feedback: float | Tied | Fixed | Callable[[int, int], Any] | None = 1.0,
     bias: bool = True,
     readout: bool = True,
     output_activation: AbstractActivation | None = None,
@@ -109,7 +109,8 @@ def graph(
     shapes = checks.sizes(sizes, 3 if readout else 2)
     nodes = len(shapes) - (1 if readout else 0)
     checks.key(key)
-    back = feedback if callable(feedback) else lambda i, j: feedback
+    given = callable(feedback) and not isinstance(feedback, type)
+    back = feedback if given else lambda i, j: feedback
     edges = checks.pairs("edges", edges)
     _check_edges("edges", edges, nodes, lambda i, j: i < j)
     if feedback_edges is None:

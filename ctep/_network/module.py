@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import equinox as eqx
 import jax
@@ -70,16 +71,16 @@ class Module(AbstractNetwork):
         return _Constant(network=self, data=jax.vmap(self._layers)(x))
 
     def nudged(self, x, pull, context):
-        raise self._refusal()
+        self.check_nudged()
 
     def increments(self, x, state, memory, pull, context):
-        raise self._refusal()
+        self.check_nudged()
 
     def energy_contrast(self, x, state, increments, weights):
-        raise self._refusal()
+        self.check_nudged()
 
     def field_contrast(self, x, state, tangent):
-        raise self._refusal()
+        self.check_nudged()
 
     def __str__(self):
         names = " x ".join(map(str, self.input_shape))
@@ -92,8 +93,8 @@ class Module(AbstractNetwork):
         out = self.module(x)
         return tuple(out) if isinstance(out, tuple | list) else (out,)
 
-    def _refusal(self):
-        return ValueError(
+    def check_nudged(self) -> NoReturn:
+        raise ValueError(
             "`network` is a feed-forward `ctep.Module`, which no nudge can move: pass "
             "`rule=ctep.Backprop()`."
         )

@@ -11,6 +11,9 @@ from .base import AbstractRule, Estimate, differentiate
 class AbstractFeedforward(AbstractRule):
     """A rule that trains the feed-forward twin: the same layers without feedback."""
 
+    def check(self, network):
+        network.without_feedback()
+
     def subject(self, network):
         return network.without_feedback()
 
@@ -57,7 +60,8 @@ class FeedbackAlignment(AbstractFeedforward):
         Lillicrap et al., 2016, doi:10.1038/ncomms13276.
     """
 
-    def estimate(self, network, task):
+    def check(self, network):
+        super().check(network)
         for c in getattr(network, "couplings", ()):
             if c.returning is not None and not isinstance(c.feedback, Fixed):
                 raise ValueError(
@@ -65,6 +69,8 @@ class FeedbackAlignment(AbstractFeedforward):
                     "but feedback alignment needs fixed weights: pass "
                     "`feedback=ctep.Fixed()`, or `rule=ctep.Backprop()`."
                 )
+
+    def estimate(self, network, task):
         state = jax.lax.stop_gradient(network.feedforward(task.x))
         tangent = tuple(
             task.weight.reshape((-1,) + (1,) * (d.ndim - 1)) * d

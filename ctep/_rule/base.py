@@ -82,6 +82,9 @@ class Estimate(eqx.Module):
 class AbstractRule(eqx.Module):
     """How the rests of a network make a gradient."""
 
+    def check(self, network: AbstractNetwork) -> None:
+        """Raise `ValueError` if the rule does not fit the network."""
+
     def subject(self, network: AbstractNetwork) -> AbstractNetwork:
         """Return the network that is trained: all of it, or its feed-forward twin."""
         return network

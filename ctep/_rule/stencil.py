@@ -43,6 +43,9 @@ class AbstractStencil(AbstractRule):
                 "example 0.1."
             )
 
+    def check(self, network):
+        network.check_nudged()
+
     @abc.abstractmethod
     def stencil(self) -> tuple[np.ndarray, np.ndarray]:
         r"""Return the nudges $\beta_k$ and the weights $w_k$."""
