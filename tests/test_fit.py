@@ -449,7 +449,7 @@ def test_unsettled_examples_stop_the_run():
         (
             {"dataset": "digits"},
             ValueError,
-            r"'digits' has examples of shape \(8, 8\), 64 numbers, but this network "
+            r"'digits' has inputs of shape \(8, 8\), 64 numbers, but this network "
             r"takes \(6,\): build it for 64 inputs",
         ),
         (

@@ -13,7 +13,17 @@ import ctep
 from ctep import recipes
 from ctep.recipes import RECIPES
 
-SHAPES = {"digits": (8, 8), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
+SHAPES = {
+    "digits": (8, 8),
+    "mnist": (28, 28, 1),
+    "cifar10": (32, 32, 3),
+    "cifar100": (32, 32, 3),
+}
+# One of each family, besides the chains; the others differ in sizes and numbers.
+FAMILIES = (
+    "fre-10x64-agt fre-10x64-residual fre-5x64-asymmetric fre-conv-mnist p-ep-2x512 "
+    "fre-resnet13 vgg7-le vgg7-kdw vgg5 vgg19-teacher"
+).split()
 # Layers and width; then inputs to the first, layer to layer, last to ten outputs.
 PUBLISHED = {
     "fre-2x512": (2, 512, 784 * 512 + 512 * 512 + 512 * 10),
@@ -23,8 +33,22 @@ PUBLISHED = {
 }
 
 
-def build(recipe):
-    return recipe.network(SHAPES[recipe.dataset], 10, jax.random.key(0))
+def build(recipe, scale=1.0):
+    return recipe.network(SHAPES[recipe.dataset], 10, jax.random.key(0), scale)
+
+
+def random_images(recipe, count=20):
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (count, *SHAPES[recipe.dataset]), dtype=np.uint8)
+    y = np.arange(count, dtype=np.int32) % 10
+    return ctep.data.Dataset(recipe.dataset, x, y, None, None, 10, "random")
+
+
+def setup(recipe, data, scale):
+    teacher = None
+    if recipe.teacher is not None:
+        teacher = RECIPES[recipe.teacher].setup(data, scale=scale)[0]
+    return recipe.setup(data, scale=scale, epochs=1, teacher=teacher)
 
 
 def weights(network):
@@ -63,7 +87,7 @@ def test_get(name):
         assert text == text.strip() != ""
         assert "\n" not in text
     assert recipe.epochs >= 1
-    assert isinstance(recipe.optimizer, optax.GradientTransformation)
+    assert isinstance(recipe.optimizer(3, 7), optax.GradientTransformation)
 
 
 @pytest.mark.parametrize(
@@ -95,48 +119,86 @@ def test_sizes_as_published(name):
     assert scales == {0.01 if width == 512 else 0.1}
     assert network.couplings[0].feedback is None
     assert all(layer.activation == ctep.Tanh() for layer in network.layers)
-    assert isinstance(recipe.nudge, ctep.Frozen)
+    assert isinstance(recipe.nudge(50, None), ctep.Frozen)
     assert (recipe.batch_size, recipe.epochs, recipe.dataset) == (500, 50, "mnist")
 
 
 def test_learning_rate_as_published():
     """Adam moves each weight by its rate in the first step: 0.001."""
     for name in PUBLISHED:
-        optimizer = RECIPES[name].optimizer
+        optimizer = RECIPES[name].optimizer(50, 120)
         weight = jnp.ones(2)
         step, _ = optimizer.update(jnp.array([3.0, -7.0]), optimizer.init(weight))
         np.testing.assert_allclose(step, [-1e-3, 1e-3], rtol=1e-3)
 
 
+@pytest.mark.parametrize("name", sorted(set(RECIPES) - {"digits"}))
+def test_setup(name):
+    """The parts of a recipe fit each other, also with every width an eighth."""
+    recipe = RECIPES[name]
+    data = random_images(recipe)
+    network, options = setup(recipe, data, 0.125)
+    nudge = options["nudge"].drawn(network, jax.random.key(0))
+    nudge.check(network, jnp.asarray(data.y_train))
+    options["rule"].check(network)
+    assert network.input_shape in (data.shape, (math.prod(data.shape),))
+    state = options["optimizer"].init(ctep._rule.partition(network, nudge)[0])
+    assert jax.tree.leaves(state)
+    if name not in PUBLISHED:
+        return
+    full = build(recipe)
+    wide = sum(leaf.size for leaf in weights(full))
+    assert sum(leaf.size for leaf in weights(network)) < wide / 6
+
+
 @pytest.mark.usefixtures("hurry")
-@pytest.mark.parametrize("name", sorted(set(RECIPES) - {"digits", "fre-2x512"}))
+@pytest.mark.parametrize("name", ["fre-3x512", "fre-20x64", *FAMILIES])
 def test_one_step(name):
     """Of the network, nudge, rule, solver and optimiser together, on random images.
 
     The command line's tests train `digits` and `fre-2x512`.
     """
     recipe = RECIPES[name]
-    rng, network = np.random.default_rng(0), build(recipe)
-    x = rng.integers(0, 256, (20, *SHAPES[recipe.dataset]), dtype=np.uint8)
-    result = ctep.fit(
-        network,
-        (x, np.arange(20) % 10),
-        nudge=recipe.nudge,
-        rule=recipe.rule,
-        solver=recipe.solver,
-        optimizer=recipe.optimizer,
-        epochs=1,
-        probe=0,
-        progress=False,
-    )
+    data = random_images(recipe)
+    network, options = setup(recipe, data, 0.05 if len(data.shape) == 3 else 1.0)
+    if name in PUBLISHED:
+        network, options = setup(recipe, data, 1.0)
+    result = ctep.fit(network, data, **(options | {"probe": 0, "progress": False}))
     (record,) = result.history
     assert result.status == "completed"
-    assert record["unsettled"] == 0
-    assert 0.5 * math.log(10) < record["loss"] < 3 * math.log(10)
-    pairs = zip(weights(network), weights(result.network), strict=True)
-    for before, after in pairs:
-        assert np.isfinite(after).all()
-        assert np.any(before != after)
+    if name in PUBLISHED:
+        assert record["unsettled"] == 0
+        assert 0.5 * math.log(10) < record["loss"] < 3 * math.log(10)
+    pairs = list(zip(weights(network), weights(result.network), strict=True))
+    assert all(np.isfinite(after).all() for _, after in pairs)
+    moved = [np.any(before != after) for before, after in pairs]
+    # Fixed feedback stays, and a unit that nothing reaches may have no gradient.
+    assert np.mean(moved) > 0.5
+
+
+def test_a_teacher_is_asked_for():
+    """The name of the recipe that trains it."""
+    recipe = RECIPES["vgg7-kd"]
+    with pytest.raises(ValueError, match="`teacher` is None, but .* vgg19-teacher"):
+        recipe.setup(random_images(recipe))
+
+
+def test_rates_by_layer():
+    """Oracle: the published list; each array moves by the rate of its layer."""
+    recipe = RECIPES["vgg11-le"]
+    network, options = setup(recipe, random_images(recipe), 0.05)
+    nudge = options["nudge"].drawn(network, jax.random.key(0))
+    trained, _ = ctep._rule.partition(network, nudge)
+    ones = jax.tree.map(jnp.ones_like, trained)
+    optimizer = options["optimizer"]
+    zeros = jax.tree.map(jnp.zeros_like, trained)
+    step, _ = optimizer.update(ones, optimizer.init(trained), zeros)
+    moved = step[0]
+    found = [-float(c.forward.weight.ravel()[0]) if hasattr(c.forward, "weight")
+             else -float(c.forward.operators[0].weight.ravel()[0])
+             for c in moved.couplings]  # fmt: skip
+    found.append(-float(moved.readout.operator.weight.ravel()[0]))
+    np.testing.assert_allclose(found, [0.03, *[0.05] * 7, *[0.025] * 3], rtol=1e-5)
 
 
 @pytest.mark.mnist
@@ -145,18 +207,9 @@ def test_deep_chain_learns_mnist(mnist):
     data = ctep.data.load("mnist", data_dir=mnist)
     train = (data.x_train[:10_000], data.y_train[:10_000])
     recipe = RECIPES["fre-10x64"]
-    result = ctep.fit(
-        recipe.network(data.shape, data.classes, jax.random.key(0)),
-        (train, (data.x_test, data.y_test)),
-        nudge=recipe.nudge,
-        rule=recipe.rule,
-        solver=recipe.solver,
-        optimizer=recipe.optimizer,
-        batch_size=recipe.batch_size,
-        epochs=3,
-        key=jax.random.key(1),
-        progress=False,
-    )
+    short = ctep.data.load((train, (data.x_test, data.y_test)))
+    network, options = recipe.setup(short, epochs=3)
+    result = ctep.fit(network, short, **options, progress=False)
     assert result.status == "completed"
     assert result.history[-1]["test_accuracy"] > 0.84
     for record in result.history:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import math
 from collections.abc import Callable
 
 import equinox as eqx
@@ -25,13 +26,17 @@ class AbstractNudge(eqx.Module):
     """
 
     @property
-    @abc.abstractmethod
     def holomorphic(self) -> bool:
-        """Whether the force extends to complex states."""
+        """Whether the force is known to extend to complex states."""
+        return False
 
-    @abc.abstractmethod
     def lipschitz(self, network: AbstractNetwork) -> float:
-        r"""Return a bound on the Lipschitz constant of $\partial C/\partial s$."""
+        r"""Return a bound on the Lipschitz constant of $\partial C/\partial s$.
+
+        Infinity, unless a subclass knows better.
+        """
+        del network
+        return math.inf
 
     @abc.abstractmethod
     def blocks(self, network: AbstractNetwork) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """Losses: how far an output is from its target."""
 
 import abc
+import math
 
 import equinox as eqx
 import jax
@@ -14,14 +15,14 @@ class AbstractLoss(eqx.Module):
     """A loss of one output vector and its target, with any leading axes."""
 
     @property
-    @abc.abstractmethod
     def holomorphic(self) -> bool:
-        """Whether the gradient by the outputs extends to complex outputs."""
+        """Whether the gradient by the outputs is known to extend to complex ones."""
+        return False
 
     @property
-    @abc.abstractmethod
     def lipschitz(self) -> float:
-        """The largest curvature: the Lipschitz constant of the gradient."""
+        """A bound on the curvature; infinity, unless a subclass knows better."""
+        return math.inf
 
     @abc.abstractmethod
     def __call__(self, output: Float[Array, "*lead outputs"], target: Array) -> Lead:

@@ -6,7 +6,7 @@ from typing import Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Key
 
 from .. import _checks as checks
 
@@ -114,7 +114,7 @@ class Pipeline(eqx.Module):
             return tuple(shape)
         return (shape[0] + 2 * self.pad, shape[1] + 2 * self.pad, *shape[2:])
 
-    def __call__(self, x: Array, dtype, keys: PRNGKeyArray | None = None) -> Array:
+    def __call__(self, x: Array, dtype, keys: Key[Array, " batch"] | None = None) -> Array:
         """Return inputs `(batch, *shape)`, augmented if there is a key per example."""
         scale = 1 / 255 if x.dtype == jnp.uint8 else 1.0
         x = x.astype(dtype) * scale
