@@ -179,7 +179,7 @@ def test_one_step(name):
 def test_a_teacher_is_asked_for():
     """The name of the recipe that trains it."""
     recipe = RECIPES["vgg7-kd"]
-    with pytest.raises(ValueError, match="`teacher` is None, but .* vgg19-teacher"):
+    with pytest.raises(ValueError, match=r"`teacher` is None, but .* vgg19-teacher"):
         recipe.setup(random_images(recipe))
 
 

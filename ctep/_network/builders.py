@@ -109,8 +109,12 @@ def graph(
     shapes = checks.sizes(sizes, 3 if readout else 2)
     nodes = len(shapes) - (1 if readout else 0)
     checks.key(key)
-    given = callable(feedback) and not isinstance(feedback, type)
-    back = feedback if given else lambda i, j: feedback
+
+    def back(source, target):
+        if isinstance(feedback, type) or not callable(feedback):
+            return feedback
+        return feedback(source, target)
+
     edges = checks.pairs("edges", edges)
     _check_edges("edges", edges, nodes, lambda i, j: i < j)
     if feedback_edges is None:

@@ -1,6 +1,7 @@
 """Builders of convolutional networks."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import jax
 from jaxtyping import PRNGKeyArray
@@ -37,7 +38,7 @@ def vgg(
     bias_gain: float = 0.0,
     readout: bool = True,
     output_activation: AbstractActivation = Identity(),
-    init=_HE,
+    init: Any = _HE,
     key: PRNGKeyArray,
 ) -> Network:
     r"""Return convolutions, each perhaps pooled, then dense layers.
@@ -119,8 +120,8 @@ def hopfield_resnet(
     bias_gain: float = 0.0,
     readout: bool = False,
     output_activation: AbstractActivation = Identity(),
-    init=_HE,
-    skip_init=None,
+    init: Any = _HE,
+    skip_init: Any = None,
     key: PRNGKeyArray,
 ) -> Network:
     r"""Return residual blocks of two convolutions, without pooling.
@@ -241,7 +242,7 @@ def _chained(before, operator, after=None):
     def build(key, init=_HE):
         parts = [*before, operator(key, init)]
         parts += [] if after is None else [after]
-        return parts[0] if len(parts) == 1 else Chain(parts)
+        return parts[0] if len(parts) == 1 else Chain(parts)  # pyright: ignore[reportCallIssue]
 
     return build
 

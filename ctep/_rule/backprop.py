@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from .._network import Fixed, Network
+from .._network import Fixed
 from .._solver import judge
 from .base import AbstractRule, Estimate, differentiate
 
@@ -84,7 +84,7 @@ class FeedbackAlignment(AbstractFeedforward):
         return _estimate(network, task, state, objective)
 
 
-def _deltas(network: Network, task, state):
+def _deltas(network, task, state):
     """Return the errors of all layers, from the last one to the first."""
     problem = network.without_feedback().free(task.x)
     start = memory = problem.recall(state)

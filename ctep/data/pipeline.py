@@ -114,7 +114,9 @@ class Pipeline(eqx.Module):
             return tuple(shape)
         return (shape[0] + 2 * self.pad, shape[1] + 2 * self.pad, *shape[2:])
 
-    def __call__(self, x: Array, dtype, keys: Key[Array, " batch"] | None = None) -> Array:
+    def __call__(
+        self, x: Array, dtype, keys: Key[Array, " batch"] | None = None
+    ) -> Array:
         """Return inputs `(batch, *shape)`, augmented if there is a key per example."""
         scale = 1 / 255 if x.dtype == jnp.uint8 else 1.0
         x = x.astype(dtype) * scale

@@ -1,6 +1,8 @@
 """What the networks with intermediate error signals have in common."""
 
 import re
+from collections.abc import Hashable
+from typing import Any
 
 import jax
 import optax
@@ -94,7 +96,7 @@ def sgd(rates, decay: float = 3e-4):
 
         if len(set(rates)) == 1:
             return one(rates[0])
-        kinds = {str(rate): one(rate) for rate in set(rates)}
+        kinds: dict[Hashable, Any] = {str(rate): one(rate) for rate in set(rates)}
         return optax.multi_transform(kinds, lambda tree: _labels(tree, rates))
 
     return build

@@ -127,7 +127,7 @@ def agt(layers: int, probability: float, published: str, ours: str) -> Recipe:
             drawn = np.asarray(jax.random.bernoulli(draw, probability, square))
         pairs = list(itertools.combinations(range(1, layers + 1), 2))
         edges = [(0, 1)] + [p for p in pairs if p[1] == p[0] + 1 or drawn[p]]
-        back = [p[::-1] for p in pairs if p[1] == p[0] + 1 or drawn[p[::-1]]]
+        back = [(p[1], p[0]) for p in pairs if p[1] == p[0] + 1 or drawn[p[::-1]]]
         return graph(
             sizes,
             edges,

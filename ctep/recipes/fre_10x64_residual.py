@@ -6,5 +6,5 @@ RECIPE = residual(
     layers=10,
     relaxation=1.1,
     published="97.49±.05 % (best epoch, mean of 5)",
-    ours="not run",
+    ours="97.46 % best, 96.83 % final epoch (seed 0)",
 )

@@ -6,5 +6,5 @@ RECIPE = residual(
     layers=20,
     relaxation=1.1,
     published="95.95±.18 % (best epoch, mean of 5)",
-    ours="not run",
+    ours="97.55 % best, 97.22 % final epoch (seed 0)",
 )
