@@ -9,7 +9,7 @@ from .._solver import Sweeps
 from ..data import Pipeline
 from .base import Recipe, widths
 
-FEEDBACK = 0.01
+FEEDBACK = 0.003
 _HE = jax.nn.initializers.he_uniform()
 
 

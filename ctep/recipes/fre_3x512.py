@@ -8,5 +8,5 @@ RECIPE = chain(
     feedback=0.01,
     relaxation=1.0,
     published="98.36±.06 % (best epoch, mean of 5)",
-    ours="not run",
+    ours="98.41 % best and final epoch (seed 0)",
 )

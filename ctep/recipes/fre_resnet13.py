@@ -4,6 +4,6 @@ from ._deep import deep_resnet, recipe
 
 RECIPE = recipe(
     "fre-resnet13",
-    "4 residual blocks of 2 convolutions, ReLU6, feedback 0.01",
+    "4 residual blocks of 2 convolutions, ReLU6, feedback 0.003",
     deep_resnet,
 )

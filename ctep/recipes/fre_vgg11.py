@@ -5,6 +5,6 @@ from ._deep import deep_vgg, recipe
 
 RECIPE = recipe(
     "fre-vgg11",
-    "VGG-11, ReLU6, feedback 0.01, no intermediate signals",
+    "VGG-11, ReLU6, feedback 0.003, no intermediate signals",
     deep_vgg(VGG11),
 )

@@ -5,6 +5,6 @@ from ._deep import deep_vgg, recipe
 
 RECIPE = recipe(
     "fre-vgg13",
-    "VGG-13, ReLU6, feedback 0.01, no intermediate signals",
+    "VGG-13, ReLU6, feedback 0.003, no intermediate signals",
     deep_vgg(VGG13),
 )
