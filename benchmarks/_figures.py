@@ -24,6 +24,7 @@ SCRIPTS = {
     "ode-overhead": "ode_overhead",
     "compile-time": "compile_time",
     "precision-quarter": "precision",
+    "twins-fre-vgg11": "twins",
 }
 # Name of the file, what it measures, target, its test, layout of the value.
 FIGURES = (
@@ -39,6 +40,9 @@ FIGURES = (
      "relative error", "below 1e-3", lambda v: v < 1e-3, "{:.1e}"),
     ("precision-quarter", "the same at a quarter of Glorot's weights", "below 1e-3",
      lambda v: v < 1e-3, "{:.1e}"),
+    ("twins-fre-vgg11", "`fre-vgg11` at a quarter of its widths: training loss / that "
+     "of its backprop twin; seconds per epoch, likewise", "at most 1.03; 4.5",
+     lambda v: v[0] <= 1.03 and v[1] <= 4.5, "{0[0]:.3f}; {0[1]:.2f}"),
     ("depth", "`fre-10x64`, `fre-20x64`: smallest cosine of any layer, increments in "
      "float32", "-", None, "{:.6f}"),
     ("relaxation", "`fre-20x64` after one epoch: fewest sweeps with over-relaxation / "

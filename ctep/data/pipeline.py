@@ -1,7 +1,6 @@
 """From pixels to inputs, on the device: padding, augmentation, normalisation."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import equinox as eqx
 import jax
@@ -47,7 +46,7 @@ class Pipeline(eqx.Module):
     pad: int = eqx.field(static=True, default=0)
     flip: float = eqx.field(static=True, default=0.0)
     crop: int = eqx.field(static=True, default=0)
-    fill: Literal["zero", "edge"] = eqx.field(static=True, default="zero")
+    fill: str = eqx.field(static=True, default="zero")
     mean: tuple[float, ...] = eqx.field(static=True, converter=tuple, default=(0.0,))
     std: tuple[float, ...] = eqx.field(static=True, converter=tuple, default=(1.0,))
     std_factor: float = eqx.field(static=True, default=1.0)
