@@ -191,20 +191,45 @@ def _plain_convolve(geometry, v, weight):
 
 
 def _plain_transpose(geometry, u, weight):
-    # Zeros between the elements undo the stride; the far side is padded by what
-    # the stride cut off, so that the adjoint has the shape of the source.
-    padding = []
-    for n, m, k, t, (before, _) in zip(
-        geometry.in_shape, geometry.out_shape, weight.shape, geometry.stride,
-        geometry.padding, strict=False,
-    ):  # fmt: skip
-        low = k - 1 - before
-        padding.append((low, n + k - 1 - low - ((m - 1) * t + 1)))
-    flipped = weight[::-1, ::-1].swapaxes(2, 3)
-    return jax.lax.conv_general_dilated(
-        u, flipped, (1, 1), padding, lhs_dilation=geometry.stride,
-        dimension_numbers=_DIMS, precision=geometry.precision,
+    # A stride splits the source into interleaved images, each of which sees its own
+    # taps of the kernel: no zeros are put between the elements and multiplied.
+    (height, width, channels), (a, b) = geometry.in_shape, geometry.stride
+    rows, columns = (
+        [_residue(first, *side) for first in range(side[3])]
+        for side in zip(
+            geometry.in_shape[:2], geometry.out_shape[:2], weight.shape[:2],
+            geometry.stride, geometry.padding, strict=True,
+        )
     )  # fmt: skip
+    tall, wide = -(-height // a), -(-width // b)
+    images = []
+    for (i, up, down), (j, left, right) in itertools.product(rows, columns):
+        taps = weight[i::a, j::b]
+        if 0 in taps.shape:
+            images.append(jnp.zeros((len(u), tall, wide, channels), u.dtype))
+            continue
+        images.append(
+            jax.lax.conv_general_dilated(
+                u, taps[::-1, ::-1].swapaxes(2, 3), (1, 1), ((up, down), (left, right)),
+                dimension_numbers=_DIMS, precision=geometry.precision,
+            )
+        )  # fmt: skip
+    lines = [jnp.stack(images[n * b : (n + 1) * b], -2) for n in range(a)]
+    whole = jnp.stack(lines, -4).reshape(len(u), tall * a, wide * b, channels)
+    return whole[:, :height, :width]
+
+
+def _residue(first, size, out, kernel, stride, padding):
+    """Return first tap and padding of the image at `first`, `first + stride`, ...
+
+    Element h of the source sees element (h + padding - i) / stride of the target
+    through tap i.
+    """
+    tap = (first + padding[0]) % stride
+    taps = len(range(tap, kernel, stride))
+    low = taps - 1 - (first + padding[0] - tap) // stride
+    count = -(-size // stride)
+    return tap, low, count - out - low + taps - 1
 
 
 def _padding(value, in_shape, kernel, stride):
