@@ -25,6 +25,7 @@ SCRIPTS = {
     "compile-time": "compile_time",
     "precision-quarter": "precision",
     "twins-fre-vgg11": "twins",
+    "sweep-rate": "sweep_rate",
 }
 # Name of the file, what it measures, target, its test, layout of the value.
 FIGURES = (
@@ -40,6 +41,11 @@ FIGURES = (
      "relative error", "below 1e-3", lambda v: v < 1e-3, "{:.1e}"),
     ("precision-quarter", "the same at a quarter of Glorot's weights", "below 1e-3",
      lambda v: v < 1e-3, "{:.1e}"),
+    ("sweep-rate", "free-phase sweep / 2048² matmul rate, `vgg5` and "
+     "`hopfield-resnet13`; 2 alternating / 4 synchronous sweeps",
+     "at least 0.8, 0.7; at most 0.6",
+     lambda v: v[0] >= 0.8 and v[1] >= 0.7 and v[2] <= 0.6,
+     "{0[0]:.2f}, {0[1]:.2f}; {0[2]:.2f}"),
     ("twins-fre-vgg11", "`fre-vgg11` at a quarter of its widths: training loss / that "
      "of its backprop twin; seconds per epoch, likewise", "at most 1.03; 4.5",
      lambda v: v[0] <= 1.03 and v[1] <= 4.5, "{0[0]:.3f}; {0[1]:.2f}"),

@@ -20,6 +20,7 @@ RUNS = (
     ("precision.py",),
     ("depth.py",),
     ("relaxation.py",),
+    ("sweep_rate.py",),
     ("twins.py", "fre-vgg11", "--dataset", "cifar10"),
     *(("accuracy.py", recipe, "--seed", "0") for recipe in RECIPES),
 )
