@@ -43,9 +43,10 @@ def plain(network, x, y, rule):
 def cosines(x, y, name, seed):
     """Return the cosines of three float32 gradients with the exact one, per layer."""
     recipe, rule = ctep.recipes.get(name), ctep.Centered(0.01)
-    network = recipe.network(x.shape[1:], 10, jax.random.key(seed))
+    network = recipe.network(x.shape[1:], 10, jax.random.key(seed), 1.0)
     network, solver = cast(network, jnp.float32), ctep.Sweeps(**SINGLE)
-    own = {"rule": recipe.rule, "nudge": recipe.nudge, "solver": recipe.solver}
+    own = {"rule": recipe.rule, "solver": recipe.solver}
+    own["nudge"] = recipe.nudge(recipe.epochs, None)
     found = {
         "increments": ctep.gradient(network, x, y, rule=rule, solver=solver)[1],
         "recipe": ctep.gradient(network, x, y, **own)[1],

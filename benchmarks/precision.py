@@ -16,7 +16,7 @@ from _setup import load
 
 import ctep
 from ctep._rule import Task
-from ctep._train.loop import images
+from ctep.data import Pipeline
 
 SINGLE = {"max_sweeps": 2000, "rtol": 1e-6, "atol": 1e-6}
 DOUBLE = {"max_sweeps": 10000, "rtol": 1e-12, "atol": 1e-12}
@@ -57,8 +57,8 @@ def exact(network, x, y):
 def batch(args, count):
     """Return the first examples of the training set, flat and in float32."""
     dataset = load(args)
-    shape = (int(np.prod(dataset.shape)),)
-    x = images(jnp.asarray(dataset.x_train[:count]), shape, jnp.float32)
+    x = Pipeline()(jnp.asarray(dataset.x_train[:count]), jnp.float32)
+    x = x.reshape(len(x), -1)
     return x, jnp.asarray(dataset.y_train[:count])
 
 

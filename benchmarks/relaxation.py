@@ -9,11 +9,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from _report import options, report
-from _setup import build, load
+from _setup import load
 
 import ctep
 from ctep._rule import Task
-from ctep._train.loop import images
 
 
 @eqx.filter_jit
@@ -31,18 +30,21 @@ def cosine(a, b):
     return float(jnp.vdot(a, b) / jnp.linalg.norm(a) / jnp.linalg.norm(b))
 
 
-def table(network, x, y, recipe, relaxations, tolerances):
+def table(network, x, y, settings, relaxations, tolerances):
     """Return a row for every relaxation and tolerance."""
     fine = ctep.Sweeps(max_sweeps=2000, rtol=1e-6, atol=1e-6)
-    exact = estimate(network, x, y, recipe.nudge, ctep.Implicit(), fine)[0]
+    exact = estimate(network, x, y, settings["nudge"], ctep.Implicit(), fine)[0]
     rows = []
     for tolerance in tolerances:
         for relaxation in relaxations:
             solver = dataclasses.replace(
-                recipe.solver, rtol=tolerance, atol=tolerance, relaxation=relaxation
+                settings["solver"],
+                rtol=tolerance,
+                atol=tolerance,
+                relaxation=relaxation,
             )
             gradient, free, nudged, unsettled = estimate(
-                network, x, y, recipe.nudge, recipe.rule, solver
+                network, x, y, settings["nudge"], settings["rule"], solver
             )
             row = {"tolerance": tolerance, "relaxation": relaxation}
             row |= {"free": float(free), "nudged": float(nudged)}
@@ -56,30 +58,20 @@ def main():
     parser.add_argument("--recipe", default="fre-20x64")
     args = parser.parse_args()
     recipe, dataset = ctep.recipes.get(args.recipe), load(args)
-    network, key = build(recipe, dataset, args.seed)
-    size = min(recipe.batch_size, len(dataset.y_train))
-    x = images(jnp.asarray(dataset.x_train[:size]), network.input_shape, jnp.float32)
+    network, settings = recipe.setup(dataset, seed=args.seed, epochs=1)
+    size = settings["batch_size"]
+    x = settings["pipeline"](jnp.asarray(dataset.x_train[:size]), jnp.float32)
+    x = x.reshape(size, *network.input_shape)
     y = jnp.asarray(dataset.y_train[:size])
     relaxations = [1 + 0.05 * k for k in range(9)]
     tolerances = [1e-2, 1e-3]
     if args.toy:
         relaxations, tolerances = relaxations[::4], tolerances[1:]
     relaxations = [round(value, 2) for value in relaxations]
-    trained = ctep.fit(
-        network,
-        dataset,
-        nudge=recipe.nudge,
-        rule=recipe.rule,
-        solver=recipe.solver,
-        optimizer=recipe.optimizer,
-        epochs=1,
-        batch_size=size,
-        key=key,
-        progress=False,
-    )
+    trained = ctep.fit(network, dataset, **settings, progress=False)
     when = {"initialisation": network, "after one epoch": trained.network}
     found = {
-        name: table(one, x, y, recipe, relaxations, tolerances)
+        name: table(one, x, y, settings, relaxations, tolerances)
         for name, one in when.items()
     }
     rows = [r for r in found["after one epoch"] if r["tolerance"] == tolerances[-1]]
