@@ -13,6 +13,7 @@ from _setup import load
 
 import ctep
 from ctep._rule import Task
+from ctep._train.loop import inputs
 
 
 @eqx.filter_jit
@@ -60,8 +61,7 @@ def main():
     recipe, dataset = ctep.recipes.get(args.recipe), load(args)
     network, settings = recipe.setup(dataset, seed=args.seed, epochs=1)
     size = settings["batch_size"]
-    x = settings["pipeline"](jnp.asarray(dataset.x_train[:size]), jnp.float32)
-    x = x.reshape(size, *network.input_shape)
+    x = inputs(settings["pipeline"], jnp.asarray(dataset.x_train[:size]), network)
     y = jnp.asarray(dataset.y_train[:size])
     relaxations = [1 + 0.05 * k for k in range(9)]
     tolerances = [1e-2, 1e-3]

@@ -17,6 +17,7 @@ from _setup import load, start
 
 import ctep
 from ctep._rule import Task
+from ctep._train.loop import inputs
 
 _FORMULA = (
     "per example: input drive n0 n1; per free and per nudged sweep 2 n_l n_(l+1) for "
@@ -39,7 +40,7 @@ def multiply_adds(sizes, free, nudged):
 def steps(loop, state, index, epoch):
     """Return how many free and nudged sweeps a batch executes."""
     network, nudge = loop.model(state)
-    x = loop.pipeline(loop.x[index], jnp.float32).reshape(-1, *network.input_shape)
+    x = inputs(loop.pipeline, loop.x[index], network)
     task = Task.mean(x, loop.y[index], nudge, loop.solver, epoch=epoch, throw=False)
     estimate = loop.rule.estimate(network, task)
     free = estimate.free.steps

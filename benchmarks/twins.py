@@ -17,6 +17,7 @@ from _setup import load
 
 import ctep
 from ctep._rule import Task
+from ctep._train.loop import inputs
 
 
 def first(dataset, count):
@@ -28,8 +29,7 @@ def first(dataset, count):
 def layers(network, settings, dataset):
     """Return the cosine of both rules' gradients, one number per weight."""
     rows = slice(0, settings["batch_size"])
-    x = settings["pipeline"](jnp.asarray(dataset.x_train[rows]), network.dtype)
-    x = x.reshape((-1, *network.input_shape))
+    x = inputs(settings["pipeline"], jnp.asarray(dataset.x_train[rows]), network)
     nudge = settings["nudge"].drawn(network, settings["key"])
     y = jnp.asarray(dataset.y_train[rows])
     task = Task.mean(x, y, nudge, settings["solver"], throw=False)

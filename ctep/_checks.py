@@ -51,6 +51,12 @@ def positive(name: str, value: Any, example: str) -> None:
         )
 
 
+def count(name: str, value: Any, example: str) -> None:
+    """Raise unless `value` is a whole number above 0."""
+    integer(name, value, example)
+    positive(name, value, example)
+
+
 def shape(name: str, value: Any) -> tuple[int, ...]:
     """Return a shape as plain integers, or raise `TypeError`."""
     try:

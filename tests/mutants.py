@@ -251,8 +251,8 @@ MUTANTS = [
     Mutant(
         "transposed convolution is padded like the convolution",
         "_network/conv.py",
-        "low = k - 1 - before",
-        "low = before",
+        "low = taps - 1 - (first + padding[0] - tap) // stride",
+        "low = (first + padding[0] - tap) // stride",
         "operators",
     ),
     Mutant(

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+from collections.abc import Iterable
 
 import equinox as eqx
 import jax
@@ -71,6 +72,23 @@ class AbstractProblem(eqx.Module):
         """Return $T(s)$ alone."""
         return self.image(state)[0]
 
+    def once(
+        self, order: Iterable[int], state: State, zero: frozenset[int] = frozenset()
+    ) -> State:
+        """Return the state after one update of each block, one after the other.
+
+        Args:
+            order: of the blocks.
+            state: of all blocks.
+            zero: as in `update`.
+        """
+        memory = self.recall(state, zero)
+        for n in order:
+            value, memory = self.update(n, state, memory, zero)
+            state = (*state[:n], value, *state[n + 1 :])
+            zero = zero - {n}
+        return state
+
     def velocity(self, state: State) -> State:
         r"""Return $\dot s_n = (T_n(s) - s_n)/\tau_n$."""
         image = self.map(state)
@@ -115,10 +133,7 @@ class AbstractProblem(eqx.Module):
         """
         if not self.incremental:
             return tuple(jnp.ones((), s.dtype) for s in state)
-        memory = self.recall(state)
-        for n in reversed(range(len(state))):
-            value, memory = self.update(n, state, memory)
-            state = (*state[:n], value, *state[n + 1 :])
+        state = self.once(reversed(range(len(state))), state)
         sizes = [
             jnp.max(jnp.abs(s), self.ndims(n), keepdims=True)
             for n, s in enumerate(state)
@@ -227,14 +242,8 @@ class AbstractNetwork(eqx.Module):
     def feedforward(self, x: Array) -> State:
         """Return the state of the feed-forward twin, block by block in one pass."""
         twin = self.without_feedback()
-        problem, state = twin.free(x), twin.zeros(x)
-        zero = frozenset(range(len(state)))
-        memory = problem.recall(state, zero)
-        for n in range(len(state)):
-            value, memory = problem.update(n, state, memory, zero)
-            state = (*state[:n], value, *state[n + 1 :])
-            zero = zero - {n}
-        return state
+        blocks = range(len(self.shapes))
+        return twin.free(x).once(blocks, twin.zeros(x), frozenset(blocks))
 
     @abc.abstractmethod
     def free(self, x: Array) -> AbstractProblem:

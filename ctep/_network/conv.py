@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .. import _checks as checks
 from .._custom_types import Shape
+from .interleave import interleave
 from .operator import AbstractLinear, Precision, check_precision, multiply
 
 _DIMS = ("NHWC", "HWIO", "NHWC")
@@ -62,8 +63,7 @@ class Conv(AbstractLinear):
         precision: Precision = "float32",
     ):
         self.in_shape = checks.image("in_shape", in_shape)
-        checks.integer("channels", channels, "64")
-        checks.positive("channels", channels, "64")
+        checks.count("channels", channels, "64")
         size = checks.two("kernel", kernel, "3")
         self.stride = checks.two("stride", stride, "1")
         self.padding = _padding(padding, self.in_shape, size, self.stride)
@@ -141,32 +141,27 @@ def _transpose(geometry: _Geometry, u, weight):
 # by the weights are therefore linear calls that are transposed into those products.
 @functools.partial(_convolve.defjvp, symbolic_zeros=True)
 def _convolve_tangent(geometry, primals, tangents):
-    (v, weight), (dv, dweight) = primals, tangents
-    parts = []
-    if not isinstance(dv, SymbolicZero):
-        parts.append(_plain_convolve(geometry, dv, weight))
-    if not isinstance(dweight, SymbolicZero):
-        convolve = lambda v, dw: _plain_convolve(geometry, v, dw)  # noqa: E731
-        pair = lambda v, u: _pairs(geometry, weight.shape, v, u)  # noqa: E731
-        parts.append(linear_call(convolve, pair, v, dweight))
-    return _convolve(geometry, v, weight), _total(parts, dv)
+    map_ = functools.partial(_plain_convolve, geometry)
+    pair = functools.partial(_pairs, geometry, primals[1].shape)
+    return _convolve(geometry, *primals), _tangent(map_, pair, primals, tangents)
 
 
 @functools.partial(_transpose.defjvp, symbolic_zeros=True)
 def _transpose_tangent(geometry, primals, tangents):
-    (u, weight), (du, dweight) = primals, tangents
+    map_ = functools.partial(_plain_transpose, geometry)
+    pair = lambda u, v: _pairs(geometry, primals[1].shape, v, u)  # noqa: E731
+    return _transpose(geometry, *primals), _tangent(map_, pair, primals, tangents)
+
+
+def _tangent(bilinear, pair, primals, tangents):
+    """Return the tangent of a bilinear map, transposed by the weights with `pair`."""
+    (v, weight), (dv, dweight) = primals, tangents
     parts = []
-    if not isinstance(du, SymbolicZero):
-        parts.append(_plain_transpose(geometry, du, weight))
+    if not isinstance(dv, SymbolicZero):
+        parts.append(bilinear(dv, weight))
     if not isinstance(dweight, SymbolicZero):
-        transpose = lambda u, dw: _plain_transpose(geometry, u, dw)  # noqa: E731
-        pair = lambda u, v: _pairs(geometry, weight.shape, v, u)  # noqa: E731
-        parts.append(linear_call(transpose, pair, u, dweight))
-    return _transpose(geometry, u, weight), _total(parts, du)
-
-
-def _total(parts, zero):
-    return sum(parts[1:], parts[0]) if parts else zero
+        parts.append(linear_call(bilinear, pair, v, dweight))
+    return sum(parts[1:], parts[0])
 
 
 def _pairs(geometry, shape, v, u):
@@ -214,9 +209,7 @@ def _plain_transpose(geometry, u, weight):
                 dimension_numbers=_DIMS, precision=geometry.precision,
             )
         )  # fmt: skip
-    lines = [jnp.stack(images[n * b : (n + 1) * b], -2) for n in range(a)]
-    whole = jnp.stack(lines, -4).reshape(len(u), tall * a, wide * b, channels)
-    return whole[:, :height, :width]
+    return interleave(images, geometry.stride)[:, :height, :width]
 
 
 def _residue(first, size, out, kernel, stride, padding):

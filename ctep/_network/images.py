@@ -78,34 +78,23 @@ def vgg(
     shape = checks.image("input_shape", input_shape)
     channels = checks.counts("channels", channels)
     dense = checks.counts("dense", dense, least=0)
-    checks.integer("classes", classes, "10")
-    checks.positive("classes", classes, "10")
+    checks.count("classes", classes, "10")
     where = _pooled(pooled, len(channels))
     count = len(channels) + len(dense) + 1
     plan = _Plan(shape, feedback, bias, bias_gain, _inits(init, count), key)
-    waiting = None
+    # What still acts on the last layer's image on its way up.
+    before: list[AbstractOperator] = []
     for n, width in enumerate(channels, 1):
-        before = [] if waiting is None else [waiting]
-        source = shape if waiting is None else waiting.out_shape
-        conv = _convolution(source, width, kernel, padding)
-        shape = conv(plan.key).out_shape
-        after = pool(shape) if n in where else None
-        waiting = after if pool_first else None
-        if after is not None and not pool_first:
-            shape = after.out_shape
-        after = None if pool_first else after
-        plan.layer(shape, activation, _chained(before, conv, after), (shape[-1],))
+        make = pool if n in where else None
+        conv = _convolution(_source(shape, before), width, kernel, padding)
+        operator = _chained(before, conv, None if pool_first else make)
+        shape = plan.layer(activation, operator)
+        before = [make(shape)] if pool_first and make else []
     for width in dense:
-        before = [] if waiting is None else [waiting]
-        source = shape if waiting is None else waiting.out_shape
-        plan.layer(
-            (width,), activation, _chained(before, _dense(source, (width,))), (width,)
-        )
-        shape, waiting = (width,), None
-    before = [] if waiting is None else [waiting]
-    source = shape if waiting is None else waiting.out_shape
-    last = _chained(before, _dense(source, (int(classes),)))
-    return plan.network(last, int(classes), output_activation, readout)
+        operator = _chained(before, _dense(_source(shape, before), (width,)))
+        shape, before = plan.layer(activation, operator), []
+    last = _chained(before, _dense(_source(shape, before), (int(classes),)))
+    return plan.network(last, output_activation, readout)
 
 
 @suggests_keywords
@@ -154,22 +143,18 @@ def hopfield_resnet(
     """
     source = shape = checks.image("input_shape", input_shape)
     channels = checks.counts("channels", channels)
-    checks.integer("classes", classes, "10")
-    checks.positive("classes", classes, "10")
+    checks.count("classes", classes, "10")
     inits = _inits(init, 2 * len(channels) + 1)
     plan = _Plan(shape, feedback, bias, bias_gain, inits, key)
     for width in channels:
-        conv = _convolution(shape, width, 3, 1)
-        shape = conv(plan.key).out_shape
-        plan.layer(shape, activation, conv, (width,))
-        conv = _convolution(shape, width, 3, 1, stride=2)
-        shape = conv(plan.key).out_shape
-        plan.layer(shape, activation, conv, (width,))
+        shape = plan.layer(activation, _convolution(shape, width, 3, 1))
+        shape = plan.layer(activation, _convolution(shape, width, 3, 1, stride=2))
         skip = _convolution(source, width, 1, 0, stride=2)
-        plan.couple(max(len(plan.layers) - 2, 0), skip, skip_init or inits[0])
+        target = len(plan.layers)
+        plan.couple(target - 2, target, skip, skip_init or inits[0])
         source = shape
     last = _dense(shape, (int(classes),))
-    return plan.network(last, int(classes), output_activation, readout)
+    return plan.network(last, output_activation, readout)
 
 
 class _Plan:
@@ -183,49 +168,50 @@ class _Plan:
         self._feedback = feedback_of(feedback)
         self._bias, self._gain, self._inits = bias, bias_gain, inits
 
-    def layer(self, shape, activation, operator, bias_shape):
-        """Add a layer that is driven by the last one."""
+    def layer(self, activation, operator):
+        """Add a layer that `operator` drives from the last one; return its shape."""
         n = len(self.layers)
-        init = self._inits[n]
-        bias = self._drawn_bias(bias_shape, operator(self.key, init))
-        self.layers.append(Layer(shape, activation, bias))
-        self.couple(n, operator, init)
+        forward = self.couple(n, n + 1, operator, self._inits[n])
+        bias = self._drawn_bias(forward)
+        self.layers.append(Layer(forward.out_shape, activation, bias))
+        return forward.out_shape
 
-    def couple(self, source, operator, init):
-        """Couple layer `source` to the newest layer."""
-        target = len(self.layers)
+    def couple(self, source, target, operator, init):
+        """Couple two layers, and return the forward operator."""
         key = jax.random.fold_in(jax.random.fold_in(self.key, source), target)
+        build = lambda k: operator(k, init)  # noqa: E731
         feedback = None
         if source:
-            build = lambda k: operator(k, init)  # noqa: E731
             feedback = drawn(self._feedback, build, jax.random.fold_in(key, 1))
-        forward = operator(jax.random.fold_in(key, 0), init)
+        forward = build(jax.random.fold_in(key, 0))
         self.couplings.append(Coupling(source, target, forward, feedback))
+        return forward
 
-    def network(self, operator, classes, activation, readout):
+    def network(self, operator, activation, readout):
         """Return the network with its outputs."""
         out = None
         if readout:
             key = jax.random.fold_in(self.key, len(self.layers))
             last = operator(key, self._inits[-1])
-            out = Readout(last, self._drawn_bias((classes,), last))
+            out = Readout(last, self._drawn_bias(last))
         else:
-            self.layer((classes,), activation, operator, (classes,))
+            self.layer(activation, operator)
         # Pyright takes the abstract field `shapes`, a property here, for an argument.
         return Network(self.input_shape, self.layers, self.couplings, out)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
-    def _drawn_bias(self, shape, operator: AbstractOperator):
+    def _drawn_bias(self, operator: AbstractOperator):
         if not self._bias:
             return None
         weights = jax.tree_util.tree_leaves(operator)
         fan_in = weights[0].size / weights[0].shape[-1]
         bound = self._gain / fan_in**0.5
         key = jax.random.fold_in(jax.random.fold_in(self.key, len(self.layers)), 2**20)
+        shape = operator.out_shape[-1:]
         return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
 
 def _convolution(shape, width, kernel, padding, stride=1):
-    def build(key, init=_HE):
+    def build(key, init):
         return Conv(
             shape, width, kernel=kernel, stride=stride, padding=padding,
             key=key, init=init,
@@ -235,13 +221,19 @@ def _convolution(shape, width, kernel, padding, stride=1):
 
 
 def _dense(source, target):
-    return lambda key, init=_HE: Dense(source, target, key=key, init=init)
+    return lambda key, init: Dense(source, target, key=key, init=init)
 
 
-def _chained(before, operator, after=None):
-    def build(key, init=_HE):
+def _source(shape, before):
+    return before[-1].out_shape if before else shape
+
+
+def _chained(before, operator, pool=None):
+    """Return the builder of `operator` after `before`, and then `pool` of its image."""
+
+    def build(key, init):
         parts = [*before, operator(key, init)]
-        parts += [] if after is None else [after]
+        parts += [] if pool is None else [pool(parts[-1].out_shape)]
         return parts[0] if len(parts) == 1 else Chain(parts)  # pyright: ignore[reportCallIssue]
 
     return build

@@ -12,6 +12,7 @@ from jaxtyping import Array
 from .. import _checks as checks
 from .._custom_types import Shape
 from .activation import path_integral
+from .interleave import interleave
 from .operator import AbstractLinear, AbstractOperator
 
 
@@ -50,14 +51,10 @@ class _Window(eqx.Module):
 
     def join(self, parts: list[Array]) -> Array:
         """Undo `split`, with zeros where nothing was pooled."""
-        (a, b), (height, width, channels) = self.size, self.out_shape
-        lead = parts[0].shape[:-3]
-        rows = [jnp.stack(parts[i * b : (i + 1) * b], -2) for i in range(a)]
-        # (*lead, height, a, width, b, channels)
-        out = jnp.stack(rows, -4).reshape((*lead, height * a, width * b, channels))
+        out = interleave(parts, self.size)
         rest = [n - m for n, m in zip(self.in_shape, out.shape[-3:], strict=True)]
         if any(rest):
-            out = jnp.pad(out, [(0, 0)] * len(lead) + [(0, n) for n in rest])
+            out = jnp.pad(out, [(0, 0)] * (out.ndim - 3) + [(0, n) for n in rest])
         return out
 
 
@@ -131,7 +128,8 @@ class MaxPool(AbstractPool):
         return _first_max(self.window.split(v))
 
     def adjoint(self, u, tape):
-        return self._put(u, tape)
+        count = math.prod(self.window.size)
+        return self.window.join([jnp.where(tape == k, u, 0) for k in range(count)])
 
     def anchor(self, v):
         parts = self.window.split(v)
@@ -161,10 +159,6 @@ class MaxPool(AbstractPool):
             left = (move != k) & (old == k)
             parts.append(moved + jnp.where(arrived, u, 0) - jnp.where(left, u, 0))
         return self.window.join(parts)
-
-    def _put(self, u, place):
-        count = math.prod(self.window.size)
-        return self.window.join([jnp.where(place == k, u, 0) for k in range(count)])
 
 
 class AveragePool(AbstractPool, AbstractLinear):

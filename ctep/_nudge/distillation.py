@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable
 from typing import Literal
@@ -121,9 +122,7 @@ class Distillation(AbstractNudge):
             _linear(network.shapes[s - 1], self.teacher.shapes[t - 1], own)
             for (s, t), own in zip(self.pairs, keys, strict=True)
         )
-        return Distillation(
-            self.teacher, self.pairs, self.temperature, self.mapping, maps
-        )
+        return dataclasses.replace(self, maps=maps)
 
     def check(self, network, y):
         check_layers("pairs", [s for s, _ in self.pairs], network)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import equinox as eqx
 import jax
 
@@ -72,7 +74,7 @@ class LocalError(AbstractNudge):
             Dense(network.shapes[n - 1], network.output_shape, key=own)
             for n, own in zip(self.layers, keys, strict=True)
         )
-        return LocalError(self.layers, self.loss, self.temperature, projections)
+        return dataclasses.replace(self, projections=projections)
 
     def check(self, network, y):
         check_layers("layers", self.layers, network)

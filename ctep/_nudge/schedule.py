@@ -10,21 +10,17 @@ from .. import _checks as checks
 
 
 @dataclasses.dataclass(frozen=True)
-class _Schedule:
+class _Linear:
     start: float
-    least: float
-
-
-@dataclasses.dataclass(frozen=True)
-class _Linear(_Schedule):
     epochs: int
 
     def __call__(self, epoch: Array) -> Array:
-        return self.start * jnp.maximum(1 - epoch / self.epochs, self.least)
+        return self.start * jnp.maximum(1 - epoch / self.epochs, 0)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Exponential(_Schedule):
+class _Exponential:
+    start: float
     rate: float
 
     def __call__(self, epoch: Array) -> Array:
@@ -32,8 +28,10 @@ class _Exponential(_Schedule):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Cosine(_Schedule):
+class _Cosine:
+    start: float
     epochs: int
+    least: float
 
     def __call__(self, epoch: Array) -> Array:
         turn = jnp.cos(math.pi * jnp.minimum(epoch / self.epochs, 1))
@@ -52,7 +50,7 @@ def linear(start: float, epochs: int):
     """
     checks.real("start", start, "0.65")
     checks.positive("epochs", epochs, "250")
-    return _Linear(start, 0.0, epochs)
+    return _Linear(start, epochs)
 
 
 def exponential(start: float, rate: float = 0.02):
@@ -67,7 +65,7 @@ def exponential(start: float, rate: float = 0.02):
     """
     checks.real("start", start, "0.65")
     checks.positive("rate", rate, "0.02")
-    return _Exponential(start, 0.0, rate)
+    return _Exponential(start, rate)
 
 
 def cosine(start: float, epochs: int, least: float = 0.0):
@@ -87,4 +85,4 @@ def cosine(start: float, epochs: int, least: float = 0.0):
     checks.real("start", start, "0.65")
     checks.real("least", least, "0.0")
     checks.positive("epochs", epochs, "250")
-    return _Cosine(start, least, epochs)
+    return _Cosine(start, epochs, least)

@@ -40,8 +40,7 @@ class Implicit(AbstractRule):
         if self.tolerance is not None:
             checks.positive("tolerance", self.tolerance, "1e-5")
         for name in ("restart", "max_steps"):
-            checks.integer(name, getattr(self, name), "40")
-            checks.positive(name, getattr(self, name), "40")
+            checks.count(name, getattr(self, name), "40")
 
     def estimate(self, network, task):
         free = task.settle(network)

@@ -56,8 +56,7 @@ class ODE(AbstractSolver):
         checks.instance(name, value, kind, "a Diffrax controller", example)
         if self.dt0 is not None:
             checks.positive("dt0", self.dt0, "0.5")
-        checks.integer("max_steps", self.max_steps, "10_000")
-        checks.positive("max_steps", self.max_steps, "10_000")
+        checks.count("max_steps", self.max_steps, "10_000")
         for name in ("t1", "interval"):
             checks.real(name, getattr(self, name), "10.0")
             if not getattr(self, name) > 0:

@@ -135,8 +135,7 @@ class Loop(eqx.Module):
         present = index >= 0
         fold = jax.vmap(jax.random.fold_in, (None, 0))
         keys = fold(jax.random.fold_in(self.key, epoch), index.astype(jnp.uint32))
-        x = self.pipeline(self.x[index], network.dtype, keys)
-        x = x.reshape((-1, *network.input_shape))
+        x = inputs(self.pipeline, self.x[index], network, keys)
         y, count = self.y[index], jnp.sum(present)
         weight = present / count.astype(x.dtype)
         target = nudge.targets(x, y)
@@ -170,8 +169,7 @@ class Loop(eqx.Module):
     def cosine(self, state: TrainState, index: Array, epoch: Array) -> Array:
         """Return the cosine of the rule's gradient with the exact one on a probe."""
         network, nudge = self.model(state)
-        x = self.pipeline(self.x[index], network.dtype)
-        x = x.reshape((-1, *network.input_shape))
+        x = inputs(self.pipeline, self.x[index], network)
         y = self.y[index]
         task = Task.mean(x, y, nudge, self.solver, epoch=epoch, throw=False)
         pair = [
@@ -213,16 +211,20 @@ def score(
 @eqx.filter_jit
 def _score(network, solver, pipeline, x, y, index):
     def body(total, rows):
-        inputs = pipeline(x[rows], network.dtype)
-        inputs = inputs.reshape((-1, *network.input_shape))
+        ready = inputs(pipeline, x[rows], network)
         free = solver.solve(
-            network.free(inputs), network.zeros(inputs), zeros=True, throw=False
+            network.free(ready), network.zeros(ready), zeros=True, throw=False
         )
         correct = jnp.argmax(network.output(free.state), -1) == y[rows]
         counts = jnp.stack([correct, ~free.settled]) & (rows >= 0)
         return total + jnp.sum(counts, 1), None
 
     return jax.lax.scan(body, jnp.zeros(2, int), index)[0]
+
+
+def inputs(pipeline: Pipeline, x: Array, network: AbstractNetwork, keys=None) -> Array:
+    """Return examples as the network takes them, augmented if there are keys."""
+    return pipeline(x, network.dtype, keys).reshape((-1, *network.input_shape))
 
 
 def _arrays(tree):

@@ -1,6 +1,7 @@
 """What the feedback-regulated networks have in common."""
 
 import itertools
+import math
 
 import jax
 import numpy as np
@@ -11,7 +12,7 @@ from .._nudge import Frozen, OutputError
 from .._rule import OneSided
 from .._solver import Sweeps
 from ..data import Pipeline
-from .base import Recipe, cosine_decay, flat, widths
+from .base import Recipe, cosine_decay, widths
 
 _PAPER = "FRE-RNN, 2025, arXiv:2508.11659."
 _SOURCE = (
@@ -52,7 +53,7 @@ def _layered(name, summary, network, relaxation, published, ours, **options):
 
 
 def _sizes(shape, layers, width, classes, scale):
-    return (flat(shape), *widths((width,) * layers, scale), classes)
+    return (math.prod(shape), *widths((width,) * layers, scale), classes)
 
 
 def chain(

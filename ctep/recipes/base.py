@@ -1,7 +1,6 @@
 """What a recipe says: the axes, the data and the protocol of one published system."""
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -124,11 +123,6 @@ class Recipe:
 def widths(values: tuple[int, ...], scale: float) -> tuple[int, ...]:
     """Return widths times `scale`, at least 1."""
     return tuple(max(1, round(value * scale)) for value in values)
-
-
-def flat(shape: tuple[int, ...]) -> int:
-    """Return the number of inputs of a shape."""
-    return math.prod(shape)
 
 
 def cosine_decay(rate: float, epochs: int, steps: int, least: float = 0.0):

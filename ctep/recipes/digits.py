@@ -1,15 +1,17 @@
 """`digits`: a minute's look at everything, on data that come with the package."""
 
+import math
+
 import optax
 
 from .._network import Tanh, mlp
 from .._rule import OneSided
 from .._solver import Sweeps
-from .base import Recipe, flat, widths
+from .base import Recipe, widths
 
 
 def _network(shape, classes, key, scale):
-    sizes = (flat(shape), *widths((128, 128), scale), classes)
+    sizes = (math.prod(shape), *widths((128, 128), scale), classes)
     return mlp(sizes, activation=Tanh(), feedback=0.1, key=key)
 
 

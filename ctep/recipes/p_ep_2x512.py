@@ -1,16 +1,18 @@
 """`p-ep-2x512`: prototype equilibrium propagation with symmetric feedback."""
 
+import math
+
 import optax
 
 from .._network import HardSigmoid, mlp
 from .._nudge import OutputError, SquaredError
 from .._rule import OneSided
 from .._solver import Sweeps
-from .base import Recipe, flat, widths
+from .base import Recipe, widths
 
 
 def _network(shape, classes, key, scale):
-    sizes = (flat(shape), *widths((512, 512), scale), classes)
+    sizes = (math.prod(shape), *widths((512, 512), scale), classes)
     return mlp(sizes, activation=HardSigmoid(), readout=False, key=key)
 
 
