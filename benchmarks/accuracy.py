@@ -7,6 +7,7 @@ the final epoch is the unbiased number.
 
 import json
 import sys
+from pathlib import Path
 
 from _report import folder_of, options, report
 from _setup import load
@@ -23,12 +24,15 @@ def main():
     parser = options(__doc__)
     parser.add_argument("recipe", choices=sorted(ctep.recipes.RECIPES))
     parser.add_argument("--epochs", type=int, help="by default those of the recipe")
+    text = "folder of the run, which goes on where it stopped if it is there already"
+    parser.add_argument("--out", type=Path, help=text)
     args = parser.parse_args()
     recipe = ctep.recipes.get(args.recipe)
     dataset = load(args, recipe)
     epochs = args.epochs or (2 if args.toy else recipe.epochs)
     network, settings = recipe.setup(dataset, seed=args.seed, epochs=epochs)
-    result = ctep.fit(network, dataset, **settings)
+    begun = args.out is not None and args.out.exists()
+    result = ctep.fit(network, dataset, **settings, out=args.out, resume=begun)
     name = f"{recipe.name}-seed{args.seed}"
     history = [{k: record[k] for k in _KEYS} for record in result.history]
     if result.status != "completed" or not history:
@@ -47,7 +51,7 @@ def main():
         "best_epoch": best["epoch"],
         "final_test_accuracy": history[-1]["test_accuracy"],
         "final_train_accuracy": history[-1]["train_accuracy"],
-        "seconds": result.seconds,
+        "seconds": sum(r["seconds"] for r in history),
         "mean_sweeps": sum(r["sweeps"] for r in history) / epochs,
         "worst_unsettled": max(r["unsettled"] for r in history),
         "worst_gradient_cosine": min(cosines),
@@ -56,7 +60,7 @@ def main():
         f"{recipe.name}, {epochs} epochs: test accuracy "
         f"{100 * best['test_accuracy']:.2f} % at the best epoch ({best['epoch']}), "
         f"{100 * history[-1]['test_accuracy']:.2f} % at the final one; "
-        f"{result.seconds:.0f} s in all, {details['mean_sweeps']:.1f} sweeps, "
+        f"{details['seconds']:.0f} s in all, {details['mean_sweeps']:.1f} sweeps, "
         f"unsettled at most {100 * details['worst_unsettled']:.2g} %, gradient cosine "
         f"at least {details['worst_gradient_cosine']:.4f}"
     )

@@ -14,6 +14,13 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("ctep")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _programs():
+    """Drop compiled programs after each file: each holds memory maps, 65530 at most."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def x64():
     """Run the test in float64. JAX's default, float32, holds everywhere else."""

@@ -249,6 +249,13 @@ MUTANTS = [
         "operators",
     ),
     Mutant(
+        "maxima that tie move for any increment",
+        "_network/pool.py",
+        "tie = -jnp.finfo(top.dtype).eps * jnp.abs(top)",
+        "tie = -0 * jnp.abs(top)",
+        "operators",
+    ),
+    Mutant(
         "transposed convolution is padded like the convolution",
         "_network/conv.py",
         "low = taps - 1 - (first + padding[0] - tap) // stride",

@@ -141,6 +141,25 @@ def test_unpooling_takes_the_first_of_equals():
     np.testing.assert_array_equal(back[..., 0], [[0, 7], [0, 0]])
 
 
+@pytest.mark.parametrize(("size", "moves"), [(1e-20, False), (1e-3, True)])
+def test_a_tie_is_no_finer_than_its_rounding(size, moves):
+    """Oracle: by hand; a lower layer's increment must not move the signal from above.
+
+    Two elements tie in float32, and the second increases more. An unpooled signal of
+    size 7 that changes place for an increment of 1e-20 would be the whole gradient.
+    """
+    pool = ctep.MaxPool((2, 2, 1))
+    v = jnp.array([[0.5, 2.0], [2.0, 1.0]])[..., None]
+    dv = size * jnp.array([[0.0, 1.0], [3.0, 0.0]])[..., None]
+    _, tape, anchor = pool.anchor(v)
+    dout, move = pool.apply_increment(dv, anchor)
+    np.testing.assert_allclose(dout.ravel(), (3 if moves else 1) * size, rtol=1e-3)
+    u, du = jnp.full((1, 1, 1), 7.0), jnp.full((1, 1, 1), size)
+    back = pool.adjoint_increment(du, move, anchor, pool.adjoint_anchor(u, tape))
+    want = [[0, -7], [7 + size, 0]] if moves else [[0, size], [0, 0]]
+    np.testing.assert_allclose(back[..., 0], want, rtol=1e-6)
+
+
 def test_maximum_keeps_nan():
     """Oracle: IEEE 754; a window with NaN has no maximum, wherever the NaN is."""
     pool = ctep.MaxPool((2, 2, 1))

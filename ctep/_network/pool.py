@@ -88,7 +88,8 @@ class MaxPool(AbstractPool):
 
     The adjoint puts an element back where its window has its maximum, at the first
     one of several. Increments are $\max_k (z_k - z_{max} + dz_k)$ and keep their
-    relative precision, also where the maximum moves to another place.
+    relative precision, also where the maximum moves to another place. Elements that
+    tie in floating point count as one rounding below the first of them.
 
     Use it with activations that are not negative. A negative state above the pool
     pushes its window's maximum down until another element takes its place, and the
@@ -134,7 +135,14 @@ class MaxPool(AbstractPool):
     def anchor(self, v):
         parts = self.window.split(v)
         top, place = _first_max(parts)
-        return top, place, (place, [part - top for part in parts])
+        # What ties in floating point lies within its rounding. An increment below that
+        # must not move the maximum: the whole signal from above would move with it.
+        tie = -jnp.finfo(top.dtype).eps * jnp.abs(top)
+        below = [
+            jnp.where((part == top) & (place != k), tie, part - top)
+            for k, part in enumerate(parts)
+        ]
+        return top, place, (place, below)
 
     def apply_increment(self, dv, anchor):
         old, below = anchor
