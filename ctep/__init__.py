@@ -57,6 +57,7 @@ from ._rule import (
     FeedbackAlignment as FeedbackAlignment,
     Implicit as Implicit,
     OneSided as OneSided,
+    Unrolled as Unrolled,
     gradient as gradient,
 )
 

@@ -193,6 +193,7 @@ RULES = {
     "one-sided": (lambda: ctep.OneSided(1e-4), 1e-3),
     "centered": (lambda: ctep.Centered(1e-2), 1e-3),
     "implicit": (lambda: ctep.Implicit(1e-10), 1e-6),
+    "unrolled": (lambda: ctep.Unrolled(300), 1e-6),
 }
 
 

@@ -204,3 +204,49 @@ def test_scaling_law_of_every_layer():
         ratio = np.linalg.norm(ours) / np.linalg.norm(backprop) / scale ** (2 - k)
         assert oracles.cosine(ours, backprop) > 0.9999
         assert ratio == pytest.approx(1, abs=0.01)
+
+
+# ------------------------------------------------------------ backpropagation in time
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("truncate", [None, 3])
+@pytest.mark.parametrize("rematerialise", [False, True])
+def test_unrolled_is_the_derivative_of_its_own_steps(truncate, rematerialise):
+    """Oracle: the steps written out, and reverse-mode differentiation of the last ones.
+
+    Seven steps are far from rest, so that each of them counts.
+    """
+    p = oracles.chain(init=oracles.centred(0.5))
+
+    def objective(network):
+        state = network.zeros(p.x)
+        for t in range(7):
+            if truncate and t == 7 - truncate:
+                state = jax.lax.stop_gradient(state)
+            problem = network.free(p.x)
+            state = tuple(problem.update(n, state, problem.recall(state))[0]
+                          for n in range(len(state)))  # fmt: skip
+        return jnp.mean(jax.vmap(p.loss)(network.output(state), p.y))
+
+    want = eqx.filter_jit(eqx.filter_grad(objective))(p.network)
+    rule = ctep.Unrolled(7, truncate, rematerialise)
+    (found,) = gradients(p, (rule,))
+    np.testing.assert_allclose(found, oracles.vector(want), rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.usefixtures("x64")
+def test_unrolled_without_feedback_is_backprop():
+    """Oracle: `Backprop`; a chain of three layers is at rest after three steps."""
+    p = oracles.chain(feedback=None)
+    found, want = gradients(p, (ctep.Unrolled(3), ctep.Backprop()))
+    np.testing.assert_allclose(found, want, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.usefixtures("x64")
+def test_unrolled_says_whether_it_has_settled():
+    """Oracle: the same network, which needs more than two steps and less than 300."""
+    p = oracles.chain(init=oracles.centred(0.5))
+    task = Task.mean(p.x, p.y, p.nudge, TIGHT, throw=False)
+    assert not ctep.Unrolled(2).estimate(p.network, task).free.settled.any()
+    assert ctep.Unrolled(300).estimate(p.network, task).free.settled.all()

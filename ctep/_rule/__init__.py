@@ -16,3 +16,4 @@ from .stencil import (
     Centered as Centered,
     OneSided as OneSided,
 )
+from .unrolled import Unrolled as Unrolled

@@ -1,0 +1,95 @@
+"""The gradient of the relaxation itself, by backpropagation through time."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from .. import _checks as checks
+from .._solver import judge
+from .base import AbstractRule, Estimate, partition
+
+
+class Unrolled(AbstractRule):
+    r"""Backpropagation through time: differentiate a fixed number of steps.
+
+    $$s^{t+1} = T(s^t), \qquad
+    \frac{dL}{d\theta} = \frac{d}{d\theta} C\big(s^{T}(\theta), y\big)$$
+
+    with synchronous steps, from the start of a free phase. Of the solver only the
+    tolerances are used, to say whether the last state is at rest. What remains of a
+    transient vanishes from the gradient geometrically, as it does from the state, and
+    in the limit this is `Implicit`. Truncated to the last $K$ steps of a settled
+    relaxation, it is what equilibrium propagation has after $K$ nudged steps.
+
+    Args:
+        steps: $T$.
+        truncate: $K$, the last steps that are differentiated; all of them by default.
+        rematerialise: keep only the states of the differentiated steps and compute
+            everything else once more on the way back.
+
+    Raises:
+        ValueError: if `steps` or `truncate` is not positive, or `truncate` is above
+            `steps`.
+
+    Cost: $T$ synchronous sweeps and about two more for each differentiated one.
+    Memory: in proportion to the differentiated steps, all intermediate results of
+    each, or one state with `rematerialise`.
+
+    References:
+        Ernoult et al., 2019, arXiv:1905.13633; Laborieux et al., 2021,
+        doi:10.3389/fnins.2021.633674.
+    """
+
+    steps: int = 100
+    truncate: int | None = None
+    rematerialise: bool = False
+
+    def __check_init__(self):
+        checks.count("steps", self.steps, "100")
+        if self.truncate is not None:
+            checks.count("truncate", self.truncate, "10")
+            if self.truncate > self.steps:
+                raise ValueError(
+                    f"`truncate` is {self.truncate}, but only {self.steps} steps are "
+                    "taken: pass at most that many, or raise `steps`."
+                )
+
+    def estimate(self, network, task):
+        last = self.steps if self.truncate is None else self.truncate
+        start = network.zeros(task.x) if task.start is None else task.start
+        start = _relax(network, task.x, start, self.steps - last)
+        start = jax.lax.stop_gradient(start)
+
+        trained, rest = partition(network, task.nudge)
+
+        def objective(trained):
+            network, nudge = eqx.combine(trained, rest)
+            state = _relax(network, task.x, start, last, self.rematerialise)
+            return task.cost(network, nudge, state), state
+
+        (loss, state), gradient = jax.value_and_grad(objective, has_aux=True)(trained)
+        problem = network.free(task.x)
+        change = tuple(t - s for t, s in zip(problem.map(state), state, strict=True))
+        tolerances = task.solver.rtol, task.solver.atol
+        evidence = problem.residual(change, state, *tolerances)
+        steps = jnp.full(evidence[0].shape, self.steps, jnp.int32)
+        free = judge(state, *evidence, steps, (), task.throw)
+        return Estimate(
+            loss=loss,
+            gradient=gradient,
+            free=free,
+            sweeps=steps + last,
+            result=free.result,
+            nudged=state,
+        )
+
+
+def _relax(network, x, state, count, rematerialise=False):
+    """Return the state after `count` synchronous steps."""
+
+    def step(state, _):
+        return network.free(x).map(state), None
+
+    if rematerialise:
+        step = eqx.filter_checkpoint(step)
+    return jax.lax.scan(step, state, None, length=count)[0]
