@@ -35,3 +35,10 @@ def start(network, options: dict, dataset: data.Dataset, *, rule=None, solver=No
         options["pipeline"],
         carry_state=options["carry_state"],
     )
+
+
+def temporary_bytes(loop: Loop, state, options: dict) -> int:
+    """Return what XLA allocates for a training chunk besides inputs and outputs."""
+    inputs = (state, loop.order(options["key"], 0), *map(jnp.asarray, (0, 1, 0)))
+    compiled = Loop.train.lower(loop, *inputs).compile().compiled
+    return compiled.memory_analysis().temp_size_in_bytes

@@ -5,23 +5,19 @@ XLA's own account of the compiled step: what it allocates besides inputs and out
 
 import dataclasses
 
-import jax.numpy as jnp
 from _report import options, report
-from _setup import load, start
+from _setup import load, start, temporary_bytes
 
 import ctep
-from ctep._train.loop import Loop
 
 
-def temporary_bytes(args, rule, sweeps):
-    """Return the temporary device memory of the compiled training chunk."""
+def measure(args, rule, sweeps):
+    """Return the temporary memory of a recipe with another rule and limit."""
     recipe, dataset = ctep.recipes.get(args.recipe), load(args)
     network, settings = recipe.setup(dataset, seed=args.seed)
     solver = dataclasses.replace(recipe.solver, max_sweeps=sweeps)
     loop, state = start(network, settings, dataset, rule=rule, solver=solver)
-    inputs = (state, loop.order(settings["key"], 0), *map(jnp.asarray, (0, 1, 0)))
-    compiled = Loop.train.lower(loop, *inputs).compile().compiled
-    return compiled.memory_analysis().temp_size_in_bytes
+    return temporary_bytes(loop, state, settings)
 
 
 def main():
@@ -32,7 +28,7 @@ def main():
     few, many = 10, 1000
     found = {}
     for name, rule in rules.items():
-        sizes = {n: temporary_bytes(args, rule, n) for n in (few, many)}
+        sizes = {n: measure(args, rule, n) for n in (few, many)}
         found[name] = {
             f"bytes_at_{few}": sizes[few],
             f"bytes_at_{many}": sizes[many],
