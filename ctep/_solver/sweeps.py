@@ -66,6 +66,7 @@ class Sweeps(AbstractSolver):
         lead = state[0].shape[: state[0].ndim - len(problem.shapes[0])]
 
         def sweep(carry, zero):
+            first = bool(zero)
             state, memory, active, steps, residual, excess, count = carry
             change: list[Array] = list(state)
             for group in groups:
@@ -77,6 +78,10 @@ class Sweeps(AbstractSolver):
                     for n, s in enumerate(state)
                 )
                 zero = zero.difference(group)
+            if first:
+                # Blocks that nothing reaches yet are constants, which XLA would spend
+                # minutes on folding.
+                change, state = jax.lax.optimization_barrier((change, state))
             # An example that has settled is frozen and must not be judged again.
             measured = problem.residual(tuple(change), state, self.rtol, self.atol)
             residual = jnp.where(active, measured[0], residual)

@@ -1,17 +1,6 @@
 """What a person sees while a network trains."""
 
 import sys
-import time
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 
 class Reporter:
@@ -25,36 +14,23 @@ class Reporter:
     """
 
     def __init__(self, epochs: int, batches: int, done: int, show: bool):
-        self._console = Console(stderr=True)
-        self._live = show and (self._console.is_terminal or self._console.is_jupyter)
-        self._show, self._epochs, self._batches = show, epochs, batches
-        self._start = time.monotonic()
-        self._fresh = -done
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("batches"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not self._live,
-        )
-        self._task = self._bar.add_task(
-            "compiling", total=epochs * batches, completed=done
-        )
+        self._show, self._epochs = show, epochs
+        self._bar = _bar(epochs * batches, done) if show else None
 
     def __enter__(self):
-        self._bar.start()
+        if self._bar is not None:
+            self._bar.start()
         return self
 
     def __exit__(self, *error):
-        self._bar.stop()
+        if self._bar is not None:
+            self._bar.stop()
 
     def batch(self, epoch: int, done: int) -> None:
         """Say that `done` batches of the whole run are behind us."""
-        text = f"epoch {epoch}/{self._epochs}"
-        self._bar.update(self._task, description=text, completed=done)
+        if self._bar is not None:
+            text = f"epoch {epoch}/{self._epochs}"
+            self._bar.update(self._bar.task_ids[0], description=text, completed=done)
 
     def epoch(self, record: dict) -> None:
         """Print one epoch's record on a line."""
@@ -76,10 +52,31 @@ class Reporter:
         """Print a line without disturbing the bar."""
         if not self._show:
             return
-        if self._live:
-            self._console.print(text, markup=False, highlight=False)
-        else:
+        if self._bar is None:
             print(text, file=sys.stderr, flush=True)
+        else:
+            self._bar.console.print(text, markup=False, highlight=False)
+
+
+def _bar(total, done):
+    """Return a progress bar, `None` where nobody could see it move."""
+    # Only here: a run without progress, on a machine of its own, needs no rich.
+    from rich import console, progress
+
+    screen = console.Console(stderr=True)
+    if not (screen.is_terminal or screen.is_jupyter):
+        return None
+    bar = progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn("batches"),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
+        console=screen,
+    )
+    bar.add_task("compiling", total=total, completed=done)
+    return bar
 
 
 def _percent(record, name):

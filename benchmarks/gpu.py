@@ -1,0 +1,140 @@
+"""Deep convolutional recipes on CIFAR-10, for a machine with an accelerator.
+
+    python benchmarks/gpu.py                                  what has been run
+    python benchmarks/gpu.py --pack FOLDER                    write the data
+    python benchmarks/gpu.py --data FOLDER --runs FOLDER --minutes 25
+
+The second command needs `TFDS_DATA_DIR`; the third one nothing but its two folders, and
+jax, equinox, diffrax, optimistix, optax and numpy. It divides the time that is left
+among the recipes that are not finished, and goes on where an earlier call stopped.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+from _report import RESULTS, folder_of, options, report
+
+import ctep
+from ctep.data import Dataset
+
+# Epochs of each: a tenth of what is published for symmetric networks.
+EPOCHS = {"fre-vgg11": 25, "fre-resnet13": 25, "vgg5": 12, "hopfield-resnet13": 12}
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+def pack(folder):
+    """Write CIFAR-10 as one file of arrays."""
+    data = ctep.data.load("cifar10")
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {name: getattr(data, name) for name in ARRAYS}
+    np.savez_compressed(folder / "cifar10.npz", **arrays)
+
+
+def unpack(folder, toy):
+    """Return what `pack` wrote, or noise for a toy."""
+    if toy:
+        rng = np.random.default_rng(0)
+        x = rng.integers(0, 256, (256, 32, 32, 3), np.uint8)
+        y = np.arange(256, dtype=np.int32) % 10
+        return Dataset("cifar10", x, y, x[:64], y[:64], 10, "noise")
+    with np.load(folder / "cifar10.npz") as file:
+        arrays = [file[name] for name in ARRAYS]
+    return Dataset("cifar10", *arrays, 10, "cifar10.npz")
+
+
+def within(seconds, function, *args, **kwargs):
+    """Call a function that ends early, and in good order, on SIGTERM."""
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    try:
+        return function(*args, **kwargs)
+    finally:
+        timer.cancel()
+
+
+def train(name, dataset, args, seconds):
+    """Train a recipe until it is finished or the time is over."""
+    epochs, scale = (1, 0.03) if args.toy else (EPOCHS[name], 1.0)
+    network, settings = ctep.recipes.get(name).setup(
+        dataset, seed=args.seed, epochs=epochs, scale=scale
+    )
+    out = args.runs / f"{name}-seed{args.seed}"
+    settings |= {"out": out, "resume": out.exists(), "progress": False}
+    return within(seconds, ctep.fit, network, dataset, **settings)
+
+
+def save(name, args, history):
+    """Keep the figures of a recipe that is finished."""
+    best = max(history, key=lambda record: record["test_accuracy"])
+    details = {
+        "recipe": name,
+        "epochs": len(history),
+        "best_test_accuracy": best["test_accuracy"],
+        "best_epoch": best["epoch"],
+        "final_test_accuracy": history[-1]["test_accuracy"],
+        "seconds_per_epoch": float(np.median([r["seconds"] for r in history])),
+        "worst_unsettled": max(r["unsettled"] for r in history),
+    }
+    folder = folder_of(args)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = "".join(json.dumps(record) + "\n" for record in history)
+        (folder / f"gpu-{name}-seed{args.seed}.jsonl").write_text(lines)
+    line = (
+        f"{name} on CIFAR-10, {len(history)} epochs: test accuracy "
+        f"{100 * best['test_accuracy']:.2f} % at the best epoch ({best['epoch']}), "
+        f"{100 * history[-1]['test_accuracy']:.2f} % at the final one, "
+        f"{details['seconds_per_epoch']:.1f} s per epoch"
+    )
+    value = best["test_accuracy"]
+    report(f"gpu-{name}-seed{args.seed}", line, args, value=value, details=details)
+
+
+def status(args):
+    """Print what has been run, and what has not."""
+    folder = args.results or RESULTS
+    for name, epochs in EPOCHS.items():
+        path = folder / f"gpu-{name}-seed{args.seed}.json"
+        line = f"not run ({epochs} epochs)"
+        if path.is_file():
+            line = json.loads(path.read_text())["figure"]
+        print(f"{name}: {line}")
+
+
+def main():
+    parser = options(__doc__)
+    parser.add_argument("--pack", type=Path, metavar="FOLDER", help="write the data")
+    parser.add_argument("--data", type=Path, help="folder that --pack has written")
+    parser.add_argument("--runs", type=Path, help="folder of checkpoints")
+    parser.add_argument("--minutes", type=float, default=25.0, help="for all of it")
+    args = parser.parse_args()
+    args.dataset = "cifar10"
+    if args.pack:
+        return pack(args.pack)
+    if args.runs is None or (args.data is None and not args.toy):
+        return status(args)
+    deadline = time.monotonic() + 60 * args.minutes
+    dataset = unpack(args.data, args.toy)
+    left = list(EPOCHS)
+    while left:
+        name = left.pop(0)
+        share = (deadline - time.monotonic()) / (len(left) + 1)
+        if share <= 0:
+            sys.exit(f"no time left for {', '.join([name, *left])}")
+        result = train(name, dataset, args, share)
+        if result.status == "completed":
+            save(name, args, result.history)
+        else:
+            done = len(result.history)
+            print(f"{name}: {result.status} after {done} epochs. {result.reason}")
+    return None
+
+
+if __name__ == "__main__":
+    main()
