@@ -26,6 +26,8 @@ SCRIPTS = {
     "precision-quarter": "precision",
     "twins-fre-vgg11": "twins",
     "sweep-rate": "sweep_rate",
+    "memory-rules": "memory_rules",
+    "image-gradients": "image_gradients",
 }
 # Name of the file, what it measures, target, its test, layout of the value.
 FIGURES = (
@@ -49,6 +51,17 @@ FIGURES = (
     ("twins-fre-vgg11", "`fre-vgg11` at a quarter of its widths: training loss / that "
      "of its backprop twin; seconds per epoch, likewise", "at most 1.03; 4.5",
      lambda v: v[0] <= 1.03 and v[1] <= 4.5, "{0[0]:.3f}; {0[1]:.2f}"),
+    ("memory-rules", "`vgg7`, batch 128, temporary memory of a step: 140 steps of "
+     "`Unrolled` / `Centered`; 1000 / 10 sweeps; local errors, distillation / plain",
+     "at least 9.7; at most 1.01; 1.15; 1.25",
+     lambda v: v[0] >= 9.7 and v[1] <= 1.01 and v[2] <= 1.15 and v[3] <= 1.25,
+     "{0[0]:.1f}; {0[1]:.4f}; {0[2]:.3f}; {0[3]:.3f}"),
+    ("image-gradients", "convolutional recipes at an eighth of their widths, float32, "
+     "smallest cosine of a layer: symmetric with implicit differentiation in float64; "
+     "feedback-regulated with themselves in float64; with their twins",
+     "above .999; .999; .9",
+     lambda v: v[0] > 0.999 and v[1] > 0.999 and v[2] > 0.9,
+     "{0[0]:.5f}; {0[1]:.5f}; {0[2]:.3f}"),
     ("depth", "`fre-10x64`, `fre-20x64`: smallest cosine of any layer, increments in "
      "float32", "-", None, "{:.6f}"),
     ("relaxation", "`fre-20x64` after one epoch: fewest sweeps with over-relaxation / "

@@ -17,10 +17,12 @@ RUNS = (
     ("ode_overhead.py",),
     ("compile_time.py",),
     ("memory.py",),
+    ("memory_rules.py",),
     ("precision.py",),
     ("depth.py",),
     ("relaxation.py",),
     ("sweep_rate.py",),
+    ("image_gradients.py",),
     ("twins.py", "fre-vgg11", "--dataset", "cifar10"),
     *(("accuracy.py", recipe, "--seed", "0") for recipe in RECIPES),
 )
