@@ -20,6 +20,23 @@ from ctep._rule import Task
 from ctep._train.loop import inputs
 
 
+def altered(network, settings, args):
+    """Return the network and options with the feedback, sweeps, precision asked for."""
+    if args.feedback is not None:
+        tied = lambda c: isinstance(c.feedback, ctep.Tied)  # noqa: E731
+        network = eqx.tree_at(
+            lambda n: [c.feedback for c in n.couplings if tied(c)],
+            network,
+            replace_fn=lambda _: ctep.Tied(args.feedback),
+        )
+    if args.sweeps is not None:
+        settings["solver"] = ctep.Sweeps(args.sweeps, rtol=0.0, atol=0.0)
+        settings["max_unsettled"] = 1.0
+    if args.precision is not None:
+        network = ctep.with_precision(network, args.precision)
+    return network, settings
+
+
 def first(dataset, count):
     """Return the dataset with its first `count` training examples."""
     x, y = dataset.x_train[:count], dataset.y_train[:count]
@@ -50,6 +67,12 @@ def main():
     parser.add_argument("--examples", type=int, default=10_000)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=3)
+    text = "of every connection of the recipe, instead of its own"
+    parser.add_argument("--feedback", type=float, help=text)
+    text = "exactly so many per phase of the recipe"
+    parser.add_argument("--sweeps", type=int, help=text)
+    text = "of the recipe's products, such as bfloat16"
+    parser.add_argument("--precision", help=text)
     args = parser.parse_args()
     recipe = ctep.recipes.get(args.recipe)
     dataset = first(load(args, recipe), 200 if args.toy else args.examples)
@@ -61,6 +84,7 @@ def main():
                 dataset, seed=seed, epochs=args.epochs, scale=scale, rule=rule
             )
             if rule is None:
+                network, settings = altered(network, settings, args)
                 cosines.append(layers(network, settings, dataset))
             settings["probe"] = 0
             result = ctep.fit(network, dataset, **settings)
@@ -77,7 +101,9 @@ def main():
     ratio = float(losses["recipe"] / losses["twin"])
     slower = float(seconds["recipe"] / seconds["twin"])
     worst = np.min(cosines, 0)
-    name = f"twins-{recipe.name}"
+    changes = {k: getattr(args, k) for k in ("feedback", "sweeps", "precision")}
+    changes = {k: v for k, v in changes.items() if v is not None}
+    name = "-".join(["twins", recipe.name, *(f"{k}-{v}" for k, v in changes.items())])
     folder = folder_of(args)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,6 +117,7 @@ def main():
         )
     details = {
         "scale": scale,
+        "changes": changes,
         "examples": len(dataset.y_train),
         "epochs": args.epochs,
         "loss": {k: float(v) for k, v in losses.items()},
@@ -99,9 +126,10 @@ def main():
         "cosine_per_weight": [float(c) for c in worst],
         "worst_unsettled": max(r["unsettled"] for h in runs["recipe"] for r in h),
     }
+    with_ = "".join(f", {k} {v}" for k, v in changes.items())
     line = (
-        f"{recipe.name} at {scale:g} of its widths, {len(dataset.y_train)} examples, "
-        f"{args.epochs} epochs, {seeds} seeds: training loss of the last epoch "
+        f"{recipe.name}{with_} at {scale:g} of its widths, "
+        f"{len(dataset.y_train)} examples, {args.epochs} epochs, {seeds} seeds: training loss of the last epoch "
         f"{losses['recipe']:.3f} / {losses['twin']:.3f} of its backprop twin = "
         f"{ratio:.3f}; seconds per epoch {seconds['recipe']:.1f} / "
         f"{seconds['twin']:.1f} = {slower:.2f}; gradient cosine per weight at the "

@@ -1,0 +1,90 @@
+"""Draw the figures of the documentation from the JSON lines in docs/results."""
+
+import json
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+INK, ACCENT = "#333333", "#3f51b5"
+# Line styles tell the curves apart without colour.
+STYLES = {"recipe": ("o", "-", ACCENT), "twin": ("s", "--", INK)}
+NAMES = {"recipe": "equilibrium propagation", "twin": "its backprop twin"}
+
+
+def losses(path):
+    """Return per side the losses, (seeds, epochs)."""
+    found = {}
+    for line in path.read_text().splitlines():
+        record = json.loads(line)
+        seeds = found.setdefault(record["who"], {})
+        seeds.setdefault(record["seed"], []).append(record["loss"])
+    return {who: np.array(list(seeds.values())) for who, seeds in found.items()}
+
+
+def curve(ax, values, who, name):
+    marker, style, color = STYLES[who]
+    epochs = np.arange(1, values.shape[1] + 1)
+    ax.plot(epochs, values.mean(0), style, marker=marker, color=color, label=name)
+    if len(values) > 1:
+        ax.fill_between(epochs, values.min(0), values.max(0), color=color, alpha=0.15)
+
+
+def twins(recipe):
+    """Draw the recipe with its twin, and each change of the recipe with its own."""
+    paths = sorted((DOCS / "results").glob(f"twins-{recipe}*.jsonl"))
+    plain = f"twins-{recipe}"
+    titles = {p: p.stem.removeprefix(plain).strip("-").replace("-", " ") for p in paths}
+    fig, axes = plt.subplots(
+        1, len(paths), figsize=(3.1 * len(paths), 3.2), sharey=True, squeeze=False
+    )
+    for ax, path in zip(axes[0], paths, strict=True):
+        for who, values in losses(path).items():
+            curve(ax, values, who, NAMES[who])
+        ax.set_title(titles[path] or "as the recipe has it", fontsize=10)
+        ax.set_xlabel("epoch")
+        ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0, 0].set_ylabel("training loss (nats)")
+    axes[0, 0].legend(frameon=False, fontsize=8)
+    fig.tight_layout()
+    return fig
+
+
+def compared(names):
+    """Draw the training accuracy of several runs."""
+    fig, ax = plt.subplots(figsize=(4.6, 3.2))
+    for (name, path), style in zip(names.items(), ("-", "--", ":"), strict=False):
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+        epochs = [record["epoch"] for record in records]
+        values = [100 * record["train_accuracy"] for record in records]
+        color = ACCENT if style == "-" else INK
+        ax.plot(epochs, values, style, marker="o", color=color, label=name)
+    ax.set_xlabel("epoch")
+    ax.set_ylabel("training accuracy (%)")
+    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, fontsize=8)
+    fig.tight_layout()
+    return fig
+
+
+def main():
+    mpl.rcParams["svg.hashsalt"] = "ctep"  # the same file for the same numbers
+    results, pictures = DOCS / "results", DOCS / "assets" / "figures"
+    pictures.mkdir(parents=True, exist_ok=True)
+    figures = {"twins-fre-vgg11": twins("fre-vgg11")}
+    pair = {
+        "local errors (vgg7-le)": results / "quick-vgg7-le.jsonl",
+        "output error alone (vgg7)": results / "quick-vgg7.jsonl",
+    }
+    if all(path.is_file() for path in pair.values()):
+        figures["local-errors"] = compared(pair)
+    for name, figure in figures.items():
+        figure.savefig(pictures / f"{name}.svg", metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()
