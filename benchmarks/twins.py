@@ -129,7 +129,8 @@ def main():
     with_ = "".join(f", {k} {v}" for k, v in changes.items())
     line = (
         f"{recipe.name}{with_} at {scale:g} of its widths, "
-        f"{len(dataset.y_train)} examples, {args.epochs} epochs, {seeds} seeds: training loss of the last epoch "
+        f"{len(dataset.y_train)} examples, {args.epochs} epochs, {seeds} seeds: "
+        "training loss of the last epoch "
         f"{losses['recipe']:.3f} / {losses['twin']:.3f} of its backprop twin = "
         f"{ratio:.3f}; seconds per epoch {seconds['recipe']:.1f} / "
         f"{seconds['twin']:.1f} = {slower:.2f}; gradient cosine per weight at the "
