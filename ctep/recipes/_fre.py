@@ -85,7 +85,9 @@ def chain(
     )
 
 
-def residual(layers: int, relaxation: float, published: str, ours: str) -> Recipe:
+def residual(
+    layers: int, relaxation: float, published: str, ours: str, **options
+) -> Recipe:
     """Return a chain of 64-wide layers with trained skips of span 3, both ways.
 
     The feedback of a skip is that of the three edges it bypasses, so that the network
@@ -114,6 +116,7 @@ def residual(layers: int, relaxation: float, published: str, ours: str) -> Recip
         published,
         ours,
         source=f"{_UNRAMPED} Skips have the cube of the published feedback.",
+        **options,
     )
 
 

@@ -33,7 +33,7 @@ class Recipe:
         epochs: of a full run.
         published: accuracy in the source, with its protocol.
         ours: accuracy of this recipe, with its protocol.
-        cost: seconds per epoch as measured, with the machine.
+        cost: seconds per epoch as measured, median of a run, with the machine.
         source: where the system was published, and where the recipe departs from it.
         nudge: what pulls, a function of the epochs and the teacher.
         pipeline: function of the dataset's name.

@@ -9,4 +9,5 @@ RECIPE = chain(
     relaxation=1.15,
     published="none (95.95±.18 % with residual connections)",
     ours="97.53 % best, 96.85 % final epoch (seed 0)",
+    cost="6.9 s on 2 CPU cores",
 )

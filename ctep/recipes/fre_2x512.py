@@ -9,4 +9,5 @@ RECIPE = chain(
     relaxation=1.0,
     published="98.30±.07 % (best epoch, mean of 5)",
     ours="98.28±.04 % best, 98.24±.02 % final epoch (5 seeds)",
+    cost="5.3 s on 2 CPU cores",
 )

@@ -9,5 +9,6 @@ RECIPE = chain(
     relaxation=1.1,
     dataset="cifar10",
     published="50.72±.17 % (best epoch, mean of 5; MNIST 97.64±.10 %)",
-    ours="not run",
+    ours="50.44 % best, 50.17 % final epoch (seed 0)",
+    cost="15 s on 2 shared CPU cores",
 )
