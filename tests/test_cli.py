@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import warnings
 
 import pytest
 
+import ctep
 from ctep import cli, recipes
 from ctep._train.progress import Reporter
 from ctep.data import images
@@ -57,6 +59,10 @@ def out(trained, tmp_path):
 
 def rows(out):
     return [json.loads(x) for x in (out / "history.jsonl").read_text().splitlines()]
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 # ---------------------------------------------------------------- fit
@@ -278,3 +284,56 @@ def test_evaluate_refuses_what_it_cannot_build(run, out):
     for text in ("", "[]", "{}"):
         (out / "run.json").write_text(text)
         assert_refused(run("evaluate", out), r"run\.json names no recipe and seed")
+
+
+# ------------------------------------------------------------ teachers, other rules
+
+
+@pytest.fixture
+def pupil(monkeypatch):
+    """Recipes on the digits: a pupil, and the master that teaches it for an epoch."""
+
+    def nudge(epochs, teacher):
+        return ctep.OutputError() + 0.5 * ctep.Distillation(teacher, ((2, 2),))
+
+    digits = recipes.RECIPES["digits"]
+    master = {"name": "master", "rule": ctep.Backprop(), "epochs": 1}
+    pupil = {"name": "pupil", "nudge": nudge, "teacher": "master"}
+    for changes in (master, pupil):
+        changed = dataclasses.replace(digits, **changes)
+        monkeypatch.setitem(recipes.RECIPES, changes["name"], changed)
+
+
+@pytest.mark.usefixtures("pupil")
+def test_a_teacher_is_trained_once_and_kept(run, tmp_path):
+    """The second pupil finds the master of the first one, and learns the same."""
+    out, kept = tmp_path / "run", tmp_path / "run-teacher"
+    command = ("fit", "pupil", "--epochs", 1, "--out", out)
+    code, said, _ = run(*command)
+    assert code == 0
+    assert f"teacher: master, to be trained in {kept}" in said
+    assert len(rows(kept)) == len(rows(out)) == 1
+    loss, before = rows(out)[0]["loss"], contents(kept)
+    shutil.rmtree(out)
+    code, said, _ = run(*command)
+    assert code == 0
+    assert f"teacher: master, found in {kept}" in said
+    assert contents(kept) == before
+    assert rows(out)[0]["loss"] == loss
+    assert run("evaluate", out)[0] == 0
+
+
+@pytest.mark.parametrize("rule", ["alignment", "backprop"])
+def test_other_rules_train_the_twin(run, rule, tmp_path):
+    """The twin is at rest after one sweep, and nothing is nudged."""
+    out = tmp_path / "run"
+    words = ("fit", "fre-5x64-asymmetric", "--dataset", "digits", "--epochs", 1)
+    assert run(*words, "--rule", rule, "--out", out)[0] == 0
+    assert rows(out)[0]["sweeps"] == 1
+    assert run("evaluate", out)[0] == 0
+
+
+def test_alignment_needs_fixed_feedback(run):
+    code, _, err = run("fit", "--rule", "alignment")
+    assert code == 2
+    assert "feedback alignment needs fixed weights" in err
