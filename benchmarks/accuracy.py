@@ -24,16 +24,21 @@ def main():
     parser = options(__doc__)
     parser.add_argument("recipe", choices=sorted(ctep.recipes.RECIPES))
     parser.add_argument("--epochs", type=int, help="by default those of the recipe")
+    text = "factor of every width: another network than the recipe's"
+    parser.add_argument("--scale", type=float, default=1.0, help=text)
     text = "folder of the run, which goes on where it stopped if it is there already"
     parser.add_argument("--out", type=Path, help=text)
     args = parser.parse_args()
     recipe = ctep.recipes.get(args.recipe)
     dataset = load(args, recipe)
     epochs = args.epochs or (2 if args.toy else recipe.epochs)
-    network, settings = recipe.setup(dataset, seed=args.seed, epochs=epochs)
+    network, settings = recipe.setup(
+        dataset, seed=args.seed, epochs=epochs, scale=args.scale
+    )
     begun = args.out is not None and args.out.exists()
     result = ctep.fit(network, dataset, **settings, out=args.out, resume=begun)
-    name = f"{recipe.name}-seed{args.seed}"
+    size = "" if args.scale == 1 else f"-scale-{args.scale:g}"
+    name = f"{recipe.name}{size}-seed{args.seed}"
     history = [{k: record[k] for k in _KEYS} for record in result.history]
     if result.status != "completed" or not history:
         sys.exit(f"{name} {result.status}: {result.reason}")
@@ -43,10 +48,12 @@ def main():
         lines = "".join(json.dumps(record) + "\n" for record in history)
         (folder / f"{name}.jsonl").write_text(lines)
     best = max(history, key=lambda record: record["test_accuracy"])
-    cosines = [r["gradient_cosine"] for r in history]
+    # None where the gradient vanished.
+    cosines = [r["gradient_cosine"] or 0.0 for r in history]
     details = {
         "recipe": recipe.name,
         "epochs": epochs,
+        "scale": args.scale,
         "best_test_accuracy": best["test_accuracy"],
         "best_epoch": best["epoch"],
         "final_test_accuracy": history[-1]["test_accuracy"],
@@ -57,7 +64,7 @@ def main():
         "worst_gradient_cosine": min(cosines),
     }
     line = (
-        f"{recipe.name}, {epochs} epochs: test accuracy "
+        f"{name}, {epochs} epochs: test accuracy "
         f"{100 * best['test_accuracy']:.2f} % at the best epoch ({best['epoch']}), "
         f"{100 * history[-1]['test_accuracy']:.2f} % at the final one; "
         f"{details['seconds']:.0f} s in all, {details['mean_sweeps']:.1f} sweeps, "

@@ -77,8 +77,8 @@ def main():
     pictures.mkdir(parents=True, exist_ok=True)
     figures = {"twins-fre-vgg11": twins("fre-vgg11")}
     pair = {
-        "local errors (vgg7-le)": results / "quick-vgg7-le.jsonl",
-        "output error alone (vgg7)": results / "quick-vgg7.jsonl",
+        "local errors (vgg7-le)": results / "vgg7-le-scale-0.25-seed0.jsonl",
+        "output error alone (vgg7)": results / "vgg7-scale-0.25-seed0.jsonl",
     }
     if all(path.is_file() for path in pair.values()):
         figures["local-errors"] = compared(pair)
