@@ -51,8 +51,10 @@ def weights(rule, network, nudge, x, y, solver):
 
 
 def cosines(a, b):
+    """Return the cosine of each pair of vectors, 0 where a state has diverged."""
     pairs = zip(a, b, strict=True)
-    return [float(u @ v / np.linalg.norm(u) / np.linalg.norm(v)) for u, v in pairs]
+    values = [float(u @ v / np.linalg.norm(u) / np.linalg.norm(v)) for u, v in pairs]
+    return [value if np.isfinite(value) else 0.0 for value in values]
 
 
 def compare(name, args, scale, examples):

@@ -34,7 +34,8 @@ def curve(ax, values, who, name):
 
 def twins(recipe):
     """Draw the recipe with its twin, and each change of the recipe with its own."""
-    paths = sorted((DOCS / "results").glob(f"twins-{recipe}*.jsonl"))
+    found = (DOCS / "results").glob(f"twins-{recipe}*.jsonl")
+    paths = sorted(found, key=lambda path: path.stem)
     plain = f"twins-{recipe}"
     titles = {p: p.stem.removeprefix(plain).strip("-").replace("-", " ") for p in paths}
     fig, axes = plt.subplots(

@@ -1,4 +1,4 @@
-"""Run every benchmark at its final settings, then render the tables of the page.
+"""Run every benchmark at its final settings, then render the tables and draw the figures.
 
 Figures of speed need an idle machine. A benchmark that fails does not stop the others.
 """
@@ -45,7 +45,8 @@ def main():
         if done.returncode:
             failed.append(" ".join((name, *words)))
     if not args.toy:
-        subprocess.run([sys.executable, str(HERE / "render.py")], check=True)
+        for name in ("render.py", "plot.py"):
+            subprocess.run([sys.executable, str(HERE / name)], check=True)
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 

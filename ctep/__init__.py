@@ -55,6 +55,7 @@ from ._rule import (
     Backprop as Backprop,
     Centered as Centered,
     FeedbackAlignment as FeedbackAlignment,
+    Holomorphic as Holomorphic,
     Implicit as Implicit,
     OneSided as OneSided,
     Unrolled as Unrolled,

@@ -91,6 +91,7 @@ def vgg(*args, **kwargs):
 
 STUDENT = ctep.mlp((4, 3, 3, 2), key=KEY)
 IMAGE = jnp.ones((1, 4)), jnp.zeros(1, jnp.int32)
+CIRCLE = ctep.Holomorphic()
 MODULE = ctep.Module(lambda x: x, (4,))
 LOOPED = ctep.Network(
     (4,),
@@ -120,6 +121,11 @@ class Bowl(ctep.EnergyNetwork):
 
     def energy(self, state, x):
         return jnp.sum(state[0] ** 2)
+
+
+class Absolute(ctep.AbstractLoss):
+    def __call__(self, output, target):
+        return jnp.sum(jnp.abs(output), -1)
 
 
 # What is wrong, and what comes of it: the type, and how the message begins.
@@ -255,6 +261,43 @@ CASES = {
         lambda: ctep.gradient(STUDENT, *IMAGE, rule=ctep.FeedbackAlignment()),
         ValueError,
         "`network` has tied feedback from layer 2 to 1, but",
+    ),
+    "circle around a clip": (
+        lambda: ctep.gradient(
+            ctep.mlp((4, 3, 2), activation=ctep.ReLU6(), key=KEY),
+            *IMAGE,
+            rule=CIRCLE,
+        ),
+        ValueError,
+        r"`network` has the activation clip\(h, 0, 6\) in layer 1, which does not",
+    ),
+    "circle around a maximum": (
+        lambda: ctep.gradient(
+            ctep.vgg(
+                (2, 2),
+                classes=2,
+                input_shape=(4, 4, 1),
+                key=KEY,
+                activation=ctep.Tanh(),
+            ),
+            jnp.ones((1, 4, 4, 1)),
+            IMAGE[1],
+            rule=CIRCLE,
+        ),
+        ValueError,
+        "`network` takes a maximum between layers 1 and 2, which does not extend",
+    ),
+    "circle around an energy": (
+        lambda: ctep.gradient(Bowl(), *IMAGE, rule=CIRCLE),
+        ValueError,
+        "`network` is a Bowl, which does not extend to complex states",
+    ),
+    "circle with another nudge": (
+        lambda: ctep.gradient(
+            STUDENT, *IMAGE, rule=CIRCLE, nudge=ctep.OutputError(Absolute())
+        ),
+        ValueError,
+        r"`nudge` is OutputError\(loss=Absolute\(\)\), whose force is not known to",
     ),
     "feedback edges without feedback": (
         lambda: ctep.graph(
@@ -641,6 +684,8 @@ KINDS = {
     "beta of text": (lambda: ctep.Centered("0.1"), "beta"),
     "implicit tolerance": (lambda: ctep.Implicit(-1.0), "tolerance"),
     "implicit restart": (lambda: ctep.Implicit(restart=0), "restart"),
+    "circle of no size": (lambda: ctep.Holomorphic(0.0), "radius"),
+    "circle of no points": (lambda: ctep.Holomorphic(points=0), "points"),
     "unrolled steps": (lambda: ctep.Unrolled(0), "steps"),
     "unrolled truncate": (lambda: ctep.Unrolled(truncate=0), "truncate"),
     "unrolled beyond": (lambda: ctep.Unrolled(10, truncate=11), "truncate"),

@@ -332,6 +332,16 @@ def _dense_gradient(network, x, y):
     return eqx.filter(mean, network.trainable())
 
 
+@pytest.mark.parametrize("name", ["vgg, weak feedback", "resnet, weak feedback"])
+def test_weak_feedback_keeps_the_energy(name):
+    """Oracle: the definition of graded feedback; a skip is as weak as what it skips."""
+    network = NETWORKS[name]()
+    assert network.has_energy
+    for c in network.couplings:
+        want = 0.2 ** (c.target - c.source) if c.source else 0.0
+        assert c.scale == pytest.approx(want)
+
+
 @pytest.mark.parametrize("name", ["vgg", "vgg, weak feedback", "vgg, pooled sources"])
 def test_a_sweep_costs_two_convolutions_per_coupling(name):
     """Oracle: the operations that one sweep of each phase compiles from, counted."""

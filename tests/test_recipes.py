@@ -140,7 +140,7 @@ def test_setup(name):
     network, options = setup(recipe, data, 0.125)
     nudge = options["nudge"].drawn(network, jax.random.key(0))
     nudge.check(network, jnp.asarray(data.y_train))
-    options["rule"].check(network)
+    options["rule"].check(network, nudge)
     assert network.input_shape in (data.shape, (math.prod(data.shape),))
     state = options["optimizer"].init(ctep._rule.partition(network, nudge)[0])
     assert jax.tree.leaves(state)

@@ -123,9 +123,16 @@ def _logistic_increment(anchor, v):
     """
     sign, size, decay = anchor
     v = sign * v
-    outward = v > 0
-    step = jnp.expm1(-jnp.abs(v)) * jnp.where(outward, -decay, 1)
-    far = jnp.exp(jnp.where(outward, -size - v, size + v))
+    outward = v.real > 0
+    w = jnp.where(outward, -v, v)
+    step = jnp.expm1(w) * jnp.where(outward, -decay, 1)
+    if jnp.iscomplexobj(v):
+        # The form below overflows in saturated units, and infinity is not a number in
+        # complex products. This one does not, unless the increment crosses both ends.
+        turn = jnp.exp(w)
+        far = jnp.where(outward, 1 + decay * turn, decay + turn)
+        return sign * step * jnp.where(outward, 1, decay) / ((1 + decay) * far)
+    far = jnp.exp(jnp.where(outward, -size, size) + w)
     return sign * step / ((1 + decay) * (1 + far))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Inexact, PyTree
 
 from .._custom_types import Lead, Memory, Shape, State
 
@@ -49,7 +49,7 @@ class AbstractProblem(eqx.Module):
     @abc.abstractmethod
     def update(
         self, n: int, state: State, memory: Memory, zero: frozenset[int] = frozenset()
-    ) -> tuple[Float[Array, "..."], Memory]:
+    ) -> tuple[Inexact[Array, "..."], Memory]:
         """Return block `n` of $T(s)$, and the memory for the blocks that follow.
 
         Args:
@@ -224,8 +224,13 @@ class AbstractNetwork(eqx.Module):
     def has_energy(self) -> bool:
         """Whether the fixed points are the stationary points of an energy."""
 
+    @property
+    def holomorphic(self) -> bool:
+        """Whether the dynamics extends to complex states."""
+        return False
+
     @abc.abstractmethod
-    def output(self, state: State) -> Float[Array, "*lead outputs"]:
+    def output(self, state: State) -> Inexact[Array, "*lead outputs"]:
         """Return what the network predicts: logits or values."""
 
     def check_nudged(self) -> None:
@@ -281,7 +286,8 @@ class AbstractNetwork(eqx.Module):
     ) -> Float[Array, ""]:
         r"""Return $\sum_k w_k (E(s + d_k) - E(s))$, summed over the batch.
 
-        Its derivative by the parameters is the gradient of energy-based EP.
+        Its derivative by the parameters is the gradient of energy-based EP. Of complex
+        increments and weights it is the real part.
 
         Args:
             x: the inputs.

@@ -5,7 +5,7 @@ import abc
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Inexact, PyTree
 
 from .._custom_types import Shape, State
 from .activation import path_integral
@@ -41,7 +41,7 @@ class EnergyNetwork(AbstractNetwork):
     def energy(self, state: State, x: Array) -> Float[Array, ""]:
         """Return the energy of one example: `state` without any batch axis."""
 
-    def output(self, state: State) -> Float[Array, "*lead outputs"]:
+    def output(self, state: State) -> Inexact[Array, "*lead outputs"]:
         """Return the last block; override it to read out something else."""
         return state[-1]
 

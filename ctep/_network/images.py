@@ -118,7 +118,8 @@ def hopfield_resnet(
     Block k holds a 3 x 3 convolution of stride 1 and one of stride 2, to whose layer a
     learned 1 x 1 convolution of stride 2 skips from the block's source, the image in
     the first block. The outputs see all of the last layer. With four blocks and the
-    default channels this is Hopfield-ResNet13.
+    default channels this is Hopfield-ResNet13. Tied feedback of a skip is the square of
+    that of the two couplings it bypasses, so that there is an energy.
 
     Args:
         channels: of each block.
@@ -182,7 +183,11 @@ class _Plan:
         build = lambda k: operator(k, init)  # noqa: E731
         feedback = None
         if source:
-            feedback = drawn(self._feedback, build, jax.random.fold_in(key, 1))
+            feedback = self._feedback
+            if isinstance(feedback, Tied):
+                # As weak as the path that a skip bypasses, for an energy to exist.
+                feedback = Tied(feedback.scale ** (target - source))
+            feedback = drawn(feedback, build, jax.random.fold_in(key, 1))
         forward = build(jax.random.fold_in(key, 0))
         self.couplings.append(Coupling(source, target, forward, feedback))
         return forward

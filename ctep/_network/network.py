@@ -5,7 +5,7 @@ import dataclasses
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Inexact
 
 from .. import _checks as checks
 from .._custom_types import Lead, Shape, State
@@ -34,7 +34,7 @@ class Readout(eqx.Module):
         )
         checks.same_shape("bias", self.bias, self.operator.out_shape)
 
-    def __call__(self, s: Array) -> Float[Array, "*lead outputs"]:
+    def __call__(self, s: Array) -> Inexact[Array, "*lead outputs"]:
         """Return the outputs at the state `s` of the last layer."""
         out, _ = self.operator.apply(s)
         return out if self.bias is None else out + self.bias
@@ -121,6 +121,16 @@ class Network(AbstractNetwork):
             if c.source
         )
 
+    @property
+    def holomorphic(self):
+        poles = [layer.activation.pole for layer in self.layers]
+        # The input is clamped and real, and so is all that is made of it.
+        moving = [c for c in self.couplings if c.source]
+        maps = [o for c in moving for o in (c.forward, c.returning) if o]
+        if self.readout is not None:
+            maps.append(self.readout.operator)
+        return None not in poles and all(o.holomorphic for o in maps)
+
     def without_feedback(self):
         """Return the network with its forward couplings alone.
 
@@ -140,7 +150,7 @@ class Network(AbstractNetwork):
         ]
         return dataclasses.replace(self, couplings=couplings)
 
-    def output(self, state: State) -> Float[Array, "*lead outputs"]:
+    def output(self, state: State) -> Inexact[Array, "*lead outputs"]:
         """Return the readout of the last layer, or the last layer itself."""
         return state[-1] if self.readout is None else self.readout(state[-1])
 
@@ -187,21 +197,25 @@ class Network(AbstractNetwork):
     def energy_contrast(self, x, state, increments, weights):
         # sum_k w_k d_k; the products of two increments are added phase by phase.
         mean = tuple(_weigh(weights, d).sum(0) for d in increments)
-        total = self._bias_contrast(self._rescaled(mean))
+        real = tuple(d.real for d in mean)
+        total = self._bias_contrast(self._rescaled(real))
         for c in self.couplings:
             if c.forward is None:
                 continue
             j, scale = c.target - 1, 1 / self.attenuation[c.target - 1]
             if not c.source:
-                total = total - scale * jnp.vdot(mean[j], c.forward.apply(x)[0])
+                total = total - scale * jnp.vdot(real[j], c.forward.apply(x)[0])
                 continue
             i = c.source - 1
             image, _, anchor = c.forward.anchor(state[i])
             anchor = jax.tree_util.tree_map(lambda leaf: leaf[None], anchor)
             change, _ = c.forward.apply_increment(increments[i], anchor)
             nudged = _weigh(weights, state[j] + increments[j])
-            total = total - scale * jnp.vdot(mean[j], image)
-            total = total - scale * jnp.vdot(nudged, change)
+            total = total - scale * jnp.vdot(real[j], image)
+            # Plain products, without conjugates, of nudged states and what they get.
+            total = total - scale * jnp.vdot(nudged.real, change.real)
+            if jnp.iscomplexobj(nudged):
+                total = total + scale * jnp.vdot(nudged.imag, change.imag)
         return total
 
     def field_contrast(self, x, state, tangent):

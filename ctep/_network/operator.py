@@ -97,15 +97,19 @@ class AbstractOperator(eqx.Module):
 
 
 class AbstractLinear(AbstractOperator):
-    """An operator whose adjoint is the same everywhere: no tapes and no anchors."""
+    """An operator whose adjoint is the same everywhere: no tapes and no anchors.
+
+    Subclasses map real states; a complex one is mapped part by part, so that what comes
+    back is the plain transpose and never the conjugate one.
+    """
 
     @abc.abstractmethod
     def product(self, v: Array) -> Array:
-        """Return the image of `v`."""
+        """Return the image of a real `v`."""
 
     @abc.abstractmethod
     def transposed(self, u: Array) -> Array:
-        """Return the adjoint's image of `u`."""
+        """Return the adjoint's image of a real `u`."""
 
     @property
     def linear(self):
@@ -116,22 +120,28 @@ class AbstractLinear(AbstractOperator):
         return True
 
     def apply(self, v):
-        return self.product(v), None
+        return _by_parts(self.product, v), None
 
     def adjoint(self, u, tape):
-        return self.transposed(u)
+        return _by_parts(self.transposed, u)
 
     def anchor(self, v):
-        return self.product(v), None, None
+        return _by_parts(self.product, v), None, None
 
     def apply_increment(self, dv, anchor):
-        return self.product(dv), None
+        return _by_parts(self.product, dv), None
 
     def adjoint_anchor(self, u, tape):
         return None
 
     def adjoint_increment(self, du, move, anchor, adjoint_anchor):
-        return self.transposed(du)
+        return _by_parts(self.transposed, du)
+
+
+def _by_parts(function, v):
+    if not jnp.iscomplexobj(v):
+        return function(v)
+    return jax.lax.complex(function(v.real), function(v.imag))
 
 
 class Dense(AbstractLinear):

@@ -10,10 +10,10 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray, PyTree
+from jaxtyping import Array, Inexact, PRNGKeyArray, PyTree
 
 from .. import _checks as checks
-from .._custom_types import Lead, State
+from .._custom_types import State
 from .._network import AbstractNetwork, AbstractPull
 
 
@@ -45,8 +45,8 @@ class AbstractNudge(eqx.Module):
     @abc.abstractmethod
     def cost(
         self, network: AbstractNetwork, state: State, target: PyTree, epoch: Array
-    ) -> Lead:
-        """Return the cost of each example.
+    ) -> Inexact[Array, ...]:
+        """Return the cost of each example, complex where the state is.
 
         Args:
             network: whose state it is.
@@ -97,7 +97,7 @@ class AbstractNudge(eqx.Module):
             moved = (*state[:n], s, *state[n + 1 :])
             return jnp.sum(self.cost(network, moved, context, epoch))
 
-        return -jax.grad(total)(state[n])
+        return -jax.grad(total, holomorphic=jnp.iscomplexobj(state[n]))(state[n])
 
     def check(self, network: AbstractNetwork, y: Array) -> None:
         """Raise `ValueError` if the nudge does not fit the network or the targets."""

@@ -6,9 +6,7 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
-
-from .._custom_types import Lead
+from jaxtyping import Array, Inexact
 
 
 class AbstractLoss(eqx.Module):
@@ -25,8 +23,10 @@ class AbstractLoss(eqx.Module):
         return math.inf
 
     @abc.abstractmethod
-    def __call__(self, output: Float[Array, "*lead outputs"], target: Array) -> Lead:
-        """Return the loss of each example.
+    def __call__(
+        self, output: Inexact[Array, "*lead outputs"], target: Array
+    ) -> Inexact[Array, "*lead"]:
+        """Return the loss of each example, complex where outputs are.
 
         Args:
             output: logits or values.

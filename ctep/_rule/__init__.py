@@ -10,6 +10,7 @@ from .gradient import (
     check_kinds as check_kinds,
     gradient as gradient,
 )
+from .holomorphic import Holomorphic as Holomorphic
 from .implicit import Implicit as Implicit
 from .stencil import (
     AbstractStencil as AbstractStencil,

@@ -82,8 +82,8 @@ class Estimate(eqx.Module):
 class AbstractRule(eqx.Module):
     """How the rests of a network make a gradient."""
 
-    def check(self, network: AbstractNetwork) -> None:
-        """Raise `ValueError` if the rule does not fit the network."""
+    def check(self, network: AbstractNetwork, nudge: AbstractNudge) -> None:
+        """Raise `ValueError` if the rule does not fit the network or the nudge."""
 
     def subject(self, network: AbstractNetwork) -> AbstractNetwork:
         """Return the network that is trained: all of it, or its feed-forward twin."""

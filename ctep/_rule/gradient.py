@@ -52,7 +52,7 @@ def gradient(
     rule = Centered() if rule is None else rule
     solver = Sweeps() if solver is None else solver
     check_kinds(network=network, nudge=nudge, rule=rule, solver=solver)
-    rule.check(network)
+    rule.check(network, nudge)
     x, y = checks.array("x", x), checks.array("y", y)
     check_batch(network, nudge, x, y)
     x = x.astype(network.dtype)

@@ -2,15 +2,15 @@
 
 import abc
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks as checks
+from .._custom_types import State
 from .._nudge import Pull
 from .._solver import first_failure
-from .base import AbstractRule, Estimate, differentiate
+from .base import AbstractRule, Estimate, Task, differentiate
 
 
 class AbstractStencil(AbstractRule):
@@ -32,30 +32,37 @@ class AbstractStencil(AbstractRule):
     A stencil is consistent if $\sum_k w_k \beta_k = 1$.
     """
 
-    beta: eqx.AbstractVar[float]
-    rescale: eqx.AbstractVar[bool]
+    # Not a field here, where it would come before those of the subclasses.
+    @property
+    @abc.abstractmethod
+    def rescale(self) -> bool:
+        """Whether increments are divided by the attenuation that brought them."""
 
-    def __check_init__(self):
-        checks.real("beta", self.beta, "0.1")
-        if not self.beta > 0:
-            raise ValueError(
-                f"`beta` is {self.beta}, but a nudge must be positive: pass for "
-                "example 0.1."
-            )
-
-    def check(self, network):
+    def check(self, network, nudge):
         network.check_nudged()
 
     @abc.abstractmethod
     def stencil(self) -> tuple[np.ndarray, np.ndarray]:
         r"""Return the nudges $\beta_k$ and the weights $w_k$."""
 
+    def kept(self, task, result, increments) -> tuple[Task, State]:
+        """Return the task and the increments of the examples that count: of all.
+
+        Args:
+            task: the whole batch.
+            result: of each example, the first phase that has not settled.
+            increments: `(phases, batch, *shape)` per block.
+        """
+        return task, increments
+
     def estimate(self, network, task):
         free = task.settle(network)
         nudges, stencil = self.stencil()
         dtype = free.state[0].dtype
-        betas = jnp.asarray(nudges, dtype)[:, None]
-        weights = jnp.asarray(stencil, dtype)[:, None] * task.weight
+        kind = dtype
+        if np.iscomplexobj(nudges):
+            kind = jnp.promote_types(dtype, jnp.complex64)
+        betas = jnp.asarray(nudges, kind)[:, None]
         own = task.nudge.context(network, free.state, task.target, task.epoch)
         context = (betas, jax.tree_util.tree_map(lambda leaf: leaf[None], own))
         problem = network.increments(
@@ -65,9 +72,13 @@ class AbstractStencil(AbstractRule):
             Pull(task.nudge, network, task.epoch),
             context,
         )
-        start = tuple(jnp.zeros((len(nudges), *s.shape), dtype) for s in free.state)
+        start = tuple(jnp.zeros((len(nudges), *s.shape), kind) for s in free.state)
         nudged = task.solver.solve(problem, start, zeros=True, throw=task.throw)
-        d = jax.lax.stop_gradient(nudged.state)
+        result = first_failure(free.result, nudged.result)
+        loss = task.cost(network, task.nudge, free.state)
+        task, d = self.kept(task, result, nudged.state)
+        d = jax.lax.stop_gradient(d)
+        weights = jnp.asarray(stencil, kind)[:, None] * task.weight
 
         def objective(network, nudge):
             direct = task.cost(network, nudge, free.state)
@@ -75,18 +86,18 @@ class AbstractStencil(AbstractRule):
                 contrast = network.energy_contrast(task.x, free.state, d, weights)
                 return direct + contrast
             tangent = tuple(
-                _weighted(weights, v) / (a if self.rescale else 1.0)
+                _weighted(weights, v).real / (a if self.rescale else 1.0)
                 for v, a in zip(d, network.attenuation, strict=True)
             )
             return direct + network.field_contrast(task.x, free.state, tangent)
 
         return Estimate(
-            loss=task.cost(network, task.nudge, free.state),
+            loss=loss,
             gradient=differentiate(objective, network, task.nudge),
             free=free,
             sweeps=free.steps + jnp.sum(nudged.steps, 0),
-            result=first_failure(free.result, nudged.result),
-            nudged=tuple(s + v[0] for s, v in zip(free.state, d, strict=True)),
+            result=result,
+            nudged=tuple(s + v[0].real for s, v in zip(free.state, d, strict=True)),
         )
 
 
@@ -111,6 +122,9 @@ class OneSided(AbstractStencil):
     beta: float = 0.01
     rescale: bool = True
 
+    def __check_init__(self):
+        _check_beta(self.beta)
+
     def stencil(self):
         return np.array([self.beta]), np.array([1 / self.beta])
 
@@ -134,9 +148,20 @@ class Centered(AbstractStencil):
     beta: float = 0.1
     rescale: bool = True
 
+    def __check_init__(self):
+        _check_beta(self.beta)
+
     def stencil(self):
         beta = self.beta
         return np.array([beta, -beta]), np.array([0.5, -0.5]) / beta
+
+
+def _check_beta(beta):
+    checks.real("beta", beta, "0.1")
+    if not beta > 0:
+        raise ValueError(
+            f"`beta` is {beta}, but a nudge must be positive: pass for example 0.1."
+        )
 
 
 def _weighted(weights, values):

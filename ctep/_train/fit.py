@@ -129,7 +129,7 @@ def fit(
         )
     pipeline = data.Pipeline() if pipeline is None else pipeline
     loaded = data.load(dataset, data_dir=data_dir)
-    rule.check(network)
+    rule.check(network, nudge)
     nudge = nudge.drawn(network, jax.random.fold_in(key, 2**31 - 2))
     _check_fit(network, nudge, loaded, pipeline)
     splits = _splits(loaded, validation, key)

@@ -1,0 +1,106 @@
+"""Equilibrium propagation with complex nudges on a circle."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+
+from .. import _checks as checks
+from .._solver import RESULTS
+from .stencil import AbstractStencil
+
+
+class Holomorphic(AbstractStencil):
+    r"""Nudges on a circle in the complex plane, error $O(r^N)$ for any radius $r$.
+
+    $$\frac{dL}{d\theta} = \frac{1}{N} \sum_{k=0}^{N-1} \frac{1}{\beta_k}
+    \frac{\partial E}{\partial\theta}\big(s(\beta_k)\big) + \frac{\partial C}
+    {\partial\theta}(s), \qquad \beta_k = r\,e^{2\pi i k/N}$$
+
+    Where energy, activations and cost are holomorphic, so is the rest $s(\beta)$ in a
+    disc around zero, and this is the trapezoidal rule for Cauchy's formula: finite
+    nudges, no limit. One point is `OneSided`, two are `Centered`. Parameters and
+    inputs are real, so that rests come in conjugate pairs and only those with
+    $\mathrm{Im}\,\beta \ge 0$ are solved. What comes back along a coupling is the plain
+    transpose. An example with a phase that does not settle, because its nudge lies
+    outside the disc, is left out of the mean and counted as unsettled.
+
+    Args:
+        radius: $r$, of the circle; it must stay inside the disc that the nearest pole
+            of an activation leaves.
+        points: $N$, from 1.
+        rescale: as in `OneSided`.
+
+    Raises:
+        ValueError: if `radius` or `points` is not positive; with a network, if an
+            activation, a pooling or the nudge is not holomorphic.
+
+    Cost: one free phase and $\lfloor N/2 \rfloor + 1$ nudged ones (as one phase of as
+    many times the batch), in complex numbers for three points and more.
+
+    References:
+        Laborieux and Zenke, 2022, arXiv:2209.00530.
+    """
+
+    radius: float = 0.1
+    points: int = 4
+    rescale: bool = True
+
+    def __check_init__(self):
+        checks.positive("radius", self.radius, "0.1")
+        checks.count("points", self.points, "4")
+
+    def check(self, network, nudge):
+        super().check(network, nudge)
+        if self.points > 2:
+            check_holomorphic(network, nudge)
+
+    def stencil(self):
+        count = self.points
+        k = np.arange(count // 2 + 1)
+        # Points on the real axis stand for themselves, the others for a pair.
+        pairs = np.where((k == 0) | (2 * k == count), 1, 2)
+        if count <= 2:
+            nudges = self.radius * np.array([1.0, -1.0])[:count]
+        else:
+            nudges = self.radius * np.exp(2j * np.pi * k / count)
+        return nudges, pairs[: len(nudges)] / (count * nudges)
+
+    def kept(self, task, result, increments):
+        settled = result == RESULTS.successful
+        weight = jnp.where(settled, task.weight, 0)
+        share = jnp.sum(weight) / jnp.sum(task.weight)
+        weight = weight / jnp.where(share > 0, share, 1)
+
+        def mask(d):
+            keep = settled.reshape((1, -1) + (1,) * (d.ndim - 2))
+            return jnp.where(keep, d, 0)  # what has diverged may be NaN
+
+        return dataclasses.replace(task, weight=weight), tuple(map(mask, increments))
+
+
+def check_holomorphic(network, nudge) -> None:
+    """Raise `ValueError` if complex nudges have no meaning."""
+    if not network.holomorphic:
+        raise ValueError(
+            f"`network` {_obstacle(network)}, which does not extend to complex states: "
+            "use smooth activations such as `ctep.Sigmoid(4, 0.5)` and "
+            "`ctep.SoftmaxPool`, or a rule with real nudges, `ctep.Centered()`."
+        )
+    if not nudge.holomorphic:
+        raise ValueError(
+            f"`nudge` is {nudge!r}, whose force is not known to extend to complex "
+            "states: use `ctep.OutputError()`, or a rule with real nudges, "
+            "`ctep.Centered()`."
+        )
+
+
+def _obstacle(network):
+    """Say what is not holomorphic about a network."""
+    for n, layer in enumerate(getattr(network, "layers", ()), 1):
+        if layer.activation.pole is None:
+            return f"has the activation {layer.activation.formula} in layer {n}"
+    for c in getattr(network, "couplings", ()):
+        if c.source and not all(o.holomorphic for o in (c.forward, c.returning) if o):
+            return f"takes a maximum between layers {c.source} and {c.target}"
+    return f"is a {type(network).__name__}"
