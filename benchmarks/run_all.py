@@ -1,4 +1,4 @@
-"""Run every benchmark at its final settings, then render the tables and draw the figures.
+"""Run every benchmark at its final settings, then write the tables and the figures.
 
 Figures of speed need an idle machine. A benchmark that fails does not stop the others.
 """
