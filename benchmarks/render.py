@@ -20,7 +20,8 @@ BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 # Title, head and rows of each table.
 TABLES = (
     ("Accuracy, test % (of MNIST, if nothing else is said)",
-     "recipe, seed, best epoch, final epoch, target best / final, published best, published final, published best with residual, "
+     "recipe, seed, best epoch, final epoch, target best / final, published best, "
+     "published final, published best with residual, "
      "published backpropagation best", accuracies),
     ("Evidence of the same runs", "run, epochs, seconds, mean sweeps, worst unsettled "
      "%, worst gradient cosine, command", evidence),
