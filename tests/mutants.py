@@ -79,8 +79,8 @@ MUTANTS = [
     Mutant(
         "increment of a sigmoid cancels",
         ACTIVATION,
-        "step = jnp.expm1(-jnp.abs(v))",
-        "step = (jnp.exp(-jnp.abs(v)) - 1)",
+        "step = jnp.expm1(w)",
+        "step = (jnp.exp(w) - 1)",
         "increments",
     ),
     Mutant(
@@ -194,7 +194,7 @@ MUTANTS = [
     Mutant(
         "contrast of energies drops the forward term",
         NETWORK,
-        "total = total - scale * jnp.vdot(mean[j], image)",
+        "total = total - scale * jnp.vdot(real[j], image)",
         "pass",
         "increments",
     ),
@@ -222,11 +222,47 @@ MUTANTS = [
     Mutant(
         "adjoint of an increment is left out",
         "_network/operator.py",
-        "return self.transposed(du)",
-        "return 0 * self.transposed(du)",
+        "return _by_parts(self.transposed, du)",
+        "return 0 * _by_parts(self.transposed, du)",
         "increments",
     ),
+    # ---------------------------------------------------------- circles and time
+    Mutant(
+        "one nudge of a conjugate pair is enough",
+        "_rule/holomorphic.py",
+        "(2 * k == count), 1, 2)",
+        "(2 * k == count), 1, 1)",
+        "holomorphic",
+    ),
+    Mutant(
+        "what has left the disc is averaged in",
+        "_rule/holomorphic.py",
+        "weight = jnp.where(settled, task.weight, 0)",
+        "weight = task.weight",
+        "holomorphic",
+    ),
+    Mutant(
+        "complex states are conjugated",
+        NETWORK,
+        "total = total + scale * jnp.vdot(nudged.imag, change.imag)",
+        "total = total - scale * jnp.vdot(nudged.imag, change.imag)",
+        "holomorphic",
+    ),
+    Mutant(
+        "truncated steps are differentiated",
+        "_rule/unrolled.py",
+        "start = jax.lax.stop_gradient(start)",
+        "start = start",
+        "rules",
+    ),
     # ---------------------------------------------------------- images
+    Mutant(
+        "a skip returns as much as an edge",
+        "_network/images.py",
+        "feedback.scale ** (target - source)",
+        "feedback.scale",
+        "operators",
+    ),
     Mutant(
         "the last of equal maxima wins",
         "_network/pool.py",
