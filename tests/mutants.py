@@ -471,8 +471,8 @@ MUTANTS = [
     Mutant(
         "force points up the cost",
         NUDGE,
-        "return -jax.grad(total)(state[n])",
-        "return jax.grad(total)(state[n])",
+        "return -jax.grad(total, holomorphic",
+        "return jax.grad(total, holomorphic",
         "energy",
     ),
     Mutant(
@@ -528,7 +528,7 @@ MUTANTS = [
     Mutant(
         "contrast attenuated twice",
         STENCIL,
-        "_weighted(weights, v) / (a if self.rescale else 1.0)",
+        "_weighted(weights, v).real / (a if self.rescale else 1.0)",
         "_weighted(weights, v) * (a if self.rescale else 1.0)",
         "gradient",
     ),
