@@ -6,5 +6,5 @@ RECIPE = agt(
     layers=10,
     probability=0.2,
     published="96.71±.14 % (best epoch, mean of 5)",
-    ours="not run",
+    ours="96.60 % best, 96.28 % final epoch (seed 0)",
 )
