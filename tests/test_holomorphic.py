@@ -1,6 +1,5 @@
 """Complex nudges: the rule on a circle, and what it needs of each part."""
 
-import dataclasses
 import functools
 
 import equinox as eqx
@@ -83,13 +82,12 @@ def test_error_falls_as_radius_to_the_points(points, feedback):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("solver", ["sweeps", "synchronous"])
+@pytest.mark.parametrize("solver", ["forward", "synchronous", "tsit5", "fixed point"])
 def test_eight_points_are_exact(solver):
     """Oracle: dense implicit differentiation; a large radius, six digits."""
     p = smooth()
-    order = ctep.Synchronous() if solver == "synchronous" else None
-    tight = dataclasses.replace(TIGHT, order=order)
-    (found,) = gradients(p, ctep.Holomorphic(0.3, 8), solver=tight)
+    solver = oracles.SOLVERS[solver]()
+    (found,) = gradients(p, ctep.Holomorphic(0.3, 8), solver=solver)
     assert error(found, exact(p)) < 1e-6
 
 

@@ -114,7 +114,7 @@ class ODE(AbstractSolver):
             return carry[3] & (carry[0] < self.t1)
 
         carry = (
-            jnp.zeros((), state[0].dtype),
+            jnp.zeros((), start[0].dtype),
             start,
             jnp.zeros((), jnp.int32),
             jnp.ones((), bool),

@@ -1,8 +1,10 @@
-"""Problems in units of their own, for solvers that know only absolute sizes."""
+"""Problems as other libraries' solvers like them: of order one, and real."""
 
 from __future__ import annotations
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 
 from .._custom_types import State
 from .._network import AbstractProblem
@@ -12,29 +14,38 @@ class Rescaled(eqx.Module):
     """A problem whose state is measured in `units`, so that tolerances make sense.
 
     Increments behind weak feedback are as small as 1e-30; an absolute tolerance that
-    suits a free phase would take them for settled at the first look.
+    suits a free phase would take them for settled at the first look. Complex states
+    become real ones, with their two parts along a new first axis.
     """
 
     problem: AbstractProblem
     units: State
+    complex: bool = eqx.field(static=True)
 
     @staticmethod
     def of(problem: AbstractProblem, state: State) -> tuple[Rescaled, State]:
         """Return the problem in its units, and `state` in them."""
-        units = problem.units(state)
-        scaled = tuple(s / u for s, u in zip(state, units, strict=True))
-        return Rescaled(problem, units), scaled
+        pair = jnp.iscomplexobj(state[0])
+        scaled = Rescaled(problem, problem.units(state), pair)
+        return scaled, scaled.do(state)
+
+    def do(self, state: State) -> State:
+        """Return `state` in units, in real numbers."""
+        scaled = tuple(s / u for s, u in zip(state, self.units, strict=True))
+        if not self.complex:
+            return scaled
+        return tuple(jnp.stack([s.real, s.imag]) for s in scaled)
 
     def undo(self, state: State) -> State:
-        """Return `state` in the problem's own units."""
+        """Return `state` in the problem's own units and numbers."""
+        if self.complex:
+            state = tuple(jax.lax.complex(s[0], s[1]) for s in state)
         return tuple(s * u for s, u in zip(state, self.units, strict=True))
 
     def map(self, state: State) -> State:
         """Return $T(s)$ in units."""
-        image = self.problem.map(self.undo(state))
-        return tuple(t / u for t, u in zip(image, self.units, strict=True))
+        return self.do(self.problem.map(self.undo(state)))
 
     def velocity(self, state: State) -> State:
         """Return the velocity in units."""
-        velocity = self.problem.velocity(self.undo(state))
-        return tuple(v / u for v, u in zip(velocity, self.units, strict=True))
+        return self.do(self.problem.velocity(self.undo(state)))
