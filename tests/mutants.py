@@ -249,10 +249,10 @@ MUTANTS = [
         "holomorphic",
     ),
     Mutant(
-        "truncated steps are differentiated",
+        "truncation adds steps",
         "_rule/unrolled.py",
-        "start = jax.lax.stop_gradient(start)",
-        "start = start",
+        "start, self.steps - last)",
+        "start, self.steps)",
         "rules",
     ),
     # ---------------------------------------------------------- images

@@ -58,7 +58,6 @@ class Unrolled(AbstractRule):
         last = self.steps if self.truncate is None else self.truncate
         start = network.zeros(task.x) if task.start is None else task.start
         start = _relax(network, task.x, start, self.steps - last)
-        start = jax.lax.stop_gradient(start)
 
         trained, rest = partition(network, task.nudge)
 
