@@ -93,6 +93,15 @@ def report(name: str, line: str, args, *, value, details: dict, seeds=None) -> N
         print(f"  {key}: {entry}")
 
 
+def keep(name: str, records, args) -> None:
+    """Keep a history as JSON lines beside the figure of the same name."""
+    folder = folder_of(args)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = "".join(json.dumps(record) + "\n" for record in records)
+        (folder / f"{name}.jsonl").write_text(lines)
+
+
 def folder_of(args) -> Path | None:
     """Return where results go, `None` for a toy run that names no folder."""
     return args.results or (None if args.toy else RESULTS)

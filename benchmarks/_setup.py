@@ -1,6 +1,10 @@
 """What every benchmark trains: the recipe, its data and its training loop."""
 
+import dataclasses
+
+import jax
 import jax.numpy as jnp
+import numpy as np
 from _report import dataset_name
 
 from ctep import data, recipes
@@ -42,3 +46,31 @@ def temporary_bytes(loop: Loop, state, options: dict) -> int:
     inputs = (state, loop.order(options["key"], 0), *map(jnp.asarray, (0, 1, 0)))
     compiled = Loop.train.lower(loop, *inputs).compile().compiled
     return compiled.memory_analysis().temp_size_in_bytes
+
+
+def untrained(name: str, dataset: data.Dataset, args, scale: float, **changes):
+    """Return what a recipe sets up, with a teacher that has learned nothing.
+
+    Args:
+        name: of the recipe.
+        dataset: in its place.
+        args: the options.
+        scale: of every width, the teacher's too.
+        changes: of the recipe's fields.
+    """
+    recipe, teacher = dataclasses.replace(recipes.get(name), **changes), None
+    if recipe.teacher:
+        teacher, _ = untrained(recipe.teacher, dataset, args, scale)
+    return recipe.setup(dataset, seed=args.seed, scale=scale, teacher=teacher)
+
+
+def weights(estimate) -> list[np.ndarray]:
+    """Return the gradient of each weight, flat, in float64."""
+    leaves = jax.tree_util.tree_leaves(estimate.gradient[0])
+    return [np.ravel(np.asarray(v, float)) for v in leaves if v.ndim > 1]
+
+
+def cosine(a, b):
+    """Return the cosine of two arrays, 0 where one of them vanishes."""
+    size = np.linalg.norm(a) * np.linalg.norm(b)
+    return float(np.vdot(a, b) / size) if size > 0 else 0.0

@@ -5,11 +5,10 @@ The best epoch is therefore a maximum over the test set, as published tables giv
 the final epoch is the unbiased number.
 """
 
-import json
 import sys
 from pathlib import Path
 
-from _report import folder_of, options, report
+from _report import keep, options, report
 from _setup import load
 
 import ctep
@@ -42,11 +41,7 @@ def main():
     history = [{k: record[k] for k in _KEYS} for record in result.history]
     if result.status != "completed" or not history:
         sys.exit(f"{name} {result.status}: {result.reason}")
-    folder = folder_of(args)
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        lines = "".join(json.dumps(record) + "\n" for record in history)
-        (folder / f"{name}.jsonl").write_text(lines)
+    keep(name, history, args)
     best = max(history, key=lambda record: record["test_accuracy"])
     # None where the gradient vanished.
     cosines = [r["gradient_cosine"] or 0.0 for r in history]

@@ -10,8 +10,8 @@ drown less in rounding.
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from _report import options, report
+from _setup import cosine
 from precision import SINGLE, batch, cast, exact, weights
 
 import ctep
@@ -58,12 +58,6 @@ def cosines(x, y, name, seed):
         kind: [cosine(*pair) for pair in zip(weights(gradient), truth, strict=True)]
         for kind, gradient in found.items()
     }
-
-
-def cosine(a, b):
-    """Return the cosine of two arrays, 0 where one of them vanishes."""
-    size = np.linalg.norm(a) * np.linalg.norm(b)
-    return float(np.vdot(a, b) / size) if size > 0 else 0.0
 
 
 def best_plain(kinds):

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from _report import RESULTS, folder_of, options, report
+from _report import RESULTS, keep, options, report
 
 import ctep
 from ctep.data import Dataset
@@ -81,11 +81,7 @@ def save(name, args, history):
         "seconds_per_epoch": float(np.median([r["seconds"] for r in history])),
         "worst_unsettled": max(r["unsettled"] for r in history),
     }
-    folder = folder_of(args)
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        lines = "".join(json.dumps(record) + "\n" for record in history)
-        (folder / f"gpu-{name}-seed{args.seed}.jsonl").write_text(lines)
+    keep(f"gpu-{name}-seed{args.seed}", history, args)
     line = (
         f"{name} on CIFAR-10, {len(history)} epochs: test accuracy "
         f"{100 * best['test_accuracy']:.2f} % at the best epoch ({best['epoch']}), "
@@ -121,12 +117,11 @@ def main():
         return status(args)
     deadline = time.monotonic() + 60 * args.minutes
     dataset = unpack(args.data, args.toy)
-    left = list(EPOCHS)
-    while left:
-        name = left.pop(0)
-        share = (deadline - time.monotonic()) / (len(left) + 1)
+    for n, name in enumerate(EPOCHS):
+        left = list(EPOCHS)[n:]
+        share = (deadline - time.monotonic()) / len(left)
         if share <= 0:
-            sys.exit(f"no time left for {', '.join([name, *left])}")
+            sys.exit(f"no time left for {', '.join(left)}")
         result = train(name, dataset, args, share)
         if result.status == "completed":
             save(name, args, result.history)

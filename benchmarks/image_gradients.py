@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from _report import options, report
-from _setup import load
+from _setup import cosine, load, untrained, weights
+from precision import cast
 
 import ctep
 from ctep._rule import Task
@@ -29,62 +30,45 @@ REGULATED = (
 RULE = ctep.Centered(0.001)
 
 
-def double(tree):
-    """Return a tree with its real arrays in float64."""
-    real, rest = eqx.partition(tree, eqx.is_inexact_array)
-    real = jax.tree_util.tree_map(lambda v: jnp.asarray(np.asarray(v), float), real)
-    return eqx.combine(real, rest)
-
-
 @eqx.filter_jit
 def estimate(rule, network, nudge, x, y, solver):
     return rule.estimate(network, Task.mean(x, y, nudge, solver, throw=False))
 
 
-def weights(rule, network, nudge, x, y, solver):
+def gradients(rule, network, nudge, x, y, solver):
     """Return the gradients of all weights, flat, and the unsettled fraction."""
     found = estimate(rule, network, nudge, x, y, solver)
-    leaves = jax.tree_util.tree_leaves(found.gradient[0])
-    flat = [np.ravel(np.asarray(v, float)) for v in leaves if v.ndim > 1]
     settled = np.asarray(found.result == ctep.RESULTS.successful)
-    return flat, float(1 - settled.mean())
+    return weights(found), float(1 - settled.mean())
 
 
 def cosines(a, b):
     """Return the cosine of each pair of vectors, 0 where a state has diverged."""
-    pairs = zip(a, b, strict=True)
-    values = [float(u @ v / np.linalg.norm(u) / np.linalg.norm(v)) for u, v in pairs]
+    values = [cosine(*pair) for pair in zip(a, b, strict=True)]
     return [value if np.isfinite(value) else 0.0 for value in values]
 
 
 def compare(name, args, scale, examples):
     """Return the cosines of one recipe, and what did not settle."""
-    recipe = ctep.recipes.get(name)
-    dataset = load(args, recipe)
-    teacher = None
-    if recipe.teacher:
-        teaches = ctep.recipes.get(recipe.teacher)
-        teacher, _ = teaches.setup(dataset, seed=args.seed, scale=scale)
-    network, settings = recipe.setup(
-        dataset, seed=args.seed, scale=scale, teacher=teacher
-    )
+    dataset = load(args, ctep.recipes.get(name))
+    network, settings = untrained(name, dataset, args, scale)
     nudge = settings["nudge"].drawn(network, settings["key"])
     images = jnp.asarray(dataset.x_train[:examples])
     x = inputs(settings["pipeline"], images, network)
     y = jnp.asarray(dataset.y_train[:examples])
     solver = ctep.Sweeps(1000, rtol=1e-5, atol=1e-5)
-    single, unsettled = weights(RULE, network, nudge, x, y, solver)
+    single, unsettled = gradients(RULE, network, nudge, x, y, solver)
     found = {"unsettled": unsettled}
     with jax.enable_x64(True):
         tight = ctep.Sweeps(2000, rtol=1e-9, atol=1e-9)
-        given = *double((network, nudge, x)), y, tight
+        given = *cast((network, nudge, x), jnp.float64), y, tight
         if name in SYMMETRIC:
-            exact, found["unsettled64"] = weights(ctep.Implicit(1e-8), *given)
+            exact, found["unsettled64"] = gradients(ctep.Implicit(1e-8), *given)
             found["implicit"] = cosines(single, exact)
         else:
-            same, found["unsettled64"] = weights(RULE, *given)
+            same, found["unsettled64"] = gradients(RULE, *given)
             found["float64"] = cosines(single, same)
-            found["twin"] = cosines(single, weights(ctep.Backprop(), *given)[0])
+            found["twin"] = cosines(single, gradients(ctep.Backprop(), *given)[0])
     return found
 
 

@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 from _report import options, report
-from _setup import start, temporary_bytes
+from _setup import start, temporary_bytes, untrained
 
 import ctep
 from ctep.data import Dataset
@@ -30,15 +30,7 @@ def cases(steps):
 
 def measure(args, dataset, scale, batch, name, rule, sweeps):
     """Return the temporary bytes of VGG-7 with the nudge of a recipe."""
-    recipe = ctep.recipes.get(name)
-    teacher = None
-    if recipe.teacher:
-        teaches = ctep.recipes.get(recipe.teacher)
-        teacher, _ = teaches.setup(dataset, seed=args.seed, scale=scale)
-    recipe = dataclasses.replace(recipe, batch_size=batch)
-    network, settings = recipe.setup(
-        dataset, seed=args.seed, scale=scale, teacher=teacher
-    )
+    network, settings = untrained(name, dataset, args, scale, batch_size=batch)
     solver = dataclasses.replace(settings["solver"], max_sweeps=sweeps)
     loop, state = start(network, settings, dataset, rule=rule, solver=solver)
     return temporary_bytes(loop, state, settings)

@@ -32,6 +32,13 @@ def curve(ax, values, who, name):
         ax.fill_between(epochs, values.min(0), values.max(0), color=color, alpha=0.15)
 
 
+def dress(ax):
+    """Give an axis of epochs its label and whole ticks, and no frame."""
+    ax.set_xlabel("epoch")
+    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+    ax.spines[["top", "right"]].set_visible(False)
+
+
 def twins(recipe):
     """Draw the recipe with its twin, and each change of the recipe with its own."""
     found = (DOCS / "results").glob(f"twins-{recipe}*.jsonl")
@@ -45,9 +52,7 @@ def twins(recipe):
         for who, values in losses(path).items():
             curve(ax, values, who, NAMES[who])
         ax.set_title(titles[path] or "as the recipe has it", fontsize=10)
-        ax.set_xlabel("epoch")
-        ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
-        ax.spines[["top", "right"]].set_visible(False)
+        dress(ax)
     axes[0, 0].set_ylabel("training loss (nats)")
     axes[0, 0].legend(frameon=False, fontsize=8)
     fig.tight_layout()
@@ -63,10 +68,8 @@ def compared(names):
         values = [100 * record["train_accuracy"] for record in records]
         color = ACCENT if style == "-" else INK
         ax.plot(epochs, values, style, marker="o", color=color, label=name)
-    ax.set_xlabel("epoch")
+    dress(ax)
     ax.set_ylabel("training accuracy (%)")
-    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
-    ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize=8)
     fig.tight_layout()
     return fig

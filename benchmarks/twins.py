@@ -6,14 +6,12 @@ twin's of the one without.
 """
 
 import dataclasses
-import json
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
-from _report import folder_of, options, report
-from _setup import load
+from _report import keep, options, report
+from _setup import cosine, load, weights
 
 import ctep
 from ctep._rule import Task
@@ -51,13 +49,11 @@ def layers(network, settings, dataset):
     y = jnp.asarray(dataset.y_train[rows])
     task = Task.mean(x, y, nudge, settings["solver"], throw=False)
 
-    def weights(rule):
-        estimate = eqx.filter_jit(rule.estimate)(network, task)
-        leaves = jax.tree_util.tree_leaves(estimate.gradient[0])
-        return [np.ravel(np.asarray(v, float)) for v in leaves if v.ndim > 1]
-
-    pairs = zip(weights(settings["rule"]), weights(ctep.Backprop()), strict=True)
-    return [float(a @ b / np.linalg.norm(a) / np.linalg.norm(b)) for a, b in pairs]
+    found = [
+        weights(eqx.filter_jit(rule.estimate)(network, task))
+        for rule in (settings["rule"], ctep.Backprop())
+    ]
+    return [cosine(*pair) for pair in zip(*found, strict=True)]
 
 
 def main():
@@ -104,17 +100,13 @@ def main():
     changes = {k: getattr(args, k) for k in ("feedback", "sweeps", "precision")}
     changes = {k: v for k, v in changes.items() if v is not None}
     name = "-".join(["twins", recipe.name, *(f"{k}-{v}" for k, v in changes.items())])
-    folder = folder_of(args)
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}.jsonl").write_text(
-            "".join(
-                json.dumps({"who": who, "seed": args.seed + n, **record}) + "\n"
-                for who, histories in runs.items()
-                for n, history in enumerate(histories)
-                for record in history
-            )
-        )
+    records = [
+        {"who": who, "seed": args.seed + n, **record}
+        for who, histories in runs.items()
+        for n, history in enumerate(histories)
+        for record in history
+    ]
+    keep(name, records, args)
     details = {
         "scale": scale,
         "changes": changes,

@@ -225,9 +225,14 @@ class AbstractNetwork(eqx.Module):
         """Whether the fixed points are the stationary points of an energy."""
 
     @property
+    def obstacle(self) -> str | None:
+        """What does not extend to complex states, said of the network, or `None`."""
+        return f"is a {type(self).__name__}"
+
+    @property
     def holomorphic(self) -> bool:
         """Whether the dynamics extends to complex states."""
-        return False
+        return self.obstacle is None
 
     @abc.abstractmethod
     def output(self, state: State) -> Inexact[Array, "*lead outputs"]:

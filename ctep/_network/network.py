@@ -122,14 +122,18 @@ class Network(AbstractNetwork):
         )
 
     @property
-    def holomorphic(self):
-        poles = [layer.activation.pole for layer in self.layers]
-        # The input is clamped and real, and so is all that is made of it.
-        moving = [c for c in self.couplings if c.source]
-        maps = [o for c in moving for o in (c.forward, c.returning) if o]
-        if self.readout is not None:
-            maps.append(self.readout.operator)
-        return None not in poles and all(o.holomorphic for o in maps)
+    def obstacle(self):
+        for n, layer in enumerate(self.layers, 1):
+            if layer.activation.pole is None:
+                return f"has the activation {layer.activation.formula} in layer {n}"
+        for c in self.couplings:
+            # The input is clamped and real, and so is all that is made of it.
+            maps = (c.forward, c.returning) if c.source else ()
+            if not all(o.holomorphic for o in maps if o):
+                return f"takes a maximum between layers {c.source} and {c.target}"
+        if self.readout is not None and not self.readout.operator.holomorphic:
+            return "takes a maximum in its readout"
+        return None
 
     def without_feedback(self):
         """Return the network with its forward couplings alone.

@@ -52,19 +52,30 @@ class Holomorphic(AbstractStencil):
 
     def check(self, network, nudge):
         super().check(network, nudge)
-        if self.points > 2:
-            check_holomorphic(network, nudge)
+        if self.points <= 2:
+            return
+        if not network.holomorphic:
+            raise ValueError(
+                f"`network` {network.obstacle}, which does not extend to complex "
+                "states: use smooth activations such as `ctep.Sigmoid(4, 0.5)` and "
+                "`ctep.SoftmaxPool`, or a rule with real nudges, `ctep.Centered()`."
+            )
+        if not nudge.holomorphic:
+            raise ValueError(
+                f"`nudge` is {nudge!r}, whose force is not known to extend to complex "
+                "states: use `ctep.OutputError()`, or a rule with real nudges, "
+                "`ctep.Centered()`."
+            )
 
     def stencil(self):
         count = self.points
         k = np.arange(count // 2 + 1)
         # Points on the real axis stand for themselves, the others for a pair.
         pairs = np.where((k == 0) | (2 * k == count), 1, 2)
+        nudges = self.radius * np.exp(2j * np.pi * k / count)
         if count <= 2:
-            nudges = self.radius * np.array([1.0, -1.0])[:count]
-        else:
-            nudges = self.radius * np.exp(2j * np.pi * k / count)
-        return nudges, pairs[: len(nudges)] / (count * nudges)
+            nudges = nudges.real
+        return nudges, pairs / (count * nudges)
 
     def kept(self, task, result, increments):
         settled = result == RESULTS.successful
@@ -77,30 +88,3 @@ class Holomorphic(AbstractStencil):
             return jnp.where(keep, d, 0)  # what has diverged may be NaN
 
         return dataclasses.replace(task, weight=weight), tuple(map(mask, increments))
-
-
-def check_holomorphic(network, nudge) -> None:
-    """Raise `ValueError` if complex nudges have no meaning."""
-    if not network.holomorphic:
-        raise ValueError(
-            f"`network` {_obstacle(network)}, which does not extend to complex states: "
-            "use smooth activations such as `ctep.Sigmoid(4, 0.5)` and "
-            "`ctep.SoftmaxPool`, or a rule with real nudges, `ctep.Centered()`."
-        )
-    if not nudge.holomorphic:
-        raise ValueError(
-            f"`nudge` is {nudge!r}, whose force is not known to extend to complex "
-            "states: use `ctep.OutputError()`, or a rule with real nudges, "
-            "`ctep.Centered()`."
-        )
-
-
-def _obstacle(network):
-    """Say what is not holomorphic about a network."""
-    for n, layer in enumerate(getattr(network, "layers", ()), 1):
-        if layer.activation.pole is None:
-            return f"has the activation {layer.activation.formula} in layer {n}"
-    for c in getattr(network, "couplings", ()):
-        if c.source and not all(o.holomorphic for o in (c.forward, c.returning) if o):
-            return f"takes a maximum between layers {c.source} and {c.target}"
-    return f"is a {type(network).__name__}"

@@ -5,7 +5,6 @@ import jax
 import jax.numpy as jnp
 
 from .. import _checks as checks
-from .._solver import judge
 from .base import AbstractRule, Estimate, partition
 
 
@@ -67,12 +66,8 @@ class Unrolled(AbstractRule):
             return task.cost(network, nudge, state), state
 
         (loss, state), gradient = jax.value_and_grad(objective, has_aux=True)(trained)
-        problem = network.free(task.x)
-        change = tuple(t - s for t, s in zip(problem.map(state), state, strict=True))
-        tolerances = task.solver.rtol, task.solver.atol
-        evidence = problem.residual(change, state, *tolerances)
-        steps = jnp.full(evidence[0].shape, self.steps, jnp.int32)
-        free = judge(state, *evidence, steps, (), task.throw)
+        steps = jnp.full(task.weight.shape, self.steps, jnp.int32)
+        free = task.solver.verdict(network.free(task.x), state, steps, task.throw)
         return Estimate(
             loss=loss,
             gradient=gradient,

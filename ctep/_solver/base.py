@@ -3,11 +3,12 @@
 import abc
 
 import equinox as eqx
+from jaxtyping import Array, Int
 
 from .. import _checks as checks
 from .._custom_types import State
 from .._network import AbstractProblem
-from .equilibrium import Equilibrium
+from .equilibrium import Equilibrium, judge
 
 
 class AbstractSolver(eqx.Module):
@@ -46,3 +47,26 @@ class AbstractSolver(eqx.Module):
             RuntimeError: if `throw` and some example has not settled; the message is
                 that of its `RESULTS` member.
         """
+
+    def verdict(
+        self,
+        problem: AbstractProblem,
+        state: State,
+        steps: Int[Array, "..."],
+        throw: bool = True,
+    ) -> Equilibrium:
+        """Return `state` as an equilibrium, judged by one more application of $T$.
+
+        Args:
+            problem: whose state it is.
+            state: where somebody has stopped.
+            steps: that each example took.
+            throw: as in `solve`.
+
+        Raises:
+            RuntimeError: as in `solve`.
+        """
+        image, memory = problem.image(state)
+        change = tuple(t - s for t, s in zip(image, state, strict=True))
+        residual, excess = problem.residual(change, state, self.rtol, self.atol)
+        return judge(state, residual, excess, steps, memory, throw)

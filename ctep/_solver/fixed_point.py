@@ -7,7 +7,6 @@ import optimistix as optx
 
 from .. import _checks as checks
 from .base import AbstractSolver
-from .equilibrium import judge
 from .units import Rescaled
 
 
@@ -45,12 +44,7 @@ class FixedPoint(AbstractSolver):
         )
         example = "optimistix.Newton(1e-6, 1e-6)"
         checks.instance("solver", self.solver, kinds, "an Optimistix solver", example)
-        checks.integer("max_steps", self.max_steps, "1000")
-        if not self.max_steps >= 1:
-            raise ValueError(
-                f"`max_steps` is {self.max_steps}, but a solve needs at least one "
-                "step: pass a positive integer."
-            )
+        checks.count("max_steps", self.max_steps, "1000")
 
     def solve(self, problem, state, *, zeros=False, throw=True):
         solver = self.solver or optx.FixedPointIteration(
@@ -69,7 +63,4 @@ class FixedPoint(AbstractSolver):
             return scaled.undo(solution.value), solution.stats["num_steps"]
 
         state, steps = problem.per_example(one, state)
-        image, memory = problem.image(state)
-        change = tuple(t - s for t, s in zip(image, state, strict=True))
-        residual, excess = problem.residual(change, state, self.rtol, self.atol)
-        return judge(state, residual, excess, jnp.asarray(steps), memory, throw)
+        return self.verdict(problem, state, jnp.asarray(steps), throw)

@@ -6,7 +6,6 @@ import jax.numpy as jnp
 
 from .. import _checks as checks
 from .base import AbstractSolver
-from .equilibrium import judge
 from .units import Rescaled
 
 
@@ -73,10 +72,7 @@ class ODE(AbstractSolver):
 
     def solve(self, problem, state, *, zeros=False, throw=True):
         state, steps = problem.per_example(self._follow, state)
-        image, memory = problem.image(state)
-        change = tuple(t - s for t, s in zip(image, state, strict=True))
-        residual, excess = problem.residual(change, state, self.rtol, self.atol)
-        return judge(state, residual, excess, steps, memory, throw)
+        return self.verdict(problem, state, steps, throw)
 
     def _follow(self, problem, state):
         """Integrate one example until it rests; return its state and steps."""
