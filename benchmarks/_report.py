@@ -44,6 +44,14 @@ def machine() -> dict:
     }
 
 
+def version(package: str) -> str:
+    """Return the version of a package, which need not be installed to be imported."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
 def commit() -> str:
     """Return the commit of the code, marked if the package differs from it."""
     try:
@@ -75,7 +83,7 @@ def report(name: str, line: str, args, *, value, details: dict, seeds=None) -> N
         "toy": args.toy,
         "machine": machine(),
         "versions": {"python": platform.python_version()}
-        | {package: importlib.metadata.version(package) for package in _PACKAGES},
+        | {package: version(package) for package in _PACKAGES},
         "commit": commit(),
         "command": " ".join(_words(sys.argv)),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
