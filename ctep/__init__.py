@@ -54,10 +54,13 @@ from ._rule import (
     AbstractRule as AbstractRule,
     Backprop as Backprop,
     Centered as Centered,
+    Coupled as Coupled,
     FeedbackAlignment as FeedbackAlignment,
     Holomorphic as Holomorphic,
     Implicit as Implicit,
     OneSided as OneSided,
+    Oscillating as Oscillating,
+    RandomSign as RandomSign,
     Unrolled as Unrolled,
     gradient as gradient,
 )

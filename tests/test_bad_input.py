@@ -120,7 +120,7 @@ class Bowl(ctep.EnergyNetwork):
     step: float = 0.1
 
     def energy(self, state, x):
-        return jnp.sum(state[0] ** 2)
+        return jnp.sum(jnp.abs(state[0]) ** 3)
 
 
 class Absolute(ctep.AbstractLoss):
@@ -298,6 +298,43 @@ CASES = {
         ),
         ValueError,
         r"`nudge` is OutputError\(loss=Absolute\(\)\), whose force is not known to",
+    ),
+    "turning with a frozen nudge": (
+        lambda: ctep.gradient(
+            STUDENT,
+            *IMAGE,
+            rule=ctep.Oscillating(),
+            nudge=2.0 * ctep.Frozen(ctep.OutputError()),
+        ),
+        ValueError,
+        "`nudge` is .*, frozen at the free state, but `Oscillating` has no free phase",
+    ),
+    "one period": (
+        lambda: ctep.Oscillating(periods=1),
+        ValueError,
+        "`periods` is 1, but must be at least 2: the first period is a transient",
+    ),
+    "signs without a key": (
+        lambda: ctep.gradient(STUDENT, *IMAGE, rule=ctep.RandomSign()),
+        ValueError,
+        "`key` is None, but `RandomSign` draws at random",
+    ),
+    "held beyond the target": (
+        lambda: ctep.Coupled(1.5),
+        ValueError,
+        "`eta` is 1.5, but 1 already holds the output at its target",
+    ),
+    "held readout": (
+        lambda: ctep.gradient(STUDENT, *IMAGE, rule=ctep.Coupled()),
+        ValueError,
+        "`network` reads its output out of the last layer, but only a layer can be",
+    ),
+    "held against labels": (
+        lambda: ctep.gradient(
+            ctep.mlp((4, 3, 2), readout=False, key=KEY), *IMAGE, rule=ctep.Coupled()
+        ),
+        ValueError,
+        "`nudge` is .*, but the output is held between its state and a target value",
     ),
     "feedback edges without feedback": (
         lambda: ctep.graph(
@@ -686,6 +723,14 @@ KINDS = {
     "implicit restart": (lambda: ctep.Implicit(restart=0), "restart"),
     "circle of no size": (lambda: ctep.Holomorphic(0.0), "radius"),
     "circle of no points": (lambda: ctep.Holomorphic(points=0), "points"),
+    "turn of no size": (lambda: ctep.Oscillating(radius=0.0), "radius"),
+    "turn in no time": (lambda: ctep.Oscillating(period=-1.0), "period"),
+    "turn in no steps": (lambda: ctep.Oscillating(dt=0.0), "dt"),
+    "turn of two points": (lambda: ctep.Oscillating(points=2), "points"),
+    "turn by name": (lambda: ctep.Oscillating(solver="heun"), "solver"),
+    "random sign of nothing": (lambda: ctep.RandomSign(0.0), "beta"),
+    "key of a rule": (lambda: gradient(key=0), "key"),
+    "held nowhere": (lambda: ctep.Coupled(0.0), "eta"),
     "unrolled steps": (lambda: ctep.Unrolled(0), "steps"),
     "unrolled truncate": (lambda: ctep.Unrolled(truncate=0), "truncate"),
     "unrolled beyond": (lambda: ctep.Unrolled(10, truncate=11), "truncate"),

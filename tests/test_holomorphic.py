@@ -9,6 +9,7 @@ import pytest
 
 import ctep
 from ctep._rule import Task
+from ctep._rule.complex import extends
 
 TIGHT = ctep.Sweeps(2000, rtol=1e-13, atol=1e-13)
 
@@ -155,3 +156,119 @@ def test_an_example_outside_the_disc_is_left_out():
     assert list(settled) == [False] + [True] * (len(p.x) - 1)
     want, _ = run(p.x[1:], y[1:])
     np.testing.assert_allclose(found, want, rtol=1e-9, atol=1e-12)
+
+
+# ------------------------------------------------------------ in continuous time
+
+SETTLED = ctep.Sweeps(1000, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.usefixtures("x64")
+def test_oscillating_error_falls_as_the_squared_period():
+    """Oracle: dense implicit differentiation; the lag of a real response is even."""
+    p, periods = smooth(), np.array([50.0, 100.0, 200.0])
+    rules = (ctep.Oscillating(0.3, float(t), points=8) for t in periods)
+    errors = [error(g, exact(p)) for g in gradients(p, *rules, solver=SETTLED)]
+    slope = np.polyfit(np.log(periods), np.log(errors), 1)[0]
+    assert abs(slope + 2) < 0.2
+    assert errors[-1] < 2e-3
+
+
+@pytest.mark.usefixtures("x64")
+def test_oscillating_regulated_and_averaged():
+    """Oracle: dense implicit differentiation, behind feedback of 0.3; two periods."""
+    p = smooth(feedback=0.3)
+    rule = ctep.Oscillating(0.3, 200.0, 3)
+    (found,) = gradients(p, rule, solver=SETTLED)
+    assert error(found, exact(p)) < 2e-3
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_mean_of_an_orbit_is_the_free_equilibrium():
+    """Oracle: Newton's roots; the mean-value property needs no slow turning."""
+    p = smooth()
+    rule = ctep.Oscillating(0.3, 20.0, 6, dt=0.05)
+    task = Task.mean(p.x, p.y, p.nudge, SETTLED, throw=True)
+    estimate = eqx.filter_jit(rule.estimate)(p.network, task)
+    mean = np.concatenate(estimate.free.state, -1)
+    np.testing.assert_allclose(mean, oracles.roots(p), atol=1e-5)
+    assert float(estimate.loss) == pytest.approx(float(oracles.loss(p)), abs=1e-5)
+
+
+def test_an_orbit_that_has_not_closed_is_not_settled():
+    """Oracle: a transient of one time constant is still there in the second."""
+    p = smooth()
+    task = Task.mean(p.x, p.y, p.nudge, SETTLED, throw=False)
+    estimate = ctep.Oscillating(0.3, 1.0, 2, dt=0.1).estimate(p.network, task)
+    assert not estimate.free.settled.any()
+    with pytest.raises(RuntimeError, match="still moving"):
+        p.gradient(rule=ctep.Oscillating(0.3, 1.0, 2, dt=0.1))
+
+
+# ------------------------------------------------------------ functions of one's own
+
+
+@pytest.mark.parametrize(
+    ("function", "answer"),
+    [
+        (jnp.tanh, True),
+        (lambda s: s**3 - 2 * s, True),
+        (lambda s: 1 / (1 + jnp.exp(-s)), True),
+        (jnp.abs, False),
+        (jnp.conj, False),
+        (jnp.real, False),
+        (lambda s: jnp.where(s.real > 0, s, 0), False),
+        (lambda s: s * jnp.max(s.real, -1, keepdims=True), False),
+        (lambda s: 1 / (s**2 + 1e-4), False),  # poles at 0.01 i
+        (lambda s: jnp.clip(s, 0, 1), False),  # raises
+        (jnp.log, False),  # a branch cut
+    ],
+)
+def test_functions_are_tried(function, answer):
+    """Oracle: complex analysis."""
+    assert extends(lambda state: function(state[0]), ((5,),)) is answer
+
+
+@pytest.mark.usefixtures("x64")
+def test_an_energy_of_ones_own_is_tried():
+    """Oracle: dense implicit differentiation of a polynomial; a modulus is refused."""
+    p = oracles.NETWORKS["energy"]()
+    solver = ctep.Sweeps(1000, rtol=1e-12, atol=1e-12)
+    _, found = p.gradient(rule=ctep.Holomorphic(0.05, 8), solver=solver)
+    assert oracles.error(found, oracles.exact(p)) < 1e-6
+
+    class Modulus(oracles.Hopfield):
+        def energy(self, state, x):
+            return super().energy(state, x) + jnp.sum(jnp.abs(state[0]))
+
+    network = Modulus(p.network.u, p.network.v, p.network.b)
+    with pytest.raises(ValueError, match="`network` is a Modulus, which does not ext"):
+        ctep.gradient(network, p.x, p.y, nudge=p.nudge, rule=ctep.Holomorphic())
+
+
+class Quartic(ctep.AbstractLoss):
+    """A loss that says nothing of itself."""
+
+    def __call__(self, output, target):
+        return jnp.sum((output - target) ** 4, -1)
+
+
+class Distance(ctep.AbstractLoss):
+    def __call__(self, output, target):
+        return jnp.sum(jnp.abs(output - target), -1)
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_loss_of_ones_own_is_tried():
+    """Oracle: `Implicit`; a modulus is refused."""
+    p = smooth(values=True)
+    nudge = 0.5 * ctep.OutputError(Quartic()) + p.nudge
+    _, want = ctep.gradient(
+        p.network, p.x, p.y, nudge=nudge, rule=ctep.Implicit(1e-12), solver=TIGHT
+    )
+    rule = ctep.Holomorphic(0.02, 8)
+    _, found = ctep.gradient(p.network, p.x, p.y, nudge=nudge, rule=rule, solver=TIGHT)
+    assert oracles.error(found, want) < 1e-6
+    nudge = p.nudge + ctep.OutputError(Distance())
+    with pytest.raises(ValueError, match=r"`nudge` is .*not known to extend"):
+        ctep.gradient(p.network, p.x, p.y, nudge=nudge, rule=rule)

@@ -1,3 +1,5 @@
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -250,3 +252,124 @@ def test_unrolled_says_whether_it_has_settled():
     task = Task.mean(p.x, p.y, p.nudge, TIGHT, throw=False)
     assert not ctep.Unrolled(2).estimate(p.network, task).free.settled.any()
     assert ctep.Unrolled(300).estimate(p.network, task).free.settled.all()
+
+
+# ------------------------------------------------------------ random signs
+
+
+@pytest.mark.usefixtures("x64")
+def test_random_signs_are_both_one_sided_rules():
+    """Oracle: `OneSided` forwards; backwards, what `Centered` has beyond its half."""
+    p = oracles.chain(init=oracles.centred(0.5), batch=1)
+    plus, both = gradients(p, (ctep.OneSided(0.3), ctep.Centered(0.3)))
+    minus = 2 * both - plus
+    signs = set()
+    for seed in range(8):
+        key, rule = jax.random.key(seed), ctep.RandomSign(0.3)
+        _, gradient = p.gradient(rule=rule, solver=TIGHT, key=key)
+        found = oracles.vector(gradient)
+        errors = [np.linalg.norm(found - v) for v in (plus, minus)]
+        assert min(errors) < 1e-9
+        signs.add(int(np.argmin(errors)))
+    assert signs == {0, 1}
+    assert np.linalg.norm(plus - minus) > 1e-3
+
+
+@pytest.mark.usefixtures("x64")
+def test_each_example_has_a_sign_of_its_own():
+    """Oracle: neither one-sided gradient is that of a batch with both signs."""
+    p = oracles.chain(init=oracles.centred(0.5), batch=8)
+    plus, both = gradients(p, (ctep.OneSided(0.3), ctep.Centered(0.3)))
+    key = jax.random.key(0)
+    _, gradient = p.gradient(rule=ctep.RandomSign(0.3), solver=TIGHT, key=key)
+    found = oracles.vector(gradient)
+    for one_sign in (plus, 2 * both - plus):
+        assert np.linalg.norm(found - one_sign) > 1e-3 * np.linalg.norm(both)
+    assert np.linalg.norm(found - both) < np.linalg.norm(both)
+
+
+def test_random_signs_train_and_differ_by_key():
+    """Oracle: the same key gives the same weights, another one others."""
+    rng = np.random.default_rng(0)
+    data = rng.uniform(0, 1, (40, 6)).astype(np.float32), rng.integers(0, 3, 40)
+    network = ctep.mlp((6, 5, 3), key=jax.random.key(0))
+
+    def train(rule_key):
+        key = jax.random.key(rule_key)
+        options = dict(rule=ctep.RandomSign(0.5), epochs=1, probe=8, progress=False)
+        result = ctep.fit(network, data, batch_size=40, key=key, **options)
+        return oracles.vector(result.network)
+
+    np.testing.assert_array_equal(train(0), train(0))
+    assert np.any(train(0) != train(1))
+
+
+# ------------------------------------------------------------ outputs that are held
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("eta", [0.3, 1.0])
+def test_coupled_learning_is_the_contrastive_hebbian_rule(eta):
+    r"""Oracle: numpy; $-(s_i s_j^\top|_{held} - s_i s_j^\top|_{free})/\eta$.
+
+    The output is held at $s + \eta (y - s)$, all hidden layers relax.
+    """
+    p = oracles.chain(init=oracles.centred(0.4), readout=False, values=True)
+    weights = [np.asarray(c.forward.weight) for c in p.network.couplings]
+    biases = [np.asarray(layer.bias) for layer in p.network.layers]
+    x, y = np.asarray(p.x), np.asarray(p.y)
+
+    def relax(held=None):
+        s = [np.zeros((len(x), w.shape[1])) for w in weights]
+        for _ in range(500):
+            for n in range(len(s)):
+                below = x if n == 0 else s[n - 1]
+                h = biases[n] + below @ weights[n]
+                if n + 1 < len(s):
+                    h = h + s[n + 1] @ weights[n + 1].T
+                s[n] = np.tanh(h)
+            if held is not None:
+                s[-1] = held
+        return s
+
+    free = relax()
+    held = relax(free[-1] + eta * (y - free[-1]))
+    _, gradient = p.gradient(rule=ctep.Coupled(eta), solver=TIGHT)
+    for n in range(len(weights)):
+        below = (x, x) if n == 0 else (free[n - 1], held[n - 1])
+        hebb = [b.T @ s[n] / len(x) for b, s in zip(below, (free, held), strict=True)]
+        found = gradient.couplings[n].forward.weight
+        np.testing.assert_allclose(found, (hebb[0] - hebb[1]) / eta, atol=1e-9)
+        wanted = np.mean(free[n] - held[n], 0) / eta
+        np.testing.assert_allclose(gradient.layers[n].bias, wanted, atol=1e-9)
+
+
+@pytest.mark.usefixtures("x64")
+def test_coupled_learning_of_an_energy():
+    """Oracle: finite differences of the energy at rest, held and free."""
+    p = oracles.NETWORKS["energy"]()
+    _, gradient = p.gradient(rule=ctep.Coupled(0.3), solver=TIGHT)
+    last = oracles.roots(p)[:, 4:]
+    targets = last + 0.3 * (p.y - last)
+
+    def field(network, flat, x, held):
+        slope = jax.grad(network.energy)(oracles.split(network, flat), x)
+        slope = oracles.join(slope)
+        return slope if held is None else slope.at[4:].set(flat[4:] - held)
+
+    def energy(network, x, held):
+        at_rest = functools.partial(field, network, x=x, held=held)
+        step = lambda _, s: s - jnp.linalg.solve(jax.jacfwd(at_rest)(s), at_rest(s))  # noqa: E731
+        flat = jax.lax.fori_loop(0, 30, step, jnp.zeros(7))
+        return network.energy(oracles.split(network, flat), x)
+
+    @oracles.FAST
+    def work(h):
+        network = jax.tree_util.tree_map(lambda a, b: a + h * b, p.network, direction)
+        works = jax.vmap(lambda x, held: energy(network, x, held))(p.x, targets)
+        return jnp.mean(works - jax.vmap(lambda x: energy(network, x, None))(p.x)) / 0.3
+
+    direction = oracles.random_like(p.network, jax.random.key(0))
+    slope = (work(jnp.asarray(1e-4)) - work(jnp.asarray(-1e-4))) / 2e-4
+    along = oracles.vector(gradient) @ oracles.vector(direction)
+    assert along == pytest.approx(float(slope), rel=1e-6)

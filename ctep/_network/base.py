@@ -226,13 +226,13 @@ class AbstractNetwork(eqx.Module):
 
     @property
     def obstacle(self) -> str | None:
-        """What does not extend to complex states, said of the network, or `None`."""
-        return f"is a {type(self).__name__}"
+        """What is known not to extend to complex states, said of the network."""
+        return None
 
     @property
-    def holomorphic(self) -> bool:
-        """Whether the dynamics extends to complex states."""
-        return self.obstacle is None
+    def holomorphic(self) -> bool | None:
+        """Whether the dynamics extends to complex states; `None` if that is open."""
+        return None
 
     @abc.abstractmethod
     def output(self, state: State) -> Inexact[Array, "*lead outputs"]:

@@ -5,7 +5,7 @@ import abc
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Inexact, PyTree
+from jaxtyping import Array, Inexact, PyTree
 
 from .._custom_types import Shape, State
 from .activation import path_integral
@@ -38,8 +38,12 @@ class EnergyNetwork(AbstractNetwork):
     step: eqx.AbstractVar[float]
 
     @abc.abstractmethod
-    def energy(self, state: State, x: Array) -> Float[Array, ""]:
-        """Return the energy of one example: `state` without any batch axis."""
+    def energy(self, state: State, x: Array) -> Inexact[Array, ""]:
+        """Return the energy of one example: `state` without any batch axis.
+
+        A holomorphic function of complex states (no moduli, conjugates or maxima)
+        can be trained by rules with complex nudges too.
+        """
 
     def output(self, state: State) -> Inexact[Array, "*lead outputs"]:
         """Return the last block; override it to read out something else."""
@@ -69,7 +73,7 @@ class EnergyNetwork(AbstractNetwork):
     def has_energy(self):
         return True
 
-    def total_energy(self, state: State, x: Array) -> Float[Array, ""]:
+    def total_energy(self, state: State, x: Array) -> Inexact[Array, ""]:
         """Return the energy summed over the leading axes of the state."""
         lead = state[0].shape[: state[0].ndim - len(self.shapes[0])]
         energy = self.energy
@@ -83,7 +87,7 @@ class EnergyNetwork(AbstractNetwork):
         def energy(s):
             return self.total_energy((*state[:n], s, *state[n + 1 :]), x)
 
-        return -jax.grad(energy)(state[n])
+        return -jax.grad(energy, holomorphic=jnp.iscomplexobj(state[n]))(state[n])
 
     def without_feedback(self):
         """Raise `ValueError`: every force of an energy has its reaction."""
@@ -110,7 +114,7 @@ class EnergyNetwork(AbstractNetwork):
                 for d in increments
             )
             energy = lambda s: self.total_energy(s, x)  # noqa: E731
-            return jax.jvp(energy, (moved,), (tangent,))[1]
+            return jax.jvp(energy, (moved,), (tangent,))[1].real
 
         return path_integral(slope)
 

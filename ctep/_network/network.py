@@ -135,6 +135,10 @@ class Network(AbstractNetwork):
             return "takes a maximum in its readout"
         return None
 
+    @property
+    def holomorphic(self):
+        return self.obstacle is None
+
     def without_feedback(self):
         """Return the network with its forward couplings alone.
 

@@ -26,9 +26,9 @@ class AbstractNudge(eqx.Module):
     """
 
     @property
-    def holomorphic(self) -> bool:
-        """Whether the force is known to extend to complex states."""
-        return False
+    def holomorphic(self) -> bool | None:
+        """Whether the force extends to complex states; `None` if that must be tried."""
+        return None
 
     def lipschitz(self, network: AbstractNetwork) -> float:
         r"""Return a bound on the Lipschitz constant of $\partial C/\partial s$.
@@ -120,7 +120,8 @@ class Sum(AbstractNudge):
 
     @property
     def holomorphic(self):
-        return all(nudge.holomorphic for nudge in self.nudges)
+        parts = [nudge.holomorphic for nudge in self.nudges]
+        return None if None in parts and False not in parts else all(parts)
 
     def lipschitz(self, network):
         return sum(nudge.lipschitz(network) for nudge in self.nudges)

@@ -13,9 +13,9 @@ class AbstractLoss(eqx.Module):
     """A loss of one output vector and its target, with any leading axes."""
 
     @property
-    def holomorphic(self) -> bool:
-        """Whether the gradient by the outputs is known to extend to complex ones."""
-        return False
+    def holomorphic(self) -> bool | None:
+        """Whether the gradient extends to complex outputs; `None` if it must be tried."""
+        return None
 
     @property
     def lipschitz(self) -> float:

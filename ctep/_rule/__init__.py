@@ -5,6 +5,7 @@ from .base import (
     Task as Task,
     partition as partition,
 )
+from .coupled import Coupled as Coupled
 from .gradient import (
     check_batch as check_batch,
     check_kinds as check_kinds,
@@ -12,9 +13,11 @@ from .gradient import (
 )
 from .holomorphic import Holomorphic as Holomorphic
 from .implicit import Implicit as Implicit
+from .oscillating import Oscillating as Oscillating
 from .stencil import (
     AbstractStencil as AbstractStencil,
     Centered as Centered,
     OneSided as OneSided,
+    RandomSign as RandomSign,
 )
 from .unrolled import Unrolled as Unrolled

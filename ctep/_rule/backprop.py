@@ -11,7 +11,7 @@ from .base import AbstractRule, Estimate, differentiate
 class AbstractFeedforward(AbstractRule):
     """A rule that trains the feed-forward twin: the same layers without feedback."""
 
-    def check(self, network, nudge):
+    def check(self, network, nudge, example=None):
         network.without_feedback()
 
     def subject(self, network):
@@ -60,8 +60,8 @@ class FeedbackAlignment(AbstractFeedforward):
         Lillicrap et al., 2016, doi:10.1038/ncomms13276.
     """
 
-    def check(self, network, nudge):
-        super().check(network, nudge)
+    def check(self, network, nudge, example=None):
+        super().check(network, nudge, example)
         for c in getattr(network, "couplings", ()):
             if c.returning is not None and not isinstance(c.feedback, Fixed):
                 raise ValueError(

@@ -5,7 +5,7 @@ import abc
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Key, PyTree
 
 from .._custom_types import State
 from .._network import AbstractNetwork
@@ -25,6 +25,7 @@ class Task(eqx.Module):
         epoch: for weights of nudges that are scheduled.
         throw: whether to raise if an example has not settled.
         start: of the free phase, zeros if `None`.
+        keys: one per example, for rules that draw at random.
     """
 
     x: Array
@@ -35,13 +36,18 @@ class Task(eqx.Module):
     epoch: Array
     throw: bool = eqx.field(static=True)
     start: State | None = None
+    keys: Key[Array, " batch"] | None = None
 
     @staticmethod
-    def mean(x, y, nudge, solver, *, epoch: int | Array = 0, throw=True) -> "Task":
+    def mean(
+        x, y, nudge, solver, *, epoch: int | Array = 0, throw=True, key=None
+    ) -> "Task":
         """Return the task whose loss is the mean over the batch."""
-        weight = jnp.full(x.shape[0], 1 / x.shape[0], x.dtype)
-        target = nudge.targets(x, y)
-        return Task(x, target, nudge, solver, weight, jnp.asarray(epoch), throw)
+        count = x.shape[0]
+        weight = jnp.full(count, 1 / count, x.dtype)
+        target, epoch = nudge.targets(x, y), jnp.asarray(epoch)
+        keys = None if key is None else jax.random.split(key, count)
+        return Task(x, target, nudge, solver, weight, epoch, throw, keys=keys)
 
     def settle(self, network: AbstractNetwork) -> Equilibrium:
         """Return the free equilibrium."""
@@ -82,8 +88,25 @@ class Estimate(eqx.Module):
 class AbstractRule(eqx.Module):
     """How the rests of a network make a gradient."""
 
-    def check(self, network: AbstractNetwork, nudge: AbstractNudge) -> None:
-        """Raise `ValueError` if the rule does not fit the network or the nudge."""
+    @property
+    def random(self) -> bool:
+        """Whether it draws at random, from `task.keys`."""
+        return False
+
+    def check(
+        self,
+        network: AbstractNetwork,
+        nudge: AbstractNudge,
+        example: tuple[Array, Array] | None = None,
+    ) -> None:
+        """Raise `ValueError` if the rule does not fit the network or the nudge.
+
+        Args:
+            network: to be trained.
+            nudge: that trains it.
+            example: `(x, y)` of one example, with which functions of a user's own can
+                be tried; `None` if there is none yet.
+        """
 
     def subject(self, network: AbstractNetwork) -> AbstractNetwork:
         """Return the network that is trained: all of it, or its feed-forward twin."""

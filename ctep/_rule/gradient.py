@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, Float, PyTree
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from .. import _checks as checks
 from .._keywords import suggests_keywords
@@ -26,6 +26,7 @@ def gradient(
     solver: AbstractSolver | None = None,
     epoch: int = 0,
     throw: bool = True,
+    key: PRNGKeyArray | None = None,
 ) -> tuple[Float[Array, ""], PyTree]:
     r"""Return the loss at the free state and its gradient, as batch means.
 
@@ -38,6 +39,7 @@ def gradient(
         solver: for all phases; by default `Sweeps()`.
         epoch: for weights of nudges that are scheduled.
         throw: whether to raise if any example has not settled.
+        key: for rules that draw at random, such as `RandomSign()`.
 
     Returns:
         The loss, and a gradient with the network's own tree; zero for arrays that are
@@ -52,14 +54,21 @@ def gradient(
     rule = Centered() if rule is None else rule
     solver = Sweeps() if solver is None else solver
     check_kinds(network=network, nudge=nudge, rule=rule, solver=solver)
-    rule.check(network, nudge)
+    if key is not None:
+        checks.key(key)
+    elif rule.random:
+        raise ValueError(
+            f"`key` is None, but `{type(rule).__name__}` draws at random: pass for "
+            "example `key=jax.random.key(0)`."
+        )
     x, y = checks.array("x", x), checks.array("y", y)
     check_batch(network, nudge, x, y)
     x = x.astype(network.dtype)
-    inputs = (network, x, y, nudge, rule, solver, jnp.asarray(epoch))
+    inputs = (network, x, y, nudge, rule, solver, jnp.asarray(epoch), key)
     leaves = jax.tree_util.tree_leaves(inputs)
-    # Inside somebody's `jit` only the run itself can raise.
+    # Inside somebody's `jit` nothing can be tried, and only the run itself can raise.
     traced = any(isinstance(leaf, Tracer) for leaf in leaves)
+    rule.check(network, nudge, None if traced else (x[:1], y[:1]))
     loss, gradient, result = _gradient(*inputs, throw and traced)
     if throw and not traced and (message := explain(result)):
         raise RuntimeError(message)
@@ -67,8 +76,8 @@ def gradient(
 
 
 @eqx.filter_jit
-def _gradient(network, x, y, nudge, rule, solver, epoch, throw):
-    task = Task.mean(x, y, nudge, solver, epoch=epoch, throw=throw)
+def _gradient(network, x, y, nudge, rule, solver, epoch, key, throw):
+    task = Task.mean(x, y, nudge, solver, epoch=epoch, throw=throw, key=key)
     estimate = rule.estimate(network, task)
     fixed = jax.tree_util.tree_map(
         lambda leaf: jnp.zeros_like(leaf) if eqx.is_inexact_array(leaf) else None,

@@ -6,7 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks as checks
+from .._custom_types import State
 from .._solver import RESULTS
+from .base import Task
+from .complex import check_holomorphic
 from .stencil import AbstractStencil
 
 
@@ -50,22 +53,10 @@ class Holomorphic(AbstractStencil):
         checks.positive("radius", self.radius, "0.1")
         checks.count("points", self.points, "4")
 
-    def check(self, network, nudge):
-        super().check(network, nudge)
-        if self.points <= 2:
-            return
-        if not network.holomorphic:
-            raise ValueError(
-                f"`network` {network.obstacle}, which does not extend to complex "
-                "states: use smooth activations such as `ctep.Sigmoid(4, 0.5)` and "
-                "`ctep.SoftmaxPool`, or a rule with real nudges, `ctep.Centered()`."
-            )
-        if not nudge.holomorphic:
-            raise ValueError(
-                f"`nudge` is {nudge!r}, whose force is not known to extend to complex "
-                "states: use `ctep.OutputError()`, or a rule with real nudges, "
-                "`ctep.Centered()`."
-            )
+    def check(self, network, nudge, example=None):
+        super().check(network, nudge, example)
+        if self.points > 2:
+            check_holomorphic(network, nudge, example)
 
     def stencil(self):
         count = self.points
@@ -78,13 +69,18 @@ class Holomorphic(AbstractStencil):
         return nudges, pairs / (count * nudges)
 
     def kept(self, task, result, increments):
-        settled = result == RESULTS.successful
-        weight = jnp.where(settled, task.weight, 0)
-        share = jnp.sum(weight) / jnp.sum(task.weight)
-        weight = weight / jnp.where(share > 0, share, 1)
+        return settled_only(task, result, increments)
 
-        def mask(d):
-            keep = settled.reshape((1, -1) + (1,) * (d.ndim - 2))
-            return jnp.where(keep, d, 0)  # what has diverged may be NaN
 
-        return dataclasses.replace(task, weight=weight), tuple(map(mask, increments))
+def settled_only(task: Task, result: RESULTS, increments: State) -> tuple[Task, State]:
+    """Return the task and the increments without the examples that did not settle."""
+    settled = result == RESULTS.successful
+    weight = jnp.where(settled, task.weight, 0)
+    share = jnp.sum(weight) / jnp.sum(task.weight)
+    weight = weight / jnp.where(share > 0, share, 1)
+
+    def mask(d):
+        keep = settled.reshape((1, -1) + (1,) * (d.ndim - 2))
+        return jnp.where(keep, d, 0)  # what has diverged may be NaN
+
+    return dataclasses.replace(task, weight=weight), tuple(map(mask, increments))

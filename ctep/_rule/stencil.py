@@ -5,11 +5,13 @@ import abc
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from .. import _checks as checks
 from .._custom_types import State
+from .._network import AbstractNetwork, AbstractProblem
 from .._nudge import Pull
-from .._solver import first_failure
+from .._solver import Equilibrium, first_failure
 from .base import AbstractRule, Estimate, Task, differentiate
 
 
@@ -38,12 +40,29 @@ class AbstractStencil(AbstractRule):
     def rescale(self) -> bool:
         """Whether increments are divided by the attenuation that brought them."""
 
-    def check(self, network, nudge):
+    def check(self, network, nudge, example=None):
         network.check_nudged()
 
     @abc.abstractmethod
     def stencil(self) -> tuple[np.ndarray, np.ndarray]:
         r"""Return the nudges $\beta_k$ and the weights $w_k$."""
+
+    def phases(self, task: Task) -> tuple[Array, Array]:
+        r"""Return $\beta_k$ and $w_k$, `(phases, batch)` or `(phases, 1)`."""
+        nudges, weights = self.stencil()
+        dtype = task.x.dtype
+        if np.iscomplexobj(nudges):
+            dtype = jnp.promote_types(dtype, jnp.complex64)
+        return jnp.asarray(nudges, dtype)[:, None], jnp.asarray(weights, dtype)[:, None]
+
+    def problem(
+        self, network: AbstractNetwork, task: Task, free: Equilibrium, betas: Array
+    ) -> AbstractProblem:
+        """Return the problem of the increments of all phases."""
+        own = task.nudge.context(network, free.state, task.target, task.epoch)
+        context = (betas, jax.tree_util.tree_map(lambda leaf: leaf[None], own))
+        pull = Pull(task.nudge, network, task.epoch)
+        return network.increments(task.x, free.state, free.memory, pull, context)
 
     def kept(self, task, result, increments) -> tuple[Task, State]:
         """Return the task and the increments of the examples that count: of all.
@@ -57,28 +76,33 @@ class AbstractStencil(AbstractRule):
 
     def estimate(self, network, task):
         free = task.settle(network)
-        nudges, stencil = self.stencil()
-        dtype = free.state[0].dtype
-        kind = dtype
-        if np.iscomplexobj(nudges):
-            kind = jnp.promote_types(dtype, jnp.complex64)
-        betas = jnp.asarray(nudges, kind)[:, None]
-        own = task.nudge.context(network, free.state, task.target, task.epoch)
-        context = (betas, jax.tree_util.tree_map(lambda leaf: leaf[None], own))
-        problem = network.increments(
-            task.x,
-            free.state,
-            free.memory,
-            Pull(task.nudge, network, task.epoch),
-            context,
-        )
-        start = tuple(jnp.zeros((len(nudges), *s.shape), kind) for s in free.state)
+        betas, weights = self.phases(task)
+        problem = self.problem(network, task, free, betas)
+        lead = (len(betas),)
+        start = tuple(jnp.zeros(lead + s.shape, betas.dtype) for s in free.state)
         nudged = task.solver.solve(problem, start, zeros=True, throw=task.throw)
+        steps = free.steps + jnp.sum(nudged.steps, 0)
         result = first_failure(free.result, nudged.result)
+        return self.contrast(network, task, free, nudged.state, weights, steps, result)
+
+    def contrast(
+        self, network, task, free, increments, weights, steps, result
+    ) -> Estimate:
+        r"""Return what the increments say of the gradient.
+
+        Args:
+            network: whose increments they are.
+            task: the whole batch.
+            free: the free equilibrium.
+            increments: $d_k$, `(phases, batch, *shape)` per block.
+            weights: $w_k$, `(phases, batch)` or `(phases, 1)`.
+            steps: of all phases together, `(batch,)`.
+            result: of each example, the first phase that has not settled.
+        """
         loss = task.cost(network, task.nudge, free.state)
-        task, d = self.kept(task, result, nudged.state)
+        task, d = self.kept(task, result, increments)
         d = jax.lax.stop_gradient(d)
-        weights = jnp.asarray(stencil, kind)[:, None] * task.weight
+        weights = weights * task.weight
 
         def objective(network, nudge):
             direct = task.cost(network, nudge, free.state)
@@ -95,7 +119,7 @@ class AbstractStencil(AbstractRule):
             loss=loss,
             gradient=differentiate(objective, network, task.nudge),
             free=free,
-            sweeps=free.steps + jnp.sum(nudged.steps, 0),
+            sweeps=steps,
             result=result,
             nudged=tuple(s + v[0].real for s, v in zip(free.state, d, strict=True)),
         )
@@ -154,6 +178,47 @@ class Centered(AbstractStencil):
     def stencil(self):
         beta = self.beta
         return np.array([beta, -beta]), np.array([0.5, -0.5]) / beta
+
+
+class RandomSign(AbstractStencil):
+    r"""One nudge of random sign per example, $\pm\beta$: error $O(\beta^2)$ on average.
+
+    $$\sigma = \pm 1, \qquad \frac{s(\sigma\beta) - s(0)}{\sigma\beta}
+    = s'(0) + \frac{\sigma\beta}{2} s''(0) + O(\beta^2)$$
+
+    The bias of `OneSided` becomes noise of zero mean, at the cost of `OneSided`.
+
+    Args:
+        beta: size of the nudge.
+        rescale: as in `OneSided`.
+
+    Raises:
+        ValueError: if `beta` is not positive; from `ctep.gradient`, without a `key`.
+
+    Cost: one free and one nudged phase.
+
+    References:
+        Laborieux et al., 2021, arXiv:2006.03824, with one sign per batch.
+    """
+
+    beta: float = 0.1
+    rescale: bool = True
+
+    def __check_init__(self):
+        _check_beta(self.beta)
+
+    @property
+    def random(self):
+        return True
+
+    def stencil(self):
+        return np.array([self.beta]), np.array([1 / self.beta])
+
+    def phases(self, task):
+        signs = jax.vmap(lambda key: jax.random.rademacher(key, (), task.x.dtype))
+        betas, weights = super().phases(task)
+        sign = signs(task.keys)[None]
+        return sign * betas, sign * weights
 
 
 def _check_beta(beta):

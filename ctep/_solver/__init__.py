@@ -17,3 +17,4 @@ from .order import (
     Synchronous as Synchronous,
 )
 from .sweeps import Sweeps as Sweeps
+from .units import Rescaled as Rescaled

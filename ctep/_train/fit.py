@@ -25,7 +25,7 @@ from .._rule import AbstractRule, OneSided, check_kinds
 from .._solver import AbstractSolver, Sweeps
 from ..data.split import hold_out
 from . import checkpoint
-from .loop import Loop, Sums
+from .loop import Loop, Sums, inputs
 from .progress import Reporter
 from .result import Result
 from .run import Position, Run
@@ -129,10 +129,11 @@ def fit(
         )
     pipeline = data.Pipeline() if pipeline is None else pipeline
     loaded = data.load(dataset, data_dir=data_dir)
-    rule.check(network, nudge)
     nudge = nudge.drawn(network, jax.random.fold_in(key, 2**31 - 2))
     _check_fit(network, nudge, loaded, pipeline)
     splits = _splits(loaded, validation, key)
+    first = jax.tree_util.tree_map(lambda leaf: leaf[:1], splits["train"])
+    rule.check(network, nudge, (inputs(pipeline, first[0], network), first[1]))
     count = len(splits["train"][1])
     if batch_size is None:
         batch_size = min(500, max(20, count // 100))

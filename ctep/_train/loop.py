@@ -139,8 +139,9 @@ class Loop(eqx.Module):
         y, count = self.y[index], jnp.sum(present)
         weight = present / count.astype(x.dtype)
         target = nudge.targets(x, y)
+        keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 1)  # others than above
         task = Task(
-            x, target, nudge, self.solver, weight, epoch, False, start=state.start
+            x, target, nudge, self.solver, weight, epoch, False, state.start, keys
         )
         estimate = self.rule.estimate(network, task)
         updates, optimizer = self.optimizer.update(
@@ -171,7 +172,8 @@ class Loop(eqx.Module):
         network, nudge = self.model(state)
         x = inputs(self.pipeline, self.x[index], network)
         y = self.y[index]
-        task = Task.mean(x, y, nudge, self.solver, epoch=epoch, throw=False)
+        key = jax.random.fold_in(self.key, epoch)
+        task = Task.mean(x, y, nudge, self.solver, epoch=epoch, throw=False, key=key)
         pair = [
             self.rule.estimate(network, task).gradient,
             _EXACT.estimate(self.rule.subject(network), task).gradient,

@@ -1,0 +1,126 @@
+"""Rules that hold the output near its target instead of pulling at it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from .. import _checks as checks
+from .._network import (
+    AbstractNetwork,
+    AbstractProblem,
+    AbstractPull,
+    EnergyNetwork,
+    Network,
+)
+from .._nudge import OutputError, SquaredError
+from .stencil import AbstractStencil
+
+
+class Coupled(AbstractStencil):
+    r"""Coupled learning: the output is held a step nearer to the target.
+
+    $$s_L(\eta) = s_L(0) + \eta\,(y - s_L(0)), \qquad
+    \Delta = \frac{1}{\eta} \Big[\frac{\partial E}{\partial\theta}(s(\eta))
+    - \frac{\partial E}{\partial\theta}(s(0))\Big]$$
+
+    All other layers follow the output that is held. With $\eta = 1$ it is held at the
+    target: contrastive learning. $\Delta$ is the gradient of the work
+    $[\min E(\,\cdot\,| s_L \text{ held}) - \min E]/\eta$ and not that of the loss,
+    even for small $\eta$: the output's own stiffness weighs each error. Both vanish
+    together.
+
+    Args:
+        eta: $\eta$, from just above 0 to 1.
+        rescale: as in `OneSided`.
+
+    Raises:
+        ValueError: if `eta` is outside (0, 1]; with a network, if the output is not
+            its last layer or the nudge is not the squared error of the output.
+
+    Cost: one free and one held phase.
+
+    References:
+        Stern et al., 2021, arXiv:2011.03861; contrastive learning: Movellan, 1991.
+    """
+
+    eta: float = 0.1
+    rescale: bool = True
+
+    def __check_init__(self):
+        checks.positive("eta", self.eta, "0.1")
+        if self.eta > 1:
+            raise ValueError(
+                f"`eta` is {self.eta}, but 1 already holds the output at its target: "
+                "pass at most 1."
+            )
+
+    def check(self, network, nudge, example=None):
+        super().check(network, nudge, example)
+        own = isinstance(network, Network) and network.readout is None
+        plain = (
+            isinstance(network, EnergyNetwork)
+            and type(network).output is EnergyNetwork.output
+        )
+        if not (own or plain):
+            raise ValueError(
+                "`network` reads its output out of the last layer, but only a layer "
+                "can be held: build it with `readout=False`."
+            )
+        squared = isinstance(nudge, OutputError) and isinstance(
+            nudge.loss, SquaredError
+        )
+        if not squared:
+            raise ValueError(
+                f"`nudge` is {nudge!r}, but the output is held between its state and "
+                "a target value: use `ctep.OutputError(ctep.SquaredError())`."
+            )
+
+    def stencil(self):
+        return np.array([self.eta]), np.array([1 / self.eta])
+
+    def problem(self, network, task, free, betas):
+        inner = network.increments(task.x, free.state, free.memory, _NoPull(), ())
+        last = len(network.shapes) - 1
+        error = task.nudge.force(last, network, free.state, task.target, task.epoch)
+        assert error is not None
+        data = inner.data, self.eta * error[None]
+        return _Held(
+            network=network, problem=dataclasses.replace(inner, data=()), data=data
+        )
+
+
+class _NoPull(AbstractPull):
+    def __call__(self, n, state, context):
+        return None
+
+
+class _Held(AbstractProblem):
+    """Increments whose last block is held.
+
+    `problem` comes without its data; `data` is `(the problem's own, the last block)`.
+    """
+
+    network: AbstractNetwork
+    problem: AbstractProblem
+    data: PyTree
+
+    @property
+    def incremental(self):
+        return True
+
+    def recall(self, state, zero=frozenset()):
+        return self._inner.recall(state, zero)
+
+    def update(self, n, state, memory, zero=frozenset()):
+        value, memory = self._inner.update(n, state, memory, zero)
+        if n == len(self.shapes) - 1:
+            value = jnp.broadcast_to(self.data[1], value.shape)
+        return value, memory
+
+    @property
+    def _inner(self):
+        return dataclasses.replace(self.problem, data=self.data[0])

@@ -1,0 +1,160 @@
+"""Equilibrium propagation that never stops: the nudge turns, the state follows."""
+
+import dataclasses
+
+import diffrax as dfx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import _checks as checks
+from .._nudge import Frozen, Pull
+from .._solver import Rescaled, judge
+from .complex import check_holomorphic
+from .holomorphic import settled_only
+from .stencil import AbstractStencil
+
+
+class Oscillating(AbstractStencil):
+    r"""A complex nudge that turns in continuous time, without any free phase.
+
+    $$\tau_n \dot s_n = -s_n + T_n\big(s; \beta(t)\big), \qquad
+    \beta(t) = r\,e^{2\pi i t/P}$$
+
+    $$\frac{dL}{d\theta} \approx \mathrm{Re}\, \frac{1}{P r} \int_0^P
+    e^{-2\pi i t/P} \frac{\partial E}{\partial\theta}\big(s(t)\big)\,dt
+    + \frac{\partial C}{\partial\theta}(\bar s)$$
+
+    The state turns with the nudge, and its mean $\bar s$ over a period is the free
+    equilibrium, by the mean-value property of holomorphic functions. It lags behind
+    the nudge: the error is $O(r^N)$ of `Holomorphic` plus $O((\tau/P)^2)$, where
+    $\tau$ is the time in which the slowest mode of the network relaxes.
+
+    The first period is a transient and not used. An example has settled if the last
+    one ends where it has begun, up to the tolerances of the task's solver (of which
+    nothing else is used) times $r$; one that has not is left out of the mean and
+    counted. States are not solved as increments, so that rounding errors are of the
+    order of the precision over $r$: for symmetric and shallow networks.
+
+    Args:
+        radius: $r$, of the circle.
+        period: $P$, in the unit of the layers' `tau`.
+        periods: that the nudge turns, the transient one included; the gradient is
+            averaged over the others.
+        points: $N$, at which each period is looked at.
+        solver: a Diffrax solver, with the constant step `dt`.
+        dt: in the unit of the layers' `tau`.
+        rescale: as in `OneSided`.
+
+    Raises:
+        ValueError: if `radius`, `period` or `dt` is not positive, `periods` is below
+            2 or `points` below 3; with a network, as `Holomorphic`.
+
+    Cost: `periods` times `period / dt` steps of the solver, in complex numbers as
+    pairs of real ones. Memory: `points` states per averaged period.
+
+    References:
+        Laborieux and Zenke, 2022, arXiv:2209.00530.
+    """
+
+    radius: float = 0.1
+    period: float = 50.0
+    periods: int = 2
+    points: int = 8
+    solver: dfx.AbstractSolver = dfx.Heun()
+    dt: float = 0.5
+    rescale: bool = True
+
+    def __check_init__(self):
+        checks.positive("radius", self.radius, "0.1")
+        checks.positive("period", self.period, "50.0")
+        checks.positive("dt", self.dt, "0.5")
+        kind, example = dfx.AbstractSolver, "diffrax.Heun()"
+        checks.instance("solver", self.solver, kind, "a Diffrax solver", example)
+        for name, least in (("periods", 2), ("points", 3)):
+            checks.count(name, getattr(self, name), str(least))
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"`{name}` is {getattr(self, name)}, but must be at least {least}: "
+                    "the first period is a transient, and a circle needs three points."
+                )
+
+    def check(self, network, nudge, example=None):
+        super().check(network, nudge, example)
+        check_holomorphic(network, nudge, example)
+        frozen = lambda part: isinstance(part, Frozen)  # noqa: E731
+        if any(map(frozen, jax.tree_util.tree_leaves(nudge, is_leaf=frozen))):
+            raise ValueError(
+                f"`nudge` is {nudge!r}, frozen at the free state, but `Oscillating` "
+                "has no free phase: leave `Frozen` out."
+            )
+
+    def stencil(self):
+        turns = self.points * (self.periods - 1)
+        nudges = self.radius * np.exp(
+            2j * np.pi * np.arange(1, turns + 1) / self.points
+        )
+        return nudges, 1 / (turns * nudges)
+
+    def estimate(self, network, task):
+        orbit = self._follow(network, task)
+        begin, end = (tuple(s[k] for s in orbit) for k in (-1 - self.points, -1))
+        change = tuple((b - a) / self.radius for a, b in zip(begin, end, strict=True))
+        orbit = tuple(s[1:] for s in orbit)
+        mean = tuple(s.mean(0).real for s in orbit)
+        problem = network.free(task.x)
+        residual, excess = problem.residual(
+            change, mean, task.solver.rtol, task.solver.atol
+        )
+        count = round(self.periods * self.period / self.dt)
+        steps = jnp.full(task.weight.shape, count, jnp.int32)
+        memory = problem.recall(mean)
+        free = judge(mean, residual, excess, steps, memory, task.throw)
+        increments = tuple(s - m for s, m in zip(orbit, mean, strict=True))
+        _, weights = self.phases(task)
+        return self.contrast(
+            network, task, free, increments, weights, steps, free.result
+        )
+
+    def kept(self, task, result, increments):
+        return settled_only(task, result, increments)
+
+    def _follow(self, network, task):
+        """Return the states after the transient, `(1 + looks, batch, *shape)`."""
+        real = network.zeros(task.x) if task.start is None else task.start
+        kind = jnp.promote_types(real[0].dtype, jnp.complex64)
+        start = tuple(s.astype(kind) for s in real)
+        own = task.nudge.context(network, real, task.target, task.epoch)
+        pull = Pull(task.nudge, network, task.epoch)
+        none = jnp.zeros((1,), kind)
+        problem = network.nudged(task.x, pull, (none, own))
+        units = tuple(jnp.ones((), s.dtype) for s in real)
+
+        def scaled(t) -> Rescaled:
+            beta = self.radius * jnp.exp(2j * jnp.pi * t / self.period)
+            # What the inputs contribute is computed once, in `problem`.
+            context = (beta.astype(kind)[None], own)
+            moved = dataclasses.replace(problem, data=(problem.data[0], context))
+            return Rescaled(moved, units, True)
+
+        looks = (
+            self.period
+            * jnp.arange(self.points, self.points * self.periods + 1)
+            / self.points
+        )
+        solution = dfx.diffeqsolve(
+            dfx.ODETerm(lambda t, s, args: scaled(t).velocity(s)),
+            self.solver,
+            0.0,
+            self.periods * self.period,
+            self.dt,
+            scaled(jnp.zeros(())).do(start),
+            saveat=dfx.SaveAt(ts=looks),
+            adjoint=dfx.ForwardMode(),
+            max_steps=None,
+            throw=False,
+        )
+        states = solution.ys
+        assert states is not None
+        undo = jax.vmap(scaled(jnp.zeros(())).undo)
+        return jax.lax.stop_gradient(undo(states))
