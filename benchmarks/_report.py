@@ -121,12 +121,12 @@ def dataset_name(args) -> str:
 
 
 def _words(argv):
-    """Return the command, without `--results`: where a file lies is no protocol."""
+    """Return the command without its folders: where a file lies is no protocol."""
     kept, skip = ["python", f"benchmarks/{Path(argv[0]).name}"], False
     for word in argv[1:]:
-        if not skip and not word.startswith("--results"):
+        if not skip and not word.startswith(("--results", "--out")):
             kept.append(word)
-        skip = word == "--results"
+        skip = word in ("--results", "--out")
     return kept
 
 

@@ -1,16 +1,21 @@
 """Draw the figures of the documentation from the JSON lines in docs/results."""
 
 import json
-from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+from _figures import ACCURACY, RESULTS
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
 INK, ACCENT = "#333333", "#3f51b5"
 # Line styles tell the curves apart without colour.
 STYLES = {"recipe": ("o", "-", ACCENT), "twin": ("s", "--", INK)}
+# Published best accuracies: column of `ACCURACY`, line style and name.
+LEVELS = (
+    (1, "--", "published"),
+    (3, ":", "published, with residual"),
+    (4, "-.", "published backprop"),
+)
 NAMES = {"recipe": "equilibrium propagation", "twin": "its backprop twin"}
 
 
@@ -35,13 +40,15 @@ def curve(ax, values, who, name):
 def dress(ax):
     """Give an axis of epochs its label and whole ticks, and no frame."""
     ax.set_xlabel("epoch")
-    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(
+        mpl.ticker.MaxNLocator(integer=True, steps=[1, 2, 5, 10])
+    )
     ax.spines[["top", "right"]].set_visible(False)
 
 
 def twins(recipe):
     """Draw the recipe with its twin, and each change of the recipe with its own."""
-    found = (DOCS / "results").glob(f"twins-{recipe}*.jsonl")
+    found = RESULTS.glob(f"twins-{recipe}*.jsonl")
     paths = sorted(found, key=lambda path: path.stem)
     plain = f"twins-{recipe}"
     titles = {p: p.stem.removeprefix(plain).strip("-").replace("-", " ") for p in paths}
@@ -75,11 +82,57 @@ def compared(names):
     return fig
 
 
+def runs(recipe):
+    """Return the test accuracies of a recipe in percent, (seeds, epochs)."""
+    found = sorted(RESULTS.glob(f"{recipe}-seed*.jsonl"))
+    records = [map(json.loads, path.read_text().splitlines()) for path in found]
+    return np.array([[100 * record["test_accuracy"] for record in r] for r in records])
+
+
+def accuracies(panels, floor=None):
+    """Draw the test accuracy of recipes over the epochs, with published levels.
+
+    Args:
+        panels: titles by the name of the recipe.
+        floor: smallest accuracy that is shown in all panels, if one is given.
+    """
+    share, size = floor is not None, (3.3 * len(panels), 3.2)
+    fig, axes = plt.subplots(1, len(panels), figsize=size, sharey=share)
+    for ax, (recipe, title) in zip(axes, panels.items(), strict=True):
+        values = runs(recipe)
+        epochs = np.arange(1, values.shape[1] + 1)
+        ax.plot(epochs, values.mean(0), color=ACCENT, label=f"ctep, {recipe}")
+        if len(values) > 1:
+            low, high = values.min(0), values.max(0)
+            ax.fill_between(epochs, low, high, color=ACCENT, alpha=0.2)
+        for column, style, name in LEVELS:
+            value = ACCURACY[recipe][column].partition("±")[0]
+            if value != "-":
+                ax.axhline(float(value), ls=style, color=INK, lw=1, label=name)
+        ax.set_ylim(floor, None)
+        ax.set_title(title, fontsize=10)
+        dress(ax)
+        ax.legend(frameon=False, fontsize=8, loc="lower right")
+    axes[0].set_ylabel("test accuracy (%)")
+    fig.tight_layout()
+    return fig
+
+
 def main():
     mpl.rcParams["svg.hashsalt"] = "ctep"  # the same file for the same numbers
-    results, pictures = DOCS / "results", DOCS / "assets" / "figures"
+    results, pictures = RESULTS, RESULTS.parent / "assets" / "figures"
     pictures.mkdir(parents=True, exist_ok=True)
-    figures = {"twins-fre-vgg11": twins("fre-vgg11")}
+    figures = {
+        "twins-fre-vgg11": twins("fre-vgg11"),
+        "depth": accuracies({"fre-10x64": "10 layers", "fre-20x64": "20 layers"}, 88),
+        "fre-accuracy": accuracies(
+            {
+                "fre-2x512": "MNIST, 2 x 512",
+                "fre-3x512": "MNIST, 3 x 512",
+                "fre-5x64": "CIFAR-10, 5 x 64",
+            }
+        ),
+    }
     pair = {
         "local errors (vgg7-le)": results / "vgg7-le-scale-0.25-seed0.jsonl",
         "output error alone (vgg7)": results / "vgg7-scale-0.25-seed0.jsonl",

@@ -1,0 +1,286 @@
+"""The documentation: its code runs, and a browser finds no fault with any page."""
+
+import contextlib
+import fcntl
+import functools
+import http.server
+import importlib.util
+import inspect
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import urllib.parse
+from pathlib import Path
+
+import pytest
+
+import ctep
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "write-your-own.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+browses = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+
+# Faults that a loaded page can tell of itself, its links and its anchors.
+LOOK = r"""
+(async () => {
+  await document.fonts.ready;
+  const waiting = ".arithmatex:not(:has(.katex))";
+  for (let n = 0; n < 40 && document.querySelector(waiting); n++)
+    await new Promise(resolve => setTimeout(resolve, 50));
+  const faults = [];
+  for (const e of document.querySelectorAll(".arithmatex"))
+    if (!e.querySelector(".katex")) faults.push("no formula: " + e.textContent);
+  for (const e of document.querySelectorAll(".katex-error"))
+    faults.push("bad formula: " + e.textContent);
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const node = walk.currentNode;
+    if (/\$\$|\\[(\[]/.test(node.data)
+        && !node.parentElement.closest("pre, code, script, style, .katex"))
+      faults.push("bare formula: " + node.data.trim().slice(0, 80));
+  }
+  for (const e of document.querySelectorAll("div.arithmatex"))
+    if (e.scrollWidth > e.clientWidth + 1)
+      faults.push("cut formula: " + e.textContent.slice(0, 80));
+  for (const e of document.images)
+    if (!e.complete || !e.naturalWidth) faults.push("no image: " + e.src);
+  const links = [...document.querySelectorAll("a[href]")].map(e => e.href);
+  const anchors = [...document.querySelectorAll("[id], a[name]")];
+  return {faults, links, anchors: anchors.map(e => e.id || e.name)};
+})()
+"""
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format, *args):
+        pass
+
+
+@contextlib.contextmanager
+def served(folder):
+    """Serve a folder on loopback and give its address."""
+    handler = functools.partial(Quiet, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class Browser:
+    """Headless Chromium, spoken to in the DevTools protocol over a pair of pipes."""
+
+    # The protocol is spoken on the descriptors 3 and 4.
+    START = (
+        "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); "
+        "os.execv(sys.argv[3], sys.argv[3:])"
+    )
+    FLAGS = (
+        "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+        "--no-first-run", "--disable-background-networking", "--window-size=1200,900",
+        "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+        "--remote-debugging-pipe",
+    )  # fmt: skip
+
+    def __init__(self, profile):
+        # High descriptors, so that none of them is 3 or 4.
+        ends = [(os.pipe()) for _ in range(2)]
+        (read, self.write), (self.read, write) = [
+            [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 20) for end in pair]
+            for pair in ends
+        ]
+        for end in (*ends[0], *ends[1]):
+            os.close(end)
+        words = [CHROMIUM, *self.FLAGS, f"--user-data-dir={profile}", "about:blank"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", self.START, str(read), str(write), *words],
+            pass_fds=(read, write),
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(read)
+        os.close(write)
+        self.count, self.rest, self.events = 0, b"", []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        os.close(self.write)  # which ends it
+        os.close(self.read)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def receive(self):
+        while b"\0" not in self.rest:
+            part = os.read(self.read, 1 << 20)
+            assert part, "the browser has gone"
+            self.rest += part
+        message, _, self.rest = self.rest.partition(b"\0")
+        return json.loads(message)
+
+    def call(self, method, session=None, **params):
+        self.count += 1
+        message = {"id": self.count, "method": method, "params": params}
+        message |= {"sessionId": session} if session else {}
+        os.write(self.write, json.dumps(message).encode() + b"\0")
+        while (answer := self.receive()).get("id") != self.count:
+            self.events.append(answer)
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def open(self, url):
+        """Return faults, links and anchors of a page."""
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        session = self.call("Target.attachToTarget", targetId=target, flatten=True)
+        session = session["sessionId"]
+        for domain in ("Page", "Runtime", "Network", "Log"):
+            self.call(f"{domain}.enable", session)
+        self.events.clear()
+        self.call("Page.navigate", session, url=url)
+        while not any(e["method"] == "Page.loadEventFired" for e in self.events):
+            self.events.append(self.receive())
+        seen = self.call(
+            "Runtime.evaluate", session, expression=LOOK, awaitPromise=True,
+            returnByValue=True,
+        )["result"]["value"]  # fmt: skip
+        own = urllib.parse.urlsplit(url).netloc
+        seen["faults"] += [f for e in self.events for f in complaints(e, own)]
+        self.call("Target.closeTarget", targetId=target)
+        return seen
+
+
+def complaints(event, own):
+    """Yield what an event of the browser says is wrong; `own` is the site's host."""
+    method, params = event["method"], event["params"]
+    if method == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning"):
+        words = [
+            str(arg.get("value", arg.get("description"))) for arg in params["args"]
+        ]
+        yield f"console: {' '.join(words)}"
+    elif method == "Runtime.exceptionThrown":
+        details = params["exceptionDetails"]
+        yield f"exception: {details.get('exception', details).get('description')}"
+    elif method == "Log.entryAdded" and params["entry"]["level"] == "error":
+        yield f"log: {params['entry']['text']} {params['entry'].get('url', '')}"
+    elif method == "Network.requestWillBeSent":
+        url = urllib.parse.urlsplit(params["request"]["url"])
+        if url.scheme not in ("data", "blob") and url.netloc != own:
+            yield f"foreign: {url.geturl()}"
+    elif method == "Network.responseReceived" and params["response"]["status"] >= 400:
+        yield f"status {params['response']['status']}: {params['response']['url']}"
+    elif method == "Network.loadingFailed" and not params.get("canceled"):
+        yield f"failed: {params['errorText']}"
+
+
+def faults(folder, profile):
+    """Return what is wrong with the pages of a site, page by page."""
+    pages = sorted(folder.rglob("*.html"))
+    found, anchors, links = {}, {}, {}
+    with served(folder) as home, Browser(profile) as browser:
+        for page in pages:
+            name = str(page.relative_to(folder)).removesuffix("index.html")
+            seen = browser.open(home + name)
+            found[name], links[name] = seen["faults"], set(seen["links"])
+            anchors[home + name] = set(seen["anchors"]) | {""}
+    for name, urls in links.items():
+        for url in sorted(url for url in urls if url.startswith(home)):
+            page, _, anchor = url.partition("#")
+            path = urllib.parse.unquote(page.removeprefix(home).partition("?")[0])
+            page = home + path.removesuffix("index.html")
+            file = folder / path / "index.html" if path[-1:] in ("", "/") else None
+            if not (file or folder / path).is_file():
+                found[name].append(f"broken link: {path}")
+            elif page in anchors and urllib.parse.unquote(anchor) not in anchors[page]:
+                found[name].append(f"broken anchor: {path}#{anchor}")
+    return {name: problems for name, problems in found.items() if problems}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Return the folder of the built documentation."""
+    if importlib.util.find_spec("mkdocs") is None:
+        pytest.skip("mkdocs is not installed: pip install '.[docs]'")
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"]
+    done = subprocess.run(
+        [*command, "--site-dir", folder], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@browses
+def test_every_page_is_sound(site, tmp_path):
+    """No page has errors, missing parts, bare formulas, dead links or foreign parts."""
+    assert len(list(site.rglob("*.html"))) > 20
+    assert faults(site, tmp_path) == {}
+
+
+BAD = """<!doctype html><title>bad</title><link rel="icon" href="data:,">
+<p id="here">$$x$$ and \\(y\\), but <code>$$z$$</code></p>
+<span class="arithmatex">\\(w\\)</span> <span class="katex-error">\\frac</span>
+<div class="arithmatex" style="width:9px;overflow:auto"><b class="katex">wide</b></div>
+<img src="none.png"> <a href="nowhere/">1</a>
+<a href="#there">2</a> <a href="#here">3</a>
+<script src="http://elsewhere.invalid/a.js"></script>
+<script>console.error("loud"); undefined.field</script>
+"""
+
+
+@browses
+def test_a_bad_page_is_found_out(tmp_path):
+    """Each kind of fault is reported; what is allowed is not."""
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "index.html").write_text(BAD)
+    found = faults(tmp_path / "bad", tmp_path / "profile")
+    text = "\n".join(found[""])
+    for wanted in (
+        "no formula: \\(w\\)", "cut formula: wide", "bad formula: \\frac",
+        "bare formula: $$x$$ and",
+        "no image: ", "status 404: ", "console: loud", "exception: TypeError",
+        "foreign: http://elsewhere.invalid/a.js", "broken link: nowhere/",
+        "broken anchor: #there",
+    ):  # fmt: skip
+        assert wanted in text
+    assert "$$z$$" not in text
+    assert "#here" not in text
+
+
+def test_every_cited_paper_is_listed():
+    """Oracle: what the docstrings and the pages cite by arXiv number or DOI."""
+    texts = [*(ROOT / "ctep").rglob("*.py"), *(ROOT / "docs").rglob("*.md")]
+    number = re.compile(r"(?:arXiv:|abs/|doi:)(\d{4}\.\d{5}|10\.[\w./-]+\w)")
+    cited = {n for path in texts for n in number.findall(path.read_text())}
+    listed = (ROOT / "docs" / "references.md").read_text()
+    assert len(cited) > 8
+    assert {n for n in cited if n not in listed} == set()
+
+
+def test_every_public_name_is_documented():
+    """Each name of `ctep` has its entry on a page of the API."""
+    pages = "".join(p.read_text() for p in (ROOT / "docs" / "api").glob("*.md"))
+    entries = {line.split(".")[-1] for line in re.findall(r"^::: (.*)$", pages, re.M)}
+    public = {name for name in vars(ctep) if not name.startswith("_")}
+    modules = {name for name in public if inspect.ismodule(getattr(ctep, name))}
+    assert public - modules - entries == set()
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+def test_code_of_your_own_runs(block):
+    """Each example of the page by itself, and none is long."""
+    lines = [line for line in block.splitlines() if line.strip()]
+    assert len(lines) <= 20
+    exec(compile(block, "write-your-own.md", "exec"), {})
