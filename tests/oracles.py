@@ -5,7 +5,9 @@ losses are written down again from the equations, equilibria are roots of Newton
 iteration with a dense Jacobian, and gradients come from dense linear solves.
 """
 
+import dataclasses
 import functools
+import itertools
 from collections.abc import Callable
 
 import diffrax as dfx
@@ -30,13 +32,21 @@ FAST = functools.partial(
 
 
 class Problem(eqx.Module):
-    """A network, a batch, and the loss of its output, written in plain jnp."""
+    """A network, a batch, and what its nudge costs, written in plain jnp.
+
+    `loss` is of the output and its target, `more` what hidden layers add to it, a
+    function of network, flat state, input and target.
+    """
 
     network: ctep.AbstractNetwork
     x: jax.Array
     y: jax.Array
     nudge: ctep.AbstractNudge
     loss: Callable = eqx.field(static=True)
+    more: Callable = eqx.field(static=True, default=lambda *_: 0.0)
+
+    def cost(self, network, flat, x, y):
+        return self.loss(readout(network, flat), y) + self.more(network, flat, x, y)
 
     def gradient(self, **kwargs):
         return ctep.gradient(self.network, self.x, self.y, nudge=self.nudge, **kwargs)
@@ -174,7 +184,6 @@ NETWORKS = GRADED | UNGRADED
 _TIGHT = dict(rtol=1e-10, atol=1e-10)
 _CONTROL = dfx.PIDController(1e-9, 1e-11)
 
-# Two solvers of a kind are three apart: see `cells`.
 SOLVERS = {
     "forward": lambda: ctep.Sweeps(1000, order=ctep.Forward(), **_TIGHT),
     "tsit5": lambda: ctep.ODE(dfx.Tsit5(), _CONTROL, rtol=1e-8, atol=1e-8),
@@ -192,23 +201,83 @@ SOLVERS = {
 RULES = {
     "one-sided": (lambda: ctep.OneSided(1e-4), 1e-3),
     "centered": (lambda: ctep.Centered(1e-2), 1e-3),
+    "random sign": (lambda: ctep.RandomSign(1e-4), 1e-3),
+    "holomorphic": (lambda: ctep.Holomorphic(0.05, 6), 1e-5),
+    "oscillating": (lambda: ctep.Oscillating(0.05, 400.0), 1e-2),
     "implicit": (lambda: ctep.Implicit(1e-10), 1e-6),
     "unrolled": (lambda: ctep.Unrolled(300), 1e-6),
+    "backprop": (lambda: ctep.Backprop(), 1e-9),
+}
+COMPLEX = "holomorphic", "oscillating"
+STENCILS = "one-sided", "centered", "random sign", *COMPLEX
+
+
+def _output(p):
+    return p
+
+
+def _frozen(p):
+    return dataclasses.replace(p, nudge=ctep.Frozen(p.nudge))
+
+
+def _local(p):
+    """Add half the local error of the first layer, at a temperature of 4."""
+    own = ctep.LocalError((1,), p.nudge.loss).drawn(p.network, jax.random.key(7))
+    weight = own.projections[0].weight
+
+    def more(network, flat, x, y):
+        return 0.5 * p.loss(split(network, flat)[0] @ weight / 4, y)
+
+    return dataclasses.replace(p, nudge=p.nudge + 0.5 * own, more=more)
+
+
+def _distilled(p):
+    """Add twice what the first layer differs from a random one, at temperature 3."""
+    shape = (6, *p.network.shapes[0])
+    weight = jax.random.uniform(jax.random.key(8), shape, minval=-3.0, maxval=3.0)
+    teacher = ctep.Module(lambda x: x @ weight, (6,))
+
+    def more(network, flat, x, y):
+        wanted = jax.nn.softmax(x @ weight / 3)
+        return -2.0 * wanted @ jax.nn.log_softmax(split(network, flat)[0] / 3)
+
+    nudge = ctep.Distillation(teacher, [(1, 1)], 3.0)
+    return dataclasses.replace(p, nudge=p.nudge + 2.0 * nudge, more=more)
+
+
+# What is added to the problem's own nudge, or done to it.
+NUDGES = {
+    "output": _output,
+    "frozen": _frozen,
+    "local": _local,
+    "distilled": _distilled,
 }
 
 
-def cells(everything=False):
-    """Return (network, solver, rule) triples, all of them or a covering selection.
+def refusal(network, nudge, rule):
+    """Return the sentence that refuses a cell, `None` for a legal one."""
+    if rule in COMPLEX and network in ("hard sigmoid", "relu6"):
+        return "`network` has the activation .* does not extend to complex states"
+    if rule == "oscillating" and nudge == "frozen":
+        return "`nudge` is .* but `Oscillating` has no free phase"
+    if rule == "backprop" and network == "energy":
+        return "`network` is a Hopfield, and an energy has no feed-forward twin"
+    return None
 
-    The selection pairs every rule with every network and with every solver, and every
-    network with one order out of (forward, backward), one ODE and one fixed point.
+
+def cells(everything=False):
+    """Return (network, nudge, solver, rule), all of them or a covering selection.
+
+    The selection holds every pair of a network and a rule, and with it every pair of
+    a nudge or a solver with a rule or a network.
     """
+    nudges, solvers = list(NUDGES), list(SOLVERS)
+    if everything:
+        return list(itertools.product(NETWORKS, NUDGES, SOLVERS, RULES))
     return [
-        (network, solver, rule)
+        (network, nudges[(i + k) % 4], solvers[(i + k + i // 8) % 8], rule)
         for i, network in enumerate(NETWORKS)
-        for j, solver in enumerate(SOLVERS)
         for k, rule in enumerate(RULES)
-        if everything or (i + j + k) % 6 == 0
     ]
 
 
@@ -314,8 +383,8 @@ def roots(p):
 
 def loss(p):
     """Return the mean loss at the Newton roots."""
-    outputs = jax.vmap(lambda root: readout(p.network, root))(roots(p))
-    return jnp.mean(jax.vmap(p.loss)(outputs, p.y))
+    cost = functools.partial(p.cost, p.network)
+    return jnp.mean(jax.vmap(cost)(roots(p), p.x, p.y))
 
 
 # ---------------------------------------------------------------- gradients
@@ -345,11 +414,11 @@ def exact(p):
 
     def one(p, x, y, root):
         jacobian = jax.jacfwd(lambda s: residual(p.network, s, x))(root)
-        pull = jax.grad(lambda s: p.loss(readout(p.network, s), y))(root)
+        pull = jax.grad(lambda s: p.cost(p.network, s, x, y))(root)
         adjoint = jnp.linalg.solve(jacobian.T, pull)
 
         def lagrangian(network):
-            cost = p.loss(readout(network, root), y)
+            cost = p.cost(network, root, x, y)
             return cost - adjoint @ residual(network, root, x)
 
         return eqx.filter_grad(lagrangian)(p.network)
@@ -366,14 +435,14 @@ def limit(p):
 
     def one(p, x, y, root):
         jacobian = jax.jacfwd(lambda s: residual(p.network, s, x))(root)
-        pull = jax.grad(lambda s: p.loss(readout(p.network, s), y))(root)
+        pull = jax.grad(lambda s: p.cost(p.network, s, x, y))(root)
         forced = lambda f: residual(p.network, root, x, f)  # noqa: E731
         _, push = jax.jvp(forced, (jnp.zeros_like(pull),), (-pull,))
         response = split(p.network, -jnp.linalg.solve(jacobian, push))
 
         def contrast(network):
             h = drives(network, split(network, root), x)
-            total = p.loss(readout(network, root), y)
+            total = p.cost(network, root, x, y)
             for d, h_n, a in zip(response, h, attenuation(network), strict=True):
                 total = total - jnp.sum(d * h_n) / a
             return total
