@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import numpy as np
+
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 NOT_RUN = "not run"
 
@@ -28,7 +30,17 @@ SCRIPTS = {
     "sweep-rate": "sweep_rate",
     "memory-rules": "memory_rules",
     "image-gradients": "image_gradients",
+    "scaling-law": "scaling_law",
 }
+
+
+def _scaling(value):
+    pairs = (value[f"3 layers, feedback {g}"] for g in ("0.001", "0.01"))
+    wanted = (1.0, 1.003), (0.9998, 1.027)
+    rows = zip(pairs, wanted, strict=True)
+    return all(np.allclose(got, want, rtol=0, atol=1e-3) for got, want in rows)
+
+
 # Name of the file, what it measures, target, its test, layout of the value.
 FIGURES = (
     ("throughput", "`fre-2x512`, whole epochs: fraction of the 2048² float32 matmul "
@@ -62,6 +74,22 @@ FIGURES = (
      "above .999; .999; .9",
      lambda v: v[0] > 0.999 and v[1] > 0.999 and v[2] > 0.9,
      "{0[0]:.5f}; {0[1]:.5f}; {0[2]:.3f}"),
+    ("scaling-law", "gradient of the first layer / $\\gamma^{L-1}$ times that of "
+     "backprop, 3 layers, $\\gamma$ = .001 and .01: cosine, ratio",
+     "1.0000, 1.003; .9998, 1.027", _scaling,
+     "{0[3 layers, feedback 0.001][0]:.4f}, {0[3 layers, feedback 0.001][1]:.3f}; "
+     "{0[3 layers, feedback 0.01][0]:.4f}, {0[3 layers, feedback 0.01][1]:.3f}"),
+    ("extrapolation", "`vgg5` at an eighth of its widths with sigmoids and softmax "
+     "pools, nudges of 0.1, smallest cosine of a weight's gradient with the exact one: "
+     "centered, extrapolated, holomorphic (with its own kinks: centered, extrapolated)",
+     "above .9999 (-)", lambda v: min(v["vgg5, smooth"].values()) > 0.9999,
+     "{0[vgg5, smooth][centered]:.5f}, {0[vgg5, smooth][richardson]:.5f}, "
+     "{0[vgg5, smooth][holomorphic]:.5f} ({0[vgg5][centered]:.3f}, "
+     "{0[vgg5][richardson]:.3f})"),
+    ("dynamics", "Lyapunov exponents before training within .06 of those published, "
+     "of 14", "14", lambda v: v == 14, "{}"),
+    ("oscillating", "two epochs of MNIST: test accuracy of `Oscillating` - that of "
+     "`Centered`, percent", "within 1", lambda v: abs(v) <= 1, "{:+.2f}"),
     ("depth", "`fre-10x64`, `fre-20x64`: smallest cosine of any layer, increments in "
      "float32", "-", None, "{:.6f}"),
     ("relaxation", "`fre-20x64` after one epoch: fewest sweeps with over-relaxation / "

@@ -23,6 +23,10 @@ RUNS = (
     ("relaxation.py",),
     ("sweep_rate.py",),
     ("image_gradients.py",),
+    ("scaling_law.py",),
+    ("extrapolation.py",),
+    ("dynamics.py",),
+    ("oscillating.py",),
     ("twins.py", "fre-vgg11", "--dataset", "cifar10"),
     *(("accuracy.py", recipe, "--seed", "0") for recipe in RECIPES),
 )

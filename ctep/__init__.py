@@ -1,7 +1,7 @@
 """Networks that settle: equilibrium propagation and its relatives, on JAX."""
 
 # Network: what moves.
-from . import data as data, recipes as recipes
+from . import analysis as analysis, data as data, recipes as recipes
 from ._network import (
     AbstractActivation as AbstractActivation,
     AbstractNetwork as AbstractNetwork,

@@ -6,17 +6,19 @@ import shlex
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import typer
 
-from . import data
-from ._network import with_precision
+from . import _checks as checks, data
+from ._network import AbstractNetwork, with_precision
 from ._network.describe import parameters
+from ._nudge import AbstractNudge
 from ._rule import Backprop, FeedbackAlignment
-from ._train import Result, fit as _fit, restore, score
+from ._train import Result, fit as _fit, inputs, restore, score
+from .analysis import analyse as report
 from .recipes import RECIPES, Recipe, get
 
 # Shape and number of classes of the recipes' datasets, for lists.
@@ -110,33 +112,51 @@ def evaluate(
     data_dir: _DataDir = None,
 ) -> None:
     """Print the test accuracy of a run's newest checkpoint."""
-    path = run / "run.json"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"`run` is {run}, which holds no run.json: pass the `--out` of a "
-            "`ctep fit`."
-        )
-    try:
-        who = json.loads(path.read_text())
-        words = _Words.of(who)
-        trained_on = str(who["data"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} names no recipe and seed, so the network cannot be built from it: "
-            "runs of `ctep.fit` are restored in Python, with `ctep.restore`."
-        ) from error
-    chosen = get(words.recipe)
-    loaded = data.load(dataset or trained_on, data_dir=data_dir)
-    network, options = _restored(run, chosen, loaded, words)
+    opened = _open(run, dataset, data_dir)
+    loaded, options = opened.loaded, opened.options
     if loaded.x_test is None:
         raise ValueError(f"`dataset` {loaded.name!r} has no test set: choose another.")
     x, y = jnp.asarray(loaded.x_test), jnp.asarray(loaded.y_test)
-    out = score(network, chosen.solver, options["pipeline"], x, y)
+    out = score(opened.network, opened.recipe.solver, options["pipeline"], x, y)
     typer.echo(
-        f"{chosen.name} on the test set of {loaded.name} ({len(y)} "
+        f"{opened.recipe.name} on the test set of {loaded.name} ({len(y)} "
         f"examples): accuracy {100 * out['accuracy']:.2f} %, "
         f"unsettled {100 * out['unsettled']:.2f} %"
     )
+
+
+@app.command()
+def analyse(
+    run: Annotated[Path, typer.Argument(help="The `--out` of a run.")],
+    examples: Annotated[int, typer.Option(help="Of the test set.")] = 100,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the results; RUN/analysis.")
+    ] = None,
+    dataset: _Dataset = None,
+    data_dir: _DataDir = None,
+) -> None:
+    """Write figures and numbers that show why a trained network settles."""
+    checks.count("examples", examples, "100")
+    opened = _open(run, dataset, data_dir)
+    loaded, options = opened.loaded, opened.options
+    x, y = loaded.x_test, loaded.y_test
+    if x is None or y is None:
+        x, y = loaded.x_train, loaded.y_train
+    x, y = jnp.asarray(x[:examples]), jnp.asarray(y[:examples])
+    lines = (run / "history.jsonl").read_text().splitlines()
+    folder = run / "analysis" if out is None else out
+    typer.echo(f"{opened.recipe.name}, {len(y)} examples of {loaded.name}")
+    report(
+        opened.network,
+        inputs(options["pipeline"], x, opened.network),
+        y,
+        folder,
+        nudge=opened.nudge,
+        rule=options["rule"],
+        history=[json.loads(line) for line in lines],
+        say=typer.echo,
+    )
+    typer.echo(f"Figures and numbers are in {folder}.")
 
 
 def main() -> None:
@@ -217,23 +237,49 @@ def _setup(recipe: Recipe, loaded: data.Dataset, words: _Words, teacher=None):
     return with_precision(network, words.precision), options  # pyright: ignore[reportArgumentType]
 
 
-def _restored(run: Path, recipe: Recipe, loaded: data.Dataset, words: _Words):
-    """Return the trained network of a run, and the options it was trained with."""
-    teacher = None
+class _Opened(NamedTuple):
+    """A run as it was, with its newest weights."""
+
+    recipe: Recipe
+    loaded: data.Dataset
+    network: AbstractNetwork
+    nudge: AbstractNudge
+    options: dict
+
+
+def _open(run: Path, dataset: str | None, data_dir: Path | None) -> _Opened:
+    """Return what a folder of `ctep fit` holds, on other data if it is named."""
+    path = run / "run.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"`run` is {run}, which holds no run.json: pass the `--out` of a "
+            "`ctep fit`."
+        )
+    try:
+        who = json.loads(path.read_text())
+        words = _Words.of(who)
+        trained_on = str(who["data"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} names no recipe and seed, so the network cannot be built from it: "
+            "runs of `ctep.fit` are restored in Python, with `ctep.restore`."
+        ) from error
+    recipe, teacher = get(words.recipe), None
+    loaded = data.load(dataset or trained_on, data_dir=data_dir)
     if recipe.teacher is not None:
         # Its arrays are part of the checkpoint; here it lends its structure alone.
         other = dataclasses.replace(words, recipe=recipe.teacher, rule=None)
         teacher, _ = _setup(get(recipe.teacher), loaded, other)
     network, options = _setup(recipe, loaded, words, teacher)
-    carried = options["batch_size"] if options["carry_state"] else None
-    network, _ = restore(
+    network, nudge = restore(
         run,
         network,
         nudge=options["nudge"],
         optimizer=options["optimizer"],
-        batch_size=carried,
+        batch_size=options["batch_size"] if options["carry_state"] else None,
     )
-    return options["rule"].subject(network), options
+    network = options["rule"].subject(network)
+    return _Opened(recipe, loaded, network, nudge, options)
 
 
 def _teacher(recipe: Recipe, loaded: data.Dataset, words: _Words, out: Path | None):

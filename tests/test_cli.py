@@ -8,6 +8,8 @@ import signal
 import sys
 import warnings
 
+import jax
+import numpy as np
 import pytest
 
 import ctep
@@ -190,6 +192,32 @@ def test_evaluate(run, out):
     wanted = f"accuracy {100 * rows(out)[-1]['test_accuracy']:.2f} %, unsettled 0.00 %"
     assert wanted in text
     assert "digits on the test set of digits (360 examples)" in text
+
+
+def test_analyse_takes_the_run_as_it_was(run, out, tmp_path, monkeypatch):
+    """Oracle: the checkpoint's weights, the test set and the history of the run."""
+    given = {}
+
+    def report(network, x, y, folder, **how):
+        given.update(how, network=network, x=x, y=y, folder=folder)
+
+    monkeypatch.setattr(cli, "report", report)
+    code, said, _ = run("analyse", out, "--examples", "4")
+    assert code == 0
+    assert f"Figures and numbers are in {out / 'analysis'}" in said
+    assert given["folder"] == out / "analysis"
+    digits = ctep.data.load("digits")
+    np.testing.assert_allclose(given["x"], digits.x_test[:4].reshape(4, 64), rtol=1e-6)
+    np.testing.assert_array_equal(given["y"], digits.y_test[:4])
+    assert [record["epoch"] for record in given["history"]] == [1]
+    fresh, _ = recipes.get("digits").setup(digits, seed=0)
+    trained, _ = ctep.restore(out, fresh)
+    same = jax.tree_util.tree_map(np.array_equal, given["network"], trained)
+    assert all(jax.tree_util.tree_leaves(same))
+    code, _, err = run("analyse", out, "--examples", "0")
+    assert (code, "`examples` is 0" in err) == (2, True)
+    run("analyse", out, "--out", tmp_path / "elsewhere")
+    assert given["folder"] == tmp_path / "elsewhere"
 
 
 def test_evaluate_knows_recipe_dataset_and_seed(run, tmp_path):

@@ -14,7 +14,7 @@ class AbstractLoss(eqx.Module):
 
     @property
     def holomorphic(self) -> bool | None:
-        """Whether the gradient extends to complex outputs; `None` if it must be tried."""
+        """Whether the gradient extends to complex outputs; `None` if that is open."""
         return None
 
     @property

@@ -5,7 +5,7 @@ import abc
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from .. import _checks as checks
 from .._custom_types import State
@@ -101,28 +101,31 @@ class AbstractStencil(AbstractRule):
         """
         loss = task.cost(network, task.nudge, free.state)
         task, d = self.kept(task, result, increments)
-        d = jax.lax.stop_gradient(d)
         weights = weights * task.weight
-
-        def objective(network, nudge):
-            direct = task.cost(network, nudge, free.state)
-            if self.rescale and network.has_energy:
-                contrast = network.energy_contrast(task.x, free.state, d, weights)
-                return direct + contrast
-            tangent = tuple(
-                _weighted(weights, v).real / (a if self.rescale else 1.0)
-                for v, a in zip(d, network.attenuation, strict=True)
-            )
-            return direct + network.field_contrast(task.x, free.state, tangent)
-
         return Estimate(
             loss=loss,
-            gradient=differentiate(objective, network, task.nudge),
+            gradient=self.gradient(network, task, free.state, d, weights),
             free=free,
             sweeps=steps,
             result=result,
             nudged=tuple(s + v[0].real for s, v in zip(free.state, d, strict=True)),
         )
+
+    def gradient(self, network, task, state, increments, weights) -> PyTree:
+        r"""Return what increments $d_k$ with weights $w_k$, `(phases, batch)`, make."""
+        d = jax.lax.stop_gradient(increments)
+
+        def objective(network, nudge):
+            direct = task.cost(network, nudge, state)
+            if self.rescale and network.has_energy:
+                return direct + network.energy_contrast(task.x, state, d, weights)
+            tangent = tuple(
+                _weighted(weights, v).real / (a if self.rescale else 1.0)
+                for v, a in zip(d, network.attenuation, strict=True)
+            )
+            return direct + network.field_contrast(task.x, state, tangent)
+
+        return differentiate(objective, network, task.nudge)
 
 
 class OneSided(AbstractStencil):

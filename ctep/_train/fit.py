@@ -130,7 +130,7 @@ def fit(
     pipeline = data.Pipeline() if pipeline is None else pipeline
     loaded = data.load(dataset, data_dir=data_dir)
     nudge = nudge.drawn(network, jax.random.fold_in(key, 2**31 - 2))
-    _check_fit(network, nudge, loaded, pipeline)
+    check_fit(network, nudge, loaded, pipeline)
     splits = _splits(loaded, validation, key)
     first = jax.tree_util.tree_map(lambda leaf: leaf[:1], splits["train"])
     rule.check(network, nudge, (inputs(pipeline, first[0], network), first[1]))
@@ -353,7 +353,7 @@ def _splits(dataset, validation, key):
     return {n: (jnp.asarray(x), jnp.asarray(y)) for n, (x, y) in splits.items()}
 
 
-def _check_fit(network, nudge, dataset, pipeline):
+def check_fit(network, nudge, dataset, pipeline):
     """Raise `ValueError` if the dataset does not fit the network."""
     example = "ctep.data.Pipeline(crop=4)"
     checks.instance("pipeline", pipeline, data.Pipeline, "a pipeline", example)

@@ -1,0 +1,39 @@
+"""Why a network settles, and whether its gradients can be trusted."""
+
+from . import plot as plot
+from ._contraction import (
+    Bound as Bound,
+    Contraction as Contraction,
+    contraction as contraction,
+)
+from ._convergence import (
+    ConvergenceTime as ConvergenceTime,
+    convergence_time as convergence_time,
+)
+from ._depth import (
+    DepthProfile as DepthProfile,
+    WeightStatistics as WeightStatistics,
+    depth_profile as depth_profile,
+    weight_statistics as weight_statistics,
+)
+from ._gradient_check import (
+    GradientCheck as GradientCheck,
+    gradient_check as gradient_check,
+)
+from ._gradient_curve import (
+    GradientCurve as GradientCurve,
+    gradient_curve as gradient_curve,
+)
+from ._landscape import (
+    NudgePlane as NudgePlane,
+    energy_trace as energy_trace,
+    nudge_plane as nudge_plane,
+)
+from ._lyapunov import lyapunov as lyapunov
+from ._recommended_beta import (
+    Recommendation as Recommendation,
+    recommended_beta as recommended_beta,
+)
+from ._report import analyse as analyse
+from ._robustness import NoiseLevel as NoiseLevel, robustness as robustness
+from ._spectrum import spectral_radius as spectral_radius

@@ -1,0 +1,261 @@
+"""Depth: how signals and weights change from layer to layer."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import ArrayLike, Bool, Float
+
+from .. import _checks as checks
+from .._keywords import suggests_keywords
+from .._network import AbstractOperator, Dense, Fixed, Network
+from .._nudge import AbstractNudge
+from .._rule import OneSided, Task
+from .._solver import AbstractSolver, first_failure
+from ._contraction import WIDEST, operator_norm
+from ._inputs import batch, with_settled
+from ._names import aligned, owners
+from ._response import Response
+
+
+@dataclasses.dataclass(frozen=True)
+class DepthProfile:
+    r"""What each layer does and feels, from the input's side to the output.
+
+    Means are over the units of a layer and over the examples.
+
+    Fields:
+        beta: the nudge.
+        activity: mean of $s_n$.
+        low: fraction of units at the lower end of the activation's range.
+        high: fraction at its upper end; NaN for an end that the range does not have.
+        displacement: root mean square of $s_n(\beta) - s_n(0)$.
+        gradient: norm of the gradient of the weights into the layer and its bias.
+        examples: how many the means are taken over.
+        unsettled: how many were left out.
+    """
+
+    beta: float
+    activity: Float[np.ndarray, " layers"]
+    low: Float[np.ndarray, " layers"]
+    high: Float[np.ndarray, " layers"]
+    displacement: Float[np.ndarray, " layers"]
+    gradient: Float[np.ndarray, " layers"]
+    examples: int
+    unsettled: int
+
+    def __str__(self):
+        head = f"beta = {self.beta:g}, {self.examples} examples"
+        if self.unsettled:
+            head += f", {self.unsettled} more left out that did not settle"
+        rows = [["", "activity", "low %", "high %", "displacement", "gradient"]]
+        for n in range(len(self.activity)):
+            ends = (100 * self.low[n], 100 * self.high[n])
+            values = (
+                f"{self.activity[n]:.3g}",
+                *("-" if np.isnan(v) else f"{v:.1f}" for v in ends),
+                f"{self.displacement[n]:.2e}",
+                f"{self.gradient[n]:.2e}",
+            )
+            rows.append([f"s{n + 1}", *values])
+        return "\n".join([head, *aligned(rows)])
+
+
+@suggests_keywords
+def depth_profile(
+    network: Network,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    nudge: AbstractNudge | None = None,
+    solver: AbstractSolver | None = None,
+    beta: float = 0.1,
+    rescale: bool = True,
+    tolerance: float = 0.01,
+    epoch: int = 0,
+    throw: bool = True,
+) -> DepthProfile:
+    r"""Show where in a network signals vanish or saturate.
+
+    In deep networks with symmetric feedback the published diagnosis is activity that
+    decays in the middle layers, and displacements $\|s(\beta) - s(0)\|$ and gradients
+    that are smallest there. With regulated feedback displacements fall by $\gamma$ per
+    layer from the output down; the gradient's rescaling undoes that. Displacements are
+    solved for as increments and are correct however small.
+
+    Args:
+        network: a layered one.
+        x: inputs, `(batch, *input_shape)`.
+        y: targets, as in `ctep.gradient`.
+        nudge: by default `OutputError()`.
+        solver: for both phases; by default sweeps until five digits stand.
+        beta: $\beta$ of the one nudge; negative ones pull away from the target.
+        rescale: as in `ctep.OneSided`, for the gradient.
+        tolerance: how near to an end of its range a unit counts as saturated, as a
+            fraction of the range, or in units of the state if it has one end only.
+        epoch: for weights of nudges that are scheduled.
+        throw: whether to raise if an example does not settle; otherwise it is left out
+            and counted.
+
+    Raises:
+        TypeError: if an argument is not of its kind.
+        ValueError: if `beta` is 0, `tolerance` is not positive, or `x` or `y` do not
+            fit.
+        RuntimeError: if `throw` and an example has not settled, or if none has.
+
+    Cost: one free and one nudged phase.
+
+    References:
+        Scalable equilibrium propagation via intermediate error signals, 2025,
+        arXiv:2508.15989.
+    """
+    _layered(network)
+    x, y, nudge, solver = batch(network, x, y, nudge, solver)
+    checks.real("beta", beta, "0.1")
+    if not beta:
+        raise ValueError(
+            "`beta` is 0, but without a nudge nothing moves: pass for example 0.1."
+        )
+    checks.positive("tolerance", tolerance, "0.01")
+    size = jnp.asarray(beta, x.dtype)
+    rule = OneSided(1.0, rescale)
+
+    def run(x, y):
+        out, result = _profile(
+            network, x, y, nudge, rule, size, solver, epoch, float(tolerance)
+        )
+        return out, [result]
+
+    (means, arrays), unsettled = with_settled(run, x, y, throw)
+    means = np.array(means, np.float64)
+    arrays = np.asarray(arrays, np.float64)
+    owner = np.array(owners(network))
+    own = [np.linalg.norm(arrays[owner == n]) for n in range(len(network.layers))]
+    ends = np.array([layer.activation.range for layer in network.layers])
+    means[1:3][~np.isfinite(ends.T)] = np.nan
+    return DepthProfile(
+        float(beta),
+        *means,
+        gradient=np.array(own),
+        examples=len(x) - unsettled,
+        unsettled=unsettled,
+    )
+
+
+@eqx.filter_jit
+def _profile(network, x, y, nudge, rule, beta, solver, epoch, tolerance):
+    task = Task.mean(x, y, nudge, solver, epoch=epoch, throw=False)
+    free = task.settle(network)
+    response = Response.of(rule, network, task, free, beta)
+    nudged = solver.solve(response.problem, response.start, zeros=True, throw=False)
+    rows = []
+    for layer, s, d in zip(network.layers, free.state, nudged.state, strict=True):
+        low, high = layer.activation.range
+        size = high - low
+        width = tolerance * (size if np.isfinite(size) else 1.0)
+        unit = jnp.max(jnp.abs(d), initial=0.0)
+        unit = jnp.where(unit > 0, unit, 1)
+        rows.append(
+            (
+                jnp.mean(s),
+                jnp.mean(s <= low + width, dtype=x.dtype),
+                jnp.mean(s >= high - width, dtype=x.dtype),
+                unit * jnp.sqrt(jnp.mean((d / unit) ** 2)),
+            )
+        )
+    gradient = jax.tree_util.tree_leaves(response.gradient(nudged.state))
+    norms = jnp.stack([jnp.linalg.norm(jnp.ravel(g)) for g in gradient])
+    means = jnp.array(rows).T
+    return (means, norms), first_failure(free.result, nudged.result)
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightStatistics:
+    """The weights of each coupling, as they are, without feedback scales.
+
+    Fields:
+        names: as the network prints them.
+        mean: of the elements.
+        std: their standard deviation.
+        norm: square root of their sum of squares.
+        largest: size of the largest one.
+        operator_norm: the largest factor by which the map stretches a state.
+        exact: whether it is that factor, or a bound from above.
+    """
+
+    names: tuple[str, ...]
+    mean: Float[np.ndarray, " couplings"]
+    std: Float[np.ndarray, " couplings"]
+    norm: Float[np.ndarray, " couplings"]
+    largest: Float[np.ndarray, " couplings"]
+    operator_norm: Float[np.ndarray, " couplings"]
+    exact: Bool[np.ndarray, " couplings"]
+
+    def __str__(self):
+        rows = [["", "mean", "std", "norm", "largest", "operator 2-norm"]]
+        for n, name in enumerate(self.names):
+            columns = (self.mean, self.std, self.norm, self.largest)
+            bound = "" if self.exact[n] else "<= "
+            last = f"{bound}{self.operator_norm[n]:.3g}"
+            rows.append([name, *(f"{c[n]:.3g}" for c in columns), last])
+        return "\n".join(aligned(rows))
+
+
+def weight_statistics(network: Network) -> WeightStatistics:
+    """Measure the weights of all couplings, fixed feedback and the readout.
+
+    Args:
+        network: a layered one.
+
+    Returns:
+        A row per set of weights. The operator 2-norm is exact for dense couplings of
+        up to 4096 units on the narrower side, else a bound, see `contraction`. It
+        includes the pool of a pooled one.
+
+    Raises:
+        TypeError: if `network` is not a layered one.
+
+    Cost: as `contraction` without `x`.
+    """
+    _layered(network)
+    rows = []
+    for name, operator in _operators(network):
+        leaves = [np.asarray(w, np.float64).ravel() for w in _weights(operator)]
+        if not leaves:
+            continue
+        w = np.concatenate(leaves)
+        norm, exact = operator_norm(operator, "2"), _is_exact(operator)
+        row = w.mean(), w.std(), np.linalg.norm(w), np.abs(w).max(), norm, exact
+        rows.append((name, *row))
+    names, *columns = zip(*rows, strict=True)
+    return WeightStatistics(names, *map(np.array, columns))
+
+
+def _operators(network) -> list[tuple[str, AbstractOperator]]:
+    out = []
+    for c in network.couplings:
+        ends = f"{c.source}_{c.target}"
+        if c.forward is not None:
+            out.append((f"W{ends}", c.forward))
+        if isinstance(c.feedback, Fixed) and c.returning is not None:
+            out.append((f"B{ends}", c.returning))
+    if network.readout is not None:
+        out.append(("W_out", network.readout.operator))
+    return out
+
+
+def _weights(operator):
+    return jax.tree_util.tree_leaves(eqx.filter(operator, eqx.is_inexact_array))
+
+
+def _is_exact(operator):
+    return isinstance(operator, Dense) and min(operator.weight.shape) <= WIDEST
+
+
+def _layered(network):
+    checks.instance(
+        "network", network, Network, "a network of layers",
+        "ctep.mlp((784, 512, 10), key=key)",
+    )  # fmt: skip

@@ -1,0 +1,180 @@
+"""How far the gradients of rules are from the exact one."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import ArrayLike, Float
+
+from .. import _checks as checks
+from .._keywords import suggests_keywords
+from .._network import AbstractNetwork
+from .._nudge import AbstractNudge
+from .._rule import AbstractRule, Implicit, Task, check_kinds
+from .._solver import AbstractSolver
+from ._inputs import batch, with_settled
+from ._names import aligned, parameter_names
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientCheck:
+    r"""How each rule's gradient compares with the exact one, array by array.
+
+    Fields:
+        rules: names of the rules.
+        names: of the trained arrays, as the network prints them; the last is "all".
+        cosine: $\langle g, g^* \rangle / \|g\| \|g^*\|$.
+        relative_error: $\|g - g^*\| / \|g^*\|$.
+        sign_agreement: fraction of the elements with $g^* \neq 0$ whose signs agree.
+        examples: how many the means are taken over.
+        unsettled: how many were left out.
+
+    Where a gradient vanishes, what would divide by it is NaN.
+    """
+
+    rules: tuple[str, ...]
+    names: tuple[str, ...]
+    cosine: Float[np.ndarray, "rules arrays"]
+    relative_error: Float[np.ndarray, "rules arrays"]
+    sign_agreement: Float[np.ndarray, "rules arrays"]
+    examples: int
+    unsettled: int
+
+    def __str__(self):
+        lines = [f"gradients against the exact one, {self.examples} examples"]
+        if self.unsettled:
+            lines[0] += f", {self.unsettled} more left out that did not settle"
+        titles = ["", "cosine", "relative error", "signs %"]
+        for r, rule in enumerate(self.rules):
+            rows = [titles]
+            for n, name in enumerate(self.names):
+                values = (
+                    f"{self.cosine[r, n]:.6f}",
+                    f"{self.relative_error[r, n]:.2e}",
+                    f"{100 * self.sign_agreement[r, n]:.2f}",
+                )
+                rows.append([name, *("-" if v == "nan" else v for v in values)])
+            lines += [rule, *aligned(rows)]
+        return "\n".join(lines)
+
+
+@suggests_keywords
+def gradient_check(
+    network: AbstractNetwork,
+    x: ArrayLike,
+    y: ArrayLike,
+    rules: Mapping[str, AbstractRule] | Sequence[AbstractRule],
+    *,
+    nudge: AbstractNudge | None = None,
+    solver: AbstractSolver | None = None,
+    exact: AbstractRule | None = None,
+    epoch: int = 0,
+    throw: bool = True,
+) -> GradientCheck:
+    r"""Compare the gradients of rules with the exact one, array by array.
+
+    Every phase is settled by the given solver: differences below its tolerance tell
+    nothing of the rules.
+
+    Args:
+        network: any network.
+        x: inputs, `(batch, *input_shape)`.
+        y: targets, as in `ctep.gradient`.
+        rules: by name, or a sequence of rules that are named as they print.
+        nudge: its cost is the loss; by default `OutputError()`.
+        solver: for all phases; by default sweeps until five digits stand.
+        exact: what to compare with; by default `Implicit()`.
+        epoch: for weights of nudges that are scheduled.
+        throw: whether to raise if an example does not settle. Otherwise examples that
+            do not under one of the rules are left out for all of them, and counted.
+
+    Raises:
+        TypeError: if an argument is not of its kind.
+        ValueError: if there are no rules or two of a name, a rule does not fit, or `x`
+            or `y` do not.
+        RuntimeError: if `throw` and an example has not settled, or if none has.
+
+    Cost: that of all the rules, and of the exact one.
+    """
+    exact = Implicit() if exact is None else exact
+    x, y, nudge, solver = batch(network, x, y, nudge, solver)
+    named = _named(rules)
+    for rule in (exact, *named.values()):
+        check_kinds(rule=rule)
+        rule.check(network, nudge, (x[:1], y[:1]))
+
+    def run(x, y):
+        found = [
+            _estimate(network, x, y, nudge, rule, solver, epoch)
+            for rule in (exact, *named.values())
+        ]
+        return [g for g, _ in found], [result for _, result in found]
+
+    (truth, *found), unsettled = with_settled(run, x, y, throw)
+    measures = np.array([_compare(g, truth) for g in found])
+    return GradientCheck(
+        tuple(named),
+        (*parameter_names(network), "all"),
+        *np.moveaxis(measures, -1, 0),
+        examples=len(x) - unsettled,
+        unsettled=unsettled,
+    )
+
+
+def _named(rules):
+    if isinstance(rules, AbstractRule):
+        rules = (rules,)
+    if not isinstance(rules, Mapping):
+        checks.instance(
+            "rules", rules, Sequence, "a dictionary or a sequence of rules",
+            "[ctep.Centered(0.1)]",
+        )  # fmt: skip
+        names = [str(rule) for rule in rules]
+        if len(set(names)) < len(names):
+            raise ValueError(
+                f"`rules` holds {max(names, key=names.count)} twice: leave one out, or "
+                "pass a dictionary with a name for each."
+            )
+        rules = dict(zip(names, rules, strict=True))
+    if not rules:
+        raise ValueError(
+            "`rules` is empty, but at least one gradient must be checked: pass for "
+            "example `[ctep.Centered(0.1)]`."
+        )
+    return dict(rules)
+
+
+@eqx.filter_jit
+def _estimate(network, x, y, nudge, rule, solver, epoch):
+    key = jax.random.key(0)  # for rules that draw at random
+    task = Task.mean(x, y, nudge, solver, epoch=epoch, throw=False, key=key)
+    estimate = rule.estimate(network, task)
+    return estimate.gradient[0], estimate.result
+
+
+def _compare(gradient, truth):
+    """Return cosine, relative error and agreement of signs, per array and of all."""
+    ours, theirs = _arrays(gradient), _arrays(truth)
+    ours.append(np.concatenate(ours))
+    theirs.append(np.concatenate(theirs))
+    rows = []
+    for got, want in zip(ours, theirs, strict=True):
+        size, other = np.linalg.norm(want), np.linalg.norm(got)
+        signed = want != 0
+        agree = np.sign(got[signed]) == np.sign(want[signed])
+        rows.append(
+            (
+                got @ want / (size * other) if size * other > 0 else math.nan,
+                np.linalg.norm(got - want) / size if size > 0 else math.nan,
+                agree.mean() if signed.any() else math.nan,
+            )
+        )
+    return rows
+
+
+def _arrays(tree):
+    leaves = jax.tree_util.tree_leaves(tree)
+    return [np.ravel(np.asarray(leaf, np.float64)) for leaf in leaves]

@@ -1,0 +1,196 @@
+"""The nudged phase, step by step, against backpropagation through time."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import ArrayLike, Float
+
+from .. import _checks as checks
+from .._keywords import suggests_keywords
+from .._network import AbstractNetwork
+from .._nudge import AbstractNudge
+from .._rule import AbstractStencil, Centered, Task, partition
+from .._solver import AbstractSolver
+from ._inputs import batch, with_settled
+from ._names import aligned, parameter_names
+from ._response import Response, check_stencil
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientCurve:
+    r"""Two gradients over the steps of the nudged phase, array by array.
+
+    Fields:
+        rule: that nudged, as it prints.
+        names: of the trained arrays.
+        ep_norm: norm of the gradient after $t$ nudged steps, row $t - 1$.
+        bptt_norm: norm of the gradient by the last $t$ steps of the relaxation.
+        cosine: of the two.
+        relative_error: their distance over `bptt_norm`.
+        examples: how many the means are taken over.
+        unsettled: how many were left out.
+    """
+
+    rule: str
+    names: tuple[str, ...]
+    ep_norm: Float[np.ndarray, "steps arrays"]
+    bptt_norm: Float[np.ndarray, "steps arrays"]
+    cosine: Float[np.ndarray, "steps arrays"]
+    relative_error: Float[np.ndarray, "steps arrays"]
+    examples: int
+    unsettled: int
+
+    def __str__(self):
+        head = (
+            f"{self.rule} after t nudged steps against backpropagation through the "
+            f"last t, {self.examples} examples"
+        )
+        if self.unsettled:
+            head += f", {self.unsettled} more left out that did not settle"
+        rows = [("", "largest error", "at t", "error at the end", "norm at the end")]
+        for n, name in enumerate(self.names):
+            error = np.nan_to_num(self.relative_error[:, n])
+            worst = int(np.argmax(error))
+            rows.append(
+                (
+                    name,
+                    f"{error[worst]:.2e}",
+                    str(worst + 1),
+                    f"{error[-1]:.2e}",
+                    f"{self.bptt_norm[-1, n]:.2e}",
+                )
+            )
+        return "\n".join([head, *aligned(rows)])
+
+
+@suggests_keywords
+def gradient_curve(
+    network: AbstractNetwork,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    steps: int = 30,
+    rule: AbstractStencil | None = None,
+    nudge: AbstractNudge | None = None,
+    solver: AbstractSolver | None = None,
+    epoch: int = 0,
+    throw: bool = True,
+) -> GradientCurve:
+    r"""Compare the nudged phase, step by step, with backpropagation through time.
+
+    With $T$ the map of one synchronous step, $s$ the free equilibrium and $d^t$ the
+    increments after $t$ nudged steps from it,
+
+    $$g_{EP}^t = \sum_k w_k \left[\frac{\partial E}{\partial\theta}(s + d_k^t)
+    - \frac{\partial E}{\partial\theta}(s)\right]
+    + \frac{\partial C}{\partial\theta}, \qquad
+    g_{BPTT}^t = \frac{\partial C}{\partial\theta} + \sum_{i < t} \left\langle
+    (J^\top)^i \frac{\partial C}{\partial s},
+    \frac{\partial T}{\partial\theta} \right\rangle$$
+
+    The second is the gradient by the last $t$ steps of a settled relaxation,
+    `ctep.Unrolled(steps, truncate=t)`. In a network with an energy the two are equal at
+    every $t$, to the order of the nudge: equilibrium propagation has
+    gradient-descending updates. Without an energy they differ, and this says by how
+    much and from which step on.
+
+    Args:
+        network: any network that a nudge can move.
+        x: inputs, `(batch, *input_shape)`.
+        y: targets, as in `ctep.gradient`.
+        steps: largest $t$.
+        rule: how increments make a gradient; by default `Centered(1e-3)`, whose bias
+            is small and which increments keep precise.
+        nudge: its cost is the loss; by default `OutputError()`.
+        solver: of the free phase; by default sweeps until five digits
+            stand. The nudged one is synchronous.
+        epoch: for weights of nudges that are scheduled.
+        throw: whether to raise if an example is not at rest after the free phase;
+            otherwise it is left out and counted.
+
+    Raises:
+        TypeError: if an argument is not of its kind.
+        ValueError: if `steps` is not positive, the rule does not fit, or `x` or `y` do
+            not.
+        RuntimeError: if `throw` and an example has not settled, or if none has.
+
+    Cost: one free phase; per step one nudged sweep, one product with $J^\top$ and two
+    gradients, whatever $t$. Memory does not depend on `steps`, but for its numbers.
+
+    References:
+        Ernoult et al., 2019, arXiv:1905.13633.
+    """
+    rule = Centered(1e-3) if rule is None else rule
+    x, y, nudge, solver = batch(network, x, y, nudge, solver)
+    check_stencil(rule)
+    rule.check(network, nudge, (x[:1], y[:1]))
+    checks.count("steps", steps, "30")
+
+    def run(x, y):
+        out, result = _curve(network, x, y, nudge, rule, solver, epoch, steps)
+        return out, [result]
+
+    found, unsettled = with_settled(run, x, y, throw)
+    ep, bptt, dot, distance = np.asarray(found, np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return GradientCurve(
+            str(rule),
+            parameter_names(network),
+            ep_norm=ep,
+            bptt_norm=bptt,
+            cosine=dot / (ep * bptt),
+            relative_error=distance / bptt,
+            examples=len(x) - unsettled,
+            unsettled=unsettled,
+        )
+
+
+@eqx.filter_jit
+def _curve(network, x, y, nudge, rule, solver, epoch, steps):
+    key = jax.random.key(0)  # for rules that draw at random
+    task = Task.mean(x, y, nudge, solver, epoch=epoch, throw=False, key=key)
+    free = task.settle(network)
+    response = Response.of(rule, network, task, free)
+    trained, rest = partition(network, nudge)
+
+    def image(state, trained):
+        return eqx.combine(trained, rest)[0].free(x).map(state)
+
+    def cost(state, trained):
+        network, nudge = eqx.combine(trained, rest)
+        return task.cost(network, nudge, state)
+
+    # The cost is a mean over the batch, and so is all that comes back from it.
+    adjoint, direct = jax.grad(cost, argnums=(0, 1))(free.state, trained)
+    _, back = jax.vjp(image, free.state, trained)
+
+    def step(carry, _):
+        increments, adjoint, bptt = carry
+        increments = response.problem.map(increments)
+        adjoint, own = back(adjoint)
+        bptt = jax.tree_util.tree_map(jnp.add, bptt, own)
+        pairs = zip(
+            jax.tree_util.tree_leaves(response.gradient(increments)),
+            jax.tree_util.tree_leaves(bptt[0]),
+            strict=True,
+        )
+        numbers = [(_size(a), _size(b), _inner(a, b), _size(a - b)) for a, b in pairs]
+        return (increments, adjoint, bptt), numbers
+
+    carry = (response.start, adjoint, direct)
+    _, numbers = jax.lax.scan(step, carry, None, length=steps)
+    return jnp.moveaxis(jnp.array(numbers), 0, -1), free.result
+
+
+def _inner(a, b):
+    return jnp.sum(a * b)
+
+
+def _size(a):
+    # Of what may be too small to be squared.
+    unit = jnp.max(jnp.abs(a), initial=0.0)
+    unit = jnp.where(unit > 0, unit, 1)
+    return unit * jnp.sqrt(jnp.sum((a / unit) ** 2))

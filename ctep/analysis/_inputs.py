@@ -1,0 +1,109 @@
+"""What analyses of a network at some inputs share: the inputs, and the rests there."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike
+
+from .. import _checks as checks
+from .._network import AbstractNetwork
+from .._nudge import OutputError
+from .._rule import check_batch, check_kinds
+from .._solver import RESULTS, AbstractSolver, Equilibrium, Sweeps, explain
+
+
+def inputs(network: AbstractNetwork, x: ArrayLike) -> Array:
+    """Return inputs in the network's dtype, or raise if they do not fit it.
+
+    Args:
+        network: any network.
+        x: `(batch, *input_shape)`.
+    """
+    check_kinds(network=network)
+    x, shape = checks.array("x", x), network.input_shape
+    if x.ndim == 0 or x.shape[1:] != shape or x.shape[0] == 0:
+        raise ValueError(
+            f"`x` has shape {x.shape}, but this network needs (batch, "
+            f"{', '.join(map(str, shape))}): reshape it, with one row per example."
+        )
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(
+            f"`x` has dtype {x.dtype}, but states are real: convert it, for pixels "
+            "with `x.astype(float) / 255`."
+        )
+    if not jnp.isfinite(x).all():
+        raise ValueError(
+            "`x` holds NaN or infinity, but an input must be finite: clean it, for "
+            "example with `jnp.nan_to_num`."
+        )
+    return x.astype(network.dtype)
+
+
+def solver_or(solver: AbstractSolver | None) -> AbstractSolver:
+    """Return `solver`, by default sweeps until five digits stand."""
+    if solver is None:
+        solver = Sweeps(max_sweeps=1000, rtol=1e-5, atol=1e-5)
+    check_kinds(solver=solver)
+    return solver
+
+
+def rest(
+    network: AbstractNetwork, x: Array, solver: AbstractSolver, throw: bool
+) -> Equilibrium:
+    """Return the free equilibrium.
+
+    Raises:
+        RuntimeError: if `throw` and an example has not settled.
+    """
+    free = _settle(network, x, solver)
+    if throw and (message := explain(free.result)):
+        raise RuntimeError(message)
+    return free
+
+
+@eqx.filter_jit
+def _settle(network, x, solver):
+    zeros = network.zeros(x)
+    return solver.solve(network.free(x), zeros, zeros=True, throw=False)
+
+
+def with_settled(
+    run: Callable[[Array, Array], tuple[Any, Sequence[RESULTS]]],
+    x: Array,
+    y: Array,
+    throw: bool,
+) -> tuple[Any, int]:
+    """Return what `run` makes of the examples that settle, and how many do not.
+
+    Args:
+        run: function of inputs and targets that returns anything, and results per
+            example.
+        x: inputs.
+        y: targets.
+        throw: whether to raise if an example has not settled.
+
+    Raises:
+        RuntimeError: if `throw` and an example has not settled, or if none has.
+    """
+    out, results = run(x, y)
+    settled = [np.asarray(r == RESULTS.successful) for r in results]
+    settled = np.all(settled, axis=0)
+    if settled.all():
+        return out, 0
+    if throw or not settled.any():
+        messages = [message for r in results if (message := explain(r))]
+        raise RuntimeError(messages[0])
+    return run(x[settled], y[settled])[0], int(np.sum(~settled))
+
+
+def batch(network, x, y, nudge, solver):
+    """Return inputs, targets, nudge and solver, checked and with their defaults."""
+    nudge = OutputError() if nudge is None else nudge
+    solver = solver_or(solver)
+    check_kinds(network=network, nudge=nudge)
+    x, y = checks.array("x", x), checks.array("y", y)
+    check_batch(network, nudge, x, y)
+    return x.astype(network.dtype), y, nudge, solver

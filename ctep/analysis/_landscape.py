@@ -1,0 +1,238 @@
+"""Where nudged equilibria exist, and how the energy falls on the way to them."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Complex, Float
+
+from .. import _checks as checks
+from .._keywords import suggests_keywords
+from .._network import AbstractNetwork, EnergyNetwork
+from .._nudge import AbstractNudge, OutputError, Pull
+from .._rule import Holomorphic
+from .._rule.gradient import check_batch, check_kinds
+from .._solver import AbstractSolver, Sweeps
+from .._solver.order import AbstractOrder, Forward
+from ._inputs import inputs, rest, solver_or
+
+
+@dataclasses.dataclass(frozen=True)
+class NudgePlane:
+    r"""Which nudges have an equilibrium.
+
+    Attributes:
+        beta: the nudges $\beta$; rows share the imaginary part, columns the real one.
+        settled: which of them the solver has brought to rest, per example.
+        distance: $\|s(\beta) - s(0)\|_2$ over all units, NaN where nothing rests.
+    """
+
+    beta: Complex[np.ndarray, "points points"]
+    settled: Bool[np.ndarray, "points points batch"]
+    distance: Float[np.ndarray, "points points batch"]
+
+    @property
+    def radius(self) -> float:
+        r"""Largest $|\beta|$ up to which every example rests at every nudge."""
+        sizes = np.abs(self.beta)
+        lost = sizes[~self.settled.all(-1)]
+        inside = sizes[sizes < lost.min()] if lost.size else sizes
+        return float(inside.max()) if inside.size else 0.0
+
+    def __str__(self):
+        return (
+            f"{100 * self.settled.mean():.1f} % of {self.beta.size} nudges up to "
+            f"{np.abs(np.real(self.beta)).max():g} along each axis have a rest, all of "
+            f"those up to |beta| = {self.radius:.3g}"
+        )
+
+
+@suggests_keywords
+def nudge_plane(
+    network: AbstractNetwork,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    nudge: AbstractNudge | None = None,
+    radius: float = 1.0,
+    points: int = 21,
+    solver: AbstractSolver | None = None,
+    chunk: int = 32,
+    throw: bool = True,
+) -> NudgePlane:
+    r"""Return for which complex nudges the network has an equilibrium.
+
+    On the grid $|\mathrm{Re}\,\beta|, |\mathrm{Im}\,\beta| \le r$ the nudged phase is
+    solved for its increment from the free equilibrium. `Holomorphic` needs the whole
+    circle of its nudges to lie within the region around zero that settles. A nudge
+    whose equilibrium repels the solver's steps counts as one without. Parameters and
+    inputs are real, so that $s(\bar\beta) = \overline{s(\beta)}$, and only the upper
+    half is solved.
+
+    Args:
+        network: holomorphic.
+        x: inputs, `(batch, *input_shape)`.
+        y: labels or values, as for `ctep.gradient`.
+        nudge: holomorphic; by default `OutputError()`.
+        radius: $r$.
+        points: of the grid along each axis; an odd number has $\beta = 0$ among them.
+        solver: for all phases; by default `Sweeps(1000, rtol=1e-5, atol=1e-5)`.
+        chunk: nudges solved at a time.
+        throw: whether to raise if an example has no free equilibrium; otherwise none
+            of its nudges counts as settled.
+
+    Raises:
+        TypeError: if an argument is not of its kind.
+        ValueError: if the network or the nudge is not holomorphic, an argument is out
+            of range, or `x` or `y` do not fit.
+        RuntimeError: if `throw` and an example has not settled in its free phase.
+
+    Cost: a nudged phase in complex numbers for each point of the upper half. Memory:
+    `chunk` times that of one phase.
+
+    References:
+        Laborieux and Zenke, 2022, arXiv:2209.00530.
+    """
+    nudge = OutputError() if nudge is None else nudge
+    check_kinds(network=network, nudge=nudge)
+    solver = solver_or(solver)
+    circle = Holomorphic(radius, 4)  # which checks the radius too
+    checks.count("points", points, "21")
+    checks.count("chunk", chunk, "32")
+    x, y = inputs(network, x), checks.array("y", y)
+    check_batch(network, nudge, x, y)
+    circle.check(network, nudge, (x[:1], y[:1]))
+    free = rest(network, x, solver, throw)
+    axis = np.linspace(-radius, radius, points) if points > 1 else np.zeros(1)
+    beta = axis[None, :] + 1j * axis[:, None]
+    upper = beta[points // 2 :]
+    rows = -(-upper.size // chunk)
+    padded = np.resize(upper, rows * chunk).reshape(rows, chunk)
+    settled, distance = (
+        np.asarray(a).reshape(rows * chunk, -1)[: upper.size].reshape(*upper.shape, -1)
+        for a in _plane(network, x, y, nudge, solver, free, jnp.asarray(padded))
+    )
+    # The rows below the real axis are those above it, mirrored.
+    settled, distance = (
+        np.concatenate([a[points % 2 :][::-1], a]) for a in (settled, distance)
+    )
+    return NudgePlane(beta, settled, distance)
+
+
+@eqx.filter_jit
+def _plane(network, x, y, nudge, solver, free, beta):
+    epoch = jnp.asarray(0)
+    target = nudge.targets(x, y)
+    own = nudge.context(network, free.state, target, epoch)
+    own = jax.tree_util.tree_map(lambda leaf: leaf[None], own)
+    kind = jnp.promote_types(x.dtype, jnp.complex64)
+    pull = Pull(nudge, network, epoch)
+
+    def solve(beta):
+        context = (beta[:, None].astype(kind), own)
+        problem = network.increments(x, free.state, free.memory, pull, context)
+        start = tuple(jnp.zeros((len(beta), *s.shape), kind) for s in free.state)
+        nudged = solver.solve(problem, start, zeros=True, throw=False)
+        settled = nudged.settled & free.settled
+        square = jnp.zeros(settled.shape, x.dtype)
+        for n, d in enumerate(nudged.state):
+            square += jnp.sum(d.real**2 + d.imag**2, problem.ndims(n))
+        return settled, jnp.where(settled, jnp.sqrt(square), jnp.nan)
+
+    return jax.lax.map(solve, beta)
+
+
+@suggests_keywords
+def energy_trace(
+    network: AbstractNetwork,
+    x: ArrayLike,
+    *,
+    steps: int = 50,
+    order: AbstractOrder | None = None,
+    y: ArrayLike | None = None,
+    nudge: AbstractNudge | None = None,
+    beta: float = 0.0,
+    solver: AbstractSolver | None = None,
+) -> Float[Array, "{steps}+1 batch"]:
+    r"""Return the energy along a relaxation, sweep by sweep.
+
+    A free phase starts from zeros, and the trace is that of $E(s)$. A nudged one
+    starts from the free equilibrium, and the trace is that of $E(s) + \beta C(s, y)$.
+    Updates of one block after the other can only lower it, whatever the weights;
+    synchronous ones may raise it.
+
+    Args:
+        network: with an energy.
+        x: inputs, `(batch, *input_shape)`.
+        steps: sweeps.
+        order: of the blocks in a sweep; `ctep.Forward()` by default.
+        y: labels or values, for a nudged phase.
+        nudge: gives the cost $C$; `OutputError()` by default.
+        beta: $\beta$, not 0 for a nudged phase.
+        solver: for the free equilibrium that a nudged phase starts from; by default
+            `Sweeps(1000, rtol=1e-5, atol=1e-5)`.
+
+    Returns:
+        The energy of each example, not averaged, before the first sweep and after each.
+
+    Raises:
+        TypeError: if an argument is not of its kind.
+        ValueError: if the network has no energy, only one of `y` and `beta` is given,
+            or `x` or `y` do not fit.
+        RuntimeError: if an example has no free equilibrium to start from.
+
+    Cost: `steps` sweeps and as many energies.
+    """
+    x = inputs(network, x)
+    checks.count("steps", steps, "50")
+    checks.real("beta", beta, "0.1")
+    order = Forward() if order is None else order
+    checks.instance("order", order, AbstractOrder, "an order", "ctep.Forward()")
+    if not network.has_energy:
+        raise ValueError(
+            "`network` has no energy to trace: use `Tied` feedback everywhere with "
+            "scales that multiply to the same product along every path to the output."
+        )
+    if (y is None) != (beta == 0):
+        raise ValueError(
+            f"`beta` is {beta} and `y` is {'missing' if y is None else 'given'}, but a "
+            "nudged phase needs both and a free one neither: pass for example "
+            "`y=y, beta=0.1`."
+        )
+    state, target = network.zeros(x), None
+    nudge = OutputError() if nudge is None else nudge
+    solver = solver_or(solver)
+    check_kinds(nudge=nudge)
+    if y is not None:
+        y = checks.array("y", y)
+        check_batch(network, nudge, x, y)
+        state, target = rest(network, x, solver, throw=True).state, nudge.targets(x, y)
+    sweep = Sweeps(max_sweeps=1, rtol=0.0, atol=0.0, order=order)
+    return _trace(network, x, state, target, nudge, jnp.asarray(beta), sweep, steps)
+
+
+@eqx.filter_jit
+def _trace(network, x, state, target, nudge, beta, sweep, steps):
+    epoch, problem = jnp.asarray(0), network.free(x)
+    if target is not None:
+        own = nudge.context(network, state, target, epoch)
+        context = (beta.astype(x.dtype)[None], own)
+        problem = network.nudged(x, Pull(nudge, network, epoch), context)
+    energy = network.energy
+    if isinstance(network, EnergyNetwork):
+        energy = jax.vmap(energy)
+
+    def total(state):
+        value = energy(state, x)
+        if target is not None:
+            value = value + beta * nudge.cost(network, state, target, epoch)
+        return value
+
+    def step(state, _):
+        state = sweep.solve(problem, state, throw=False).state
+        return state, total(state)
+
+    _, trace = jax.lax.scan(step, state, length=steps)
+    return jnp.concatenate([total(state)[None], trace])

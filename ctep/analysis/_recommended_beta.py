@@ -1,0 +1,233 @@
+"""How large a nudge should be: bias against rounding."""
+
+import dataclasses
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import ArrayLike
+
+from .._keywords import suggests_keywords
+from .._network import AbstractNetwork
+from .._nudge import AbstractNudge
+from .._rule import Centered, OneSided, Task
+from .._solver import AbstractSolver, first_failure
+from ._inputs import batch, with_settled
+from ._response import Response, check_stencil
+
+
+@dataclasses.dataclass(frozen=True)
+class Recommendation:
+    r"""The nudge at which bias and rounding are equal, with the measurements.
+
+    Errors are distances over the norm of the gradient's limit at $\beta \to 0$, all
+    arrays together.
+
+    Fields:
+        beta: recommended.
+        bias: at `beta`.
+        rounding: at `beta`.
+        order: of the bias in $\beta$.
+        measured_order: as it was between the three largest nudges that were tried.
+        betas: at which rounding was measured.
+        roundings: there.
+        largest: the nudge that bias was measured at; `beta` is never above it.
+        examples: how many the means are taken over.
+        unsettled: how many were left out.
+    """
+
+    beta: float
+    bias: float
+    rounding: float
+    order: int
+    measured_order: float
+    betas: tuple[float, ...]
+    roundings: tuple[float, ...]
+    largest: float
+    examples: int
+    unsettled: int
+
+    def __str__(self):
+        pairs = zip(self.betas, self.roundings, strict=True)
+        seen = ", ".join(f"{r:.1e} at {b:.1e}" for b, r in pairs)
+        bound = " (the largest nudge tried)" if self.beta >= self.largest else ""
+        return (
+            f"beta = {self.beta:.3g}{bound}: bias {self.bias:.1e}, rounding "
+            f"{self.rounding:.1e} of the gradient's norm\n"
+            f"  bias grows with beta^{self.order}, measured "
+            f"{self.measured_order:.2f}\n"
+            f"  rounding: {seen}"
+        )
+
+
+@suggests_keywords
+def recommended_beta(
+    network: AbstractNetwork,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    rule: OneSided | Centered | None = None,
+    nudge: AbstractNudge | None = None,
+    solver: AbstractSolver | None = None,
+    epoch: int = 0,
+    throw: bool = True,
+) -> Recommendation:
+    r"""Find the nudge at which a gradient's bias equals its rounding.
+
+    With $g(\beta)$ the gradient in float64, bias is $\|g(\beta) - g(0)\| / \|g(0)\|$,
+    which grows with $\beta$ (`OneSided`) or $\beta^2$ (`Centered`); $g(0)$ is
+    extrapolated from `rule.beta` and its half. Rounding is the distance between the
+    gradients in float32 and in float64, of the same weights and inputs rounded to
+    float32, with the same solver; it is measured at 1e-1, 1e-7 and 1e-14 times
+    `rule.beta` and taken for $r_0 + r_1/\beta$. Of a network in float64
+    it is scaled by the ratio of the two precisions.
+
+    Below the recommended nudge a smaller one gains nothing. A plain difference of
+    states has $r_1 \approx \epsilon$; phases that are solved for their increments have
+    next to no $r_1$, so that the nudge may also be much smaller and do no harm.
+    The solver's tolerance is in neither of the two, but for examples that rounding
+    makes stop a sweep sooner or later: with loose tolerances that is most of what
+    rounding does.
+
+    Args:
+        network: any network that a nudge can move.
+        x: inputs, `(batch, *input_shape)`.
+        y: targets, as in `ctep.gradient`.
+        rule: whose `beta` is the largest to consider; by default `Centered(0.1)`.
+        nudge: its cost is the loss; by default `OutputError()`.
+        solver: for all phases; by default sweeps until five digits stand.
+            Where rounding is measured, its tolerances are at least 1e-6.
+        epoch: for weights of nudges that are scheduled.
+        throw: whether to raise if an example does not settle; otherwise it is left out
+            of all gradients and counted.
+
+    Raises:
+        TypeError: if an argument is not of its kind.
+        ValueError: if the rule does not fit, or `x` or `y` do not.
+        RuntimeError: if `throw` and an example has not settled, or if none has.
+
+    Cost: three free phases and nine nudges, two thirds of them in float64.
+    """
+    rule = Centered() if rule is None else rule
+    x, y, nudge, solver = batch(network, x, y, nudge, solver)
+    check_stencil(rule, OneSided | Centered)
+    rule.check(network, nudge)
+    order = 1 if isinstance(rule, OneSided) else 2
+    large = [rule.beta, rule.beta / 2, rule.beta / 4]
+    small = [rule.beta * factor for factor in (1e-1, 1e-7, 1e-14)]
+    loose = dataclasses.replace(
+        solver, rtol=max(solver.rtol, 1e-6), atol=max(solver.atol, 1e-6)
+    )
+    double = network.dtype == jnp.float64
+
+    unit = dataclasses.replace(rule, beta=1.0)
+
+    def gradients(dtype, x, y, solver, betas):
+        with jax.enable_x64(dtype == np.float64):
+            given = _cast((network, nudge, x, np.array(betas)), dtype)
+            y = jnp.asarray(np.asarray(y))
+            found, results = _nudged(unit, given, y, solver, epoch)
+            return np.asarray(found, np.float64), results
+
+    def run(x, y):
+        parts = (
+            gradients(np.float32, x, y, loose, small),
+            gradients(np.float64, x, y, loose, small),
+            gradients(np.float64, x, y, solver, large),
+        )
+        return [g for g, _ in parts], [r for _, results in parts for r in results]
+
+    (single, exact, biased), unsettled = with_settled(run, x, y, throw)
+    ratio = np.finfo(np.float64).eps / np.finfo(np.float32).eps if double else 1.0
+    slope, measured, unit_norm = _bias(biased, rule.beta, order)
+    roundings = ratio * np.linalg.norm(single - exact, axis=1) / unit_norm
+    floor, growth = _fit(np.array(small), roundings)
+    beta = _balance(lambda b: slope * b**order - floor - growth / b, rule.beta)
+    return Recommendation(
+        beta=beta,
+        bias=slope * beta**order,
+        rounding=floor + growth / beta,
+        order=order,
+        measured_order=measured,
+        betas=tuple(small),
+        roundings=tuple(roundings.tolist()),
+        largest=rule.beta,
+        examples=len(x) - unsettled,
+        unsettled=unsettled,
+    )
+
+
+def _cast(tree, dtype):
+    """Return a tree in a precision, its numbers rounded to float32 before."""
+
+    def one(leaf):
+        if not eqx.is_inexact_array_like(leaf) or isinstance(leaf, float):
+            return leaf
+        return jnp.asarray(np.asarray(leaf).astype(np.float32).astype(dtype))
+
+    return jax.tree_util.tree_map(one, tree)
+
+
+@eqx.filter_jit
+def _nudged(rule, given, y, solver, epoch):
+    """Return the gradient at each nudge, flat, and the results of its phases."""
+    network, nudge, x, betas = given
+    task = Task.mean(x, y, nudge, solver, epoch=epoch, throw=False)
+    free = task.settle(network)
+
+    def one(beta):
+        response = Response.of(rule, network, task, free, beta)
+        nudged = solver.solve(response.problem, response.start, zeros=True, throw=False)
+        gradient = jax.tree_util.tree_leaves(response.gradient(nudged.state))
+        result = first_failure(free.result, nudged.result)
+        return jnp.concatenate(list(map(jnp.ravel, gradient))), result
+
+    gradients, results = jax.lax.map(one, betas)
+    each = [
+        jax.tree_util.tree_map(lambda v, k=k: v[k], results) for k in range(len(betas))
+    ]
+    return gradients, each
+
+
+def _bias(gradients, beta, order) -> tuple[float, float, float]:
+    """Return the factor of the bias, its measured order, and the limit's norm.
+
+    Args:
+        gradients: at `beta`, its half and its quarter.
+        beta: the largest nudge.
+        order: as it should be.
+    """
+    first, second, third = gradients
+    limit = (2**order * second - first) / (2**order - 1)
+    norm = float(np.linalg.norm(limit)) or 1.0
+    steps = [float(np.linalg.norm(v)) for v in (first - second, second - third)]
+    measured = math.log2(steps[0] / steps[1]) if min(steps) > 0 else math.nan
+    left = float(np.linalg.norm(second - limit)) / norm
+    return left / (beta / 2) ** order, measured, norm
+
+
+def _fit(betas, roundings) -> tuple[float, float]:
+    r"""Return $r_0, r_1 \geq 0$ of $r_0 + r_1/\beta$, by relative least squares."""
+    if not np.all(roundings > 0):
+        return float(np.max(roundings)), 0.0
+    columns = np.stack([np.ones(len(betas)), 1 / betas]) / roundings
+    best = np.linalg.lstsq(columns.T, np.ones(len(betas)), rcond=None)[0]
+    if np.all(best >= 0):
+        return float(best[0]), float(best[1])
+    # The best on the boundary: one of the two alone.
+    alone = [c.sum() / (c @ c) for c in columns]
+    errors = [np.linalg.norm(a * c - 1) for a, c in zip(alone, columns, strict=True)]
+    floor = errors[0] <= errors[1]
+    return (float(alone[0]), 0.0) if floor else (0.0, float(alone[1]))
+
+
+def _balance(excess, largest) -> float:
+    """Return where an increasing function vanishes, at most `largest`."""
+    low, high = 1e-12 * largest, largest
+    if excess(high) > 0:
+        for _ in range(60):
+            middle = math.sqrt(low * high)
+            low, high = (middle, high) if excess(middle) < 0 else (low, middle)
+    return high

@@ -1,0 +1,168 @@
+"""All analyses of one trained network, as numbers and figures in a folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import ArrayLike, PRNGKeyArray
+
+from .._network import AbstractNetwork
+from .._nudge import AbstractNudge
+from .._rule import AbstractRule, Centered, OneSided
+from . import plot
+from ._contraction import contraction
+from ._convergence import convergence_time
+from ._depth import depth_profile, weight_statistics
+from ._gradient_check import gradient_check
+from ._gradient_curve import gradient_curve
+from ._landscape import energy_trace, nudge_plane
+from ._lyapunov import lyapunov
+from ._recommended_beta import recommended_beta
+from ._spectrum import spectral_radius
+
+
+def analyse(
+    network: AbstractNetwork,
+    x: ArrayLike,
+    y: ArrayLike,
+    folder: Path,
+    *,
+    nudge: AbstractNudge,
+    rule: AbstractRule,
+    history: Sequence[dict] = (),
+    say: Callable[[str], None] = print,
+    key: PRNGKeyArray | None = None,
+) -> dict[str, Any]:
+    """Run every analysis that applies, and write its numbers and its figure.
+
+    Args:
+        network: trained.
+        x: inputs, `(batch, *input_shape)`.
+        y: targets.
+        folder: gets `analysis.json`, and per analysis `NAME.svg` and `NAME.png`.
+        nudge: that it was trained with.
+        rule: likewise; checked against the exact gradient beside `Centered`.
+        history: of the training run.
+        say: is told about each analysis in a line.
+        key: for the first directions of Lyapunov exponents.
+
+    Returns:
+        What is in `analysis.json`: per analysis the numbers, or `{"refused": why}` of
+        one that does not apply to this network.
+    """
+    key = jax.random.key(0) if key is None else key
+    steps = 10 * len(network.shapes)
+    leading = min(8, sum(math.prod(shape) for shape in network.shapes))
+    rules = {"Centered(0.1)": Centered(), str(rule): rule}
+    rules = {name: r for name, r in rules.items() if not r.random}
+    beta = rule.beta if isinstance(rule, OneSided | Centered) else 0.1
+    batch: Any = (network, x, y)
+    how: Any = {"nudge": nudge, "throw": False}
+    tasks: dict[str, tuple[Callable, Callable | None]] = {
+        "spectral_radius": (
+            lambda: spectral_radius(network, x, throw=False),
+            plot.spectral_radius,
+        ),
+        "spectral_radius_of_weights": (
+            lambda: spectral_radius(network, of="weights"),
+            None,
+        ),
+        "lyapunov": (
+            lambda: lyapunov(network, x, steps, leading, key=key, throw=False),
+            plot.lyapunov,
+        ),
+        "convergence_time": (
+            lambda: convergence_time(network, x),
+            plot.convergence_time,
+        ),
+        "contraction": (
+            lambda: contraction(network, nudge, beta=beta, x=x, y=y),
+            plot.contraction,
+        ),
+        "gradient_check": (
+            lambda: gradient_check(network, x, y, rules, **how),
+            plot.gradient_check,
+        ),
+        "gradient_curve": (lambda: gradient_curve(*batch, **how), plot.gradient_curve),
+        "recommended_beta": (lambda: recommended_beta(*batch, **how), None),
+        "depth_profile": (lambda: depth_profile(*batch, **how), plot.depth_profile),
+        "weight_statistics": (
+            lambda: weight_statistics(network),  # pyright: ignore[reportArgumentType]
+            plot.weight_statistics,
+        ),
+        "energy_trace": (lambda: energy_trace(network, x), plot.energy_trace),
+        "nudge_plane": (
+            lambda: nudge_plane(*batch, points=11, **how),
+            plot.nudge_plane,
+        ),
+    }
+    if history:
+        tasks["history"] = (lambda: list(history), plot.history)
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {}
+    for name, (analysis, draw) in tasks.items():
+        try:
+            result = analysis()
+        except (ValueError, TypeError, RuntimeError) as error:
+            found[name] = {"refused": str(error)}
+            say(f"{name}: not here. {error}")
+            continue
+        found[name] = plain(result)
+        lines = _summary(result).splitlines()
+        say("\n    ".join([f"{name}: {lines[0]}", *lines[1:]]))
+        if draw is not None:
+            _keep(draw(result), folder / name)
+    text = json.dumps(found, indent=1, allow_nan=False)
+    (folder / "analysis.json").write_text(text + "\n")
+    return found
+
+
+def plain(value: Any) -> Any:
+    """Return a result as JSON knows it, NaN and infinity as text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return {f.name: plain(getattr(value, f.name)) for f in fields}
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(v) for v in value]
+    if isinstance(value, np.ndarray | jax.Array | np.generic):
+        return plain(np.asarray(value).tolist())
+    if isinstance(value, complex):
+        return [value.real, value.imag]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def _summary(result):
+    """Return a result in a line or a table."""
+    if isinstance(result, np.ndarray | jax.Array):
+        values = np.ravel(np.asarray(result, float))
+        found = values[np.isfinite(values)]
+        if values.size == 1 or not found.size:
+            return ", ".join(f"{v:.4g}" for v in values[:1])
+        text = (
+            f"mean {found.mean():.4g}, from {found.min():.4g} to {found.max():.4g} "
+            f"over {found.size} values"
+        )
+        lost = values.size - found.size
+        return text + (f", {lost} more without a result" if lost else "")
+    if isinstance(result, list):
+        return f"{len(result)} epochs"
+    return str(result)
+
+
+def _keep(figure, path):
+    import matplotlib.pyplot as plt
+
+    for kind in ("svg", "png"):
+        figure.savefig(path.with_suffix(f".{kind}"), dpi=150)
+    plt.close(figure)

@@ -1,0 +1,68 @@
+"""Nudged phases at a free equilibrium, one sweep or all the way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from .. import _checks as checks
+from .._custom_types import State
+from .._network import AbstractNetwork, AbstractProblem
+from .._rule import AbstractRule, AbstractStencil, Task
+from .._solver import Equilibrium
+
+
+def check_stencil(rule: AbstractRule, kinds: Any = AbstractStencil) -> None:
+    """Raise `TypeError` unless `rule` is one that nudges."""
+    noun = "a rule that nudges, with real nudges" if kinds is not AbstractStencil else (
+        "a rule that nudges"
+    )  # fmt: skip
+    checks.instance("rule", rule, kinds, noun, "ctep.Centered(0.1)")
+
+
+class Response(eqx.Module):
+    """The nudged phases of a stencil at a free equilibrium, and what to make of them.
+
+    Fields:
+        problem: of the increments.
+        start: increments of zero, `(phases, batch, *shape)`.
+        weights: of the stencil and the examples, `(phases, batch)`.
+    """
+
+    problem: AbstractProblem
+    start: State
+    weights: Array
+    rule: AbstractStencil
+    network: AbstractNetwork
+    task: Task
+    free: Equilibrium
+
+    @staticmethod
+    def of(
+        rule: AbstractStencil,
+        network: AbstractNetwork,
+        task: Task,
+        free: Equilibrium,
+        scale: float | Array = 1.0,
+    ) -> Response:
+        """Return the phases of `rule` with all of its nudges times `scale`."""
+        betas, weights = rule.phases(task)
+        lead = (len(betas),)
+        return Response(
+            rule.problem(network, task, free, scale * betas),
+            tuple(jnp.zeros(lead + s.shape, betas.dtype) for s in free.state),
+            weights * task.weight / scale,
+            rule,
+            network,
+            task,
+            free,
+        )
+
+    def gradient(self, increments: State) -> PyTree:
+        """Return the rule's gradient by the network, were the phases to end here."""
+        state, weights = self.free.state, self.weights
+        both = self.rule.gradient(self.network, self.task, state, increments, weights)
+        return both[0]
