@@ -2,6 +2,8 @@ import os
 from pathlib import Path
 
 os.environ["MPLBACKEND"] = "Agg"  # before anything imports matplotlib
+# Nearly all time goes to compiling programs that run once. Child processes inherit it.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import hypothesis
 import jax

@@ -20,6 +20,10 @@ class LocalError(AbstractNudge):
     The projections $B_i$ to the outputs are owned by the nudge and trained by the
     direct gradient of their own loss.
 
+    It is for symmetric networks. Behind weak feedback a layer feels every force on it
+    scaled by its attenuation, which keeps the energy, and a local error adds next to
+    nothing to the output's.
+
     Args:
         layers: $U$, counted from 1.
         loss: `CrossEntropy()` or `SquaredError()`.
