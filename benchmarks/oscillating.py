@@ -29,7 +29,7 @@ def train(dataset, rule, args):
         rule=rule,
         solver=ctep.Sweeps(200, rtol=1e-3, atol=1e-3),
         epochs=args.epochs,
-        batch_size=100,
+        batch_size=500,
         key=last,
     )
 

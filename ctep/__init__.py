@@ -52,6 +52,7 @@ from ._nudge import (
 # Rule: how rests make a gradient.
 from ._rule import (
     AbstractRule as AbstractRule,
+    AbstractStencil as AbstractStencil,
     Backprop as Backprop,
     Centered as Centered,
     Coupled as Coupled,

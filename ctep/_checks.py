@@ -1,5 +1,6 @@
 """Arguments of the wrong kind, answered in one sentence before anything is compiled."""
 
+import math
 import numbers
 import operator
 from typing import Any
@@ -43,11 +44,12 @@ def integer(name: str, value: Any, example: str) -> None:
 
 
 def positive(name: str, value: Any, example: str) -> None:
-    """Raise unless `value` is a number above 0."""
+    """Raise unless `value` is a finite number above 0."""
     real(name, value, example)
-    if not value > 0:
+    if not 0 < value < math.inf:
         raise ValueError(
-            f"`{name}` is {value}, but must be positive: pass for example `{example}`."
+            f"`{name}` is {value}, but must be positive and finite: pass for example "
+            f"`{example}`."
         )
 
 

@@ -25,6 +25,8 @@ NETWORK, PHASES = "_network/network.py", "_network/phases.py"
 ENERGY = "_network/energy_network.py"
 SWEEPS, VERDICT = "_solver/sweeps.py", "_solver/equilibrium.py"
 ORDER, ODE = "_solver/order.py", "_solver/ode.py"
+COUPLED, TURNING = "_rule/coupled.py", "_rule/oscillating.py"
+COMPLEX, GROUND = "_rule/complex.py", "_solver/base.py"
 NUDGE, STENCIL, IMPLICIT = "_nudge/base.py", "_rule/stencil.py", "_rule/implicit.py"
 
 
@@ -322,8 +324,8 @@ MUTANTS = [
     Mutant(
         "a user's energy is climbed",
         ENERGY,
-        "return -jax.grad(energy)(state[n])",
-        "return jax.grad(energy)(state[n])",
+        "return -jax.grad(energy, holomorphic=",
+        "return jax.grad(energy, holomorphic=",
         "network",
     ),
     Mutant(
@@ -542,15 +544,15 @@ MUTANTS = [
     Mutant(
         "direct gradient dropped",
         STENCIL,
-        "return direct + contrast",
-        "return contrast",
+        "return direct + network.energy_contrast(",
+        "return network.energy_contrast(",
         "rules",
     ),
     Mutant(
         "sum instead of mean over the batch",
         "_rule/base.py",
-        "weight = jnp.full(x.shape[0], 1 / x.shape[0], x.dtype)",
-        "weight = jnp.full(x.shape[0], 1.0, x.dtype)",
+        "weight = jnp.full(count, 1 / count, x.dtype)",
+        "weight = jnp.full(count, 1.0, x.dtype)",
         "network gradient",
     ),
     Mutant(
@@ -573,6 +575,71 @@ MUTANTS = [
         "if low < 0 or high >= classes:",
         "if low < 0 or high > classes:",
         "bad_input",
+    ),
+    # ---------------------------------------------------------- rules at random, held
+    Mutant(
+        "random signs are not undone",
+        STENCIL,
+        "return sign * betas, sign * weights",
+        "return sign * betas, weights",
+        "rules",
+    ),
+    Mutant(
+        "all examples have one sign",
+        STENCIL,
+        "sign = signs(task.keys)[None]",
+        "sign = signs(task.keys)[None, :1]",
+        "rules",
+    ),
+    Mutant(
+        "the output is held at the wrong side",
+        COUPLED,
+        "self.eta * error[None]",
+        "-self.eta * error[None]",
+        "rules",
+    ),
+    Mutant(
+        "the output is not held",
+        COUPLED,
+        "if n == len(self.shapes) - 1:",
+        "if n == len(self.shapes):",
+        "rules",
+    ),
+    # ---------------------------------------------------------- nudges that turn
+    Mutant(
+        "the nudge turns backwards",
+        TURNING,
+        "jnp.exp(2j * jnp.pi * t / self.period)",
+        "jnp.exp(-2j * jnp.pi * t / self.period)",
+        "holomorphic",
+    ),
+    Mutant(
+        "the transient is averaged in",
+        TURNING,
+        "orbit = tuple(s[1:] for s in orbit)",
+        "orbit = tuple(s[:-1] for s in orbit)",
+        "holomorphic",
+    ),
+    Mutant(
+        "an open orbit counts",
+        TURNING,
+        "(-1 - self.points, -1)",
+        "(-1, -1)",
+        "holomorphic",
+    ),
+    Mutant(
+        "negative frequencies are half missed",
+        COMPLEX,
+        "waves[:, _POINTS // 2 :].max()",
+        "waves[:, _POINTS // 2 : -1].max()",
+        "holomorphic",
+    ),
+    Mutant(
+        "blocks that feel nothing judge themselves",
+        GROUND,
+        "return jnp.where(felt, s, jnp.expand_dims(largest, a))",
+        "return s",
+        "gradient",
     ),
 ]
 

@@ -309,6 +309,11 @@ CASES = {
         ValueError,
         "`nudge` is .*, frozen at the free state, but `Oscillating` has no free phase",
     ),
+    "energy that cannot be tried": (
+        lambda: ctep.Holomorphic().check(Bowl(), ctep.OutputError()),
+        ValueError,
+        "`network` is a Bowl, whose functions cannot be tried inside `jit`",
+    ),
     "one period": (
         lambda: ctep.Oscillating(periods=1),
         ValueError,
@@ -552,7 +557,7 @@ CASES = {
         TypeError,
         "`weight` is 'a', but a nudge is scaled by a number",
     ),
-    "beta": (lambda: ctep.Centered(0.0), ValueError, "`beta` is 0.0, but a nudge must"),
+    "beta": (lambda: ctep.Centered(0.0), ValueError, "`beta` is 0.0, but must be"),
     "beta negative": (lambda: ctep.OneSided(-0.1), ValueError, "`beta` is -0.1, but"),
     "beta nan": (lambda: ctep.Centered(np.nan), ValueError, "`beta` is nan, but"),
     # the gradient
@@ -724,6 +729,7 @@ KINDS = {
     "circle of no size": (lambda: ctep.Holomorphic(0.0), "radius"),
     "circle of no points": (lambda: ctep.Holomorphic(points=0), "points"),
     "turn of no size": (lambda: ctep.Oscillating(radius=0.0), "radius"),
+    "turn for ever": (lambda: ctep.Oscillating(period=np.inf), "period"),
     "turn in no time": (lambda: ctep.Oscillating(period=-1.0), "period"),
     "turn in no steps": (lambda: ctep.Oscillating(dt=0.0), "dt"),
     "turn of two points": (lambda: ctep.Oscillating(points=2), "points"),

@@ -17,7 +17,7 @@ TIGHT = ctep.Sweeps(2000, rtol=1e-13, atol=1e-13)
 def smooth(**kwargs):
     """A chain of three sigmoid layers, whose nearest pole is far for `slope` 1."""
     options = {"activation": ctep.Sigmoid(1.0), "init": oracles.centred(0.5)}
-    return oracles.chain(**(options | kwargs))
+    return oracles.chain((6, 5, 4, 4, 3), **(options | kwargs))
 
 
 @oracles.FAST
@@ -197,12 +197,40 @@ def test_the_mean_of_an_orbit_is_the_free_equilibrium():
 
 def test_an_orbit_that_has_not_closed_is_not_settled():
     """Oracle: a transient of one time constant is still there in the second."""
-    p = smooth()
-    task = Task.mean(p.x, p.y, p.nudge, SETTLED, throw=False)
-    estimate = ctep.Oscillating(0.3, 1.0, 2, dt=0.1).estimate(p.network, task)
-    assert not estimate.free.settled.any()
-    with pytest.raises(RuntimeError, match="still moving"):
-        p.gradient(rule=ctep.Oscillating(0.3, 1.0, 2, dt=0.1))
+    p, rule = smooth(), ctep.Oscillating(0.3, 1.0, 2, dt=0.1)
+    with pytest.raises(RuntimeError, match=r"did not close: .* Raise `periods`"):
+        p.gradient(rule=rule, solver=SETTLED)
+
+
+class Exponential(ctep.AbstractLoss):
+    """Pulls without bound where the target is large, and is 1 at an output of 0."""
+
+    holomorphic = True
+
+    def __call__(self, output, target):
+        return jnp.sum(jnp.exp(target * output), -1)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("rule", [ctep.Oscillating(0.1, 20.0), ctep.Holomorphic(0.1)])
+def test_an_example_that_is_not_finite_is_left_out(rule):
+    """Oracle: the batch without it; the force on its output overflows."""
+    p = smooth(output_activation=ctep.Identity(), readout=False)
+    y = jax.random.uniform(jax.random.key(3), (len(p.x), 3)).at[0].set(1e4)
+    nudge, solver = ctep.OutputError(Exponential()), ctep.Sweeps(200, 1e-3, 1e-3)
+
+    def run(x, y):
+        task = Task.mean(x, y, nudge, solver, throw=False)
+        estimate = eqx.filter_jit(rule.estimate)(p.network, task)
+        return estimate, oracles.vector(estimate.gradient[0])
+
+    estimate, found = run(p.x, y)
+    failed = np.asarray(estimate.result == ctep.RESULTS.not_finite)
+    assert list(failed) == [True] + [False] * (len(p.x) - 1)
+    other, want = run(p.x[1:], y[1:])
+    np.testing.assert_allclose(found, want, rtol=1e-9, atol=1e-12)
+    assert float(estimate.loss) == pytest.approx(float(other.loss))
+    assert all(np.isfinite(np.asarray(s)).all() for s in estimate.nudged)
 
 
 # ------------------------------------------------------------ functions of one's own
@@ -222,6 +250,7 @@ def test_an_orbit_that_has_not_closed_is_not_settled():
         (lambda s: 1 / (s**2 + 1e-4), False),  # poles at 0.01 i
         (lambda s: jnp.clip(s, 0, 1), False),  # raises
         (jnp.log, False),  # a branch cut
+        (lambda s: 1e4 + jnp.tanh(s), True),  # rounding is no kink
     ],
 )
 def test_functions_are_tried(function, answer):

@@ -261,7 +261,10 @@ class AbstractNetwork(eqx.Module):
 
     @abc.abstractmethod
     def nudged(self, x: Array, pull: AbstractPull, context: PyTree) -> AbstractProblem:
-        """Return the problem of a nudged phase, for the state itself."""
+        """Return the problem of a nudged phase, for the state itself.
+
+        Its `data` is `(own, context)`: the context can be replaced by a later one.
+        """
 
     @abc.abstractmethod
     def increments(

@@ -22,13 +22,13 @@ class EnergyNetwork(AbstractNetwork):
 
     The increments of the nudged phase are the energy's mean Hessian along the way to
     them, by Gauss-Legendre quadrature of Jacobian-vector products, so they keep their
-    relative precision here too.
+    relative precision here too; the quadrature's own error is $O(d^9)$.
 
     Fields:
         input_shape: shape of one input.
         shapes: shape of each block of the state.
-        step: $\eta$; the iteration settles if it is below 2 over the largest
-            curvature of the energy.
+        step: $\eta$; near a minimum the iteration settles if it is below 2 over the
+            largest curvature of the energy.
 
     Cost: one gradient of the energy per block update; eight in nudged phases.
     """

@@ -1,5 +1,7 @@
 """The nudge of plain equilibrium propagation: the error of the output."""
 
+import math
+
 import jax.numpy as jnp
 
 from .. import _checks as checks
@@ -29,8 +31,11 @@ class OutputError(AbstractNudge):
 
     def lipschitz(self, network):
         readout = getattr(network, "readout", None)
-        norm = 1.0 if readout is None else float(readout.operator.lipschitz())
-        return norm**2 * self.loss.lipschitz
+        if readout is None:
+            return self.loss.lipschitz
+        if not readout.operator.linear:
+            return math.inf  # the gradient goes back through a maximum
+        return float(readout.operator.lipschitz()) ** 2 * self.loss.lipschitz
 
     def blocks(self, network):
         return (len(network.shapes) - 1,)

@@ -8,6 +8,7 @@ from .base import (
 from .coupled import Coupled as Coupled
 from .gradient import (
     check_batch as check_batch,
+    check_inputs as check_inputs,
     check_kinds as check_kinds,
     gradient as gradient,
 )

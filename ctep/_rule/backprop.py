@@ -27,7 +27,11 @@ class Backprop(AbstractFeedforward):
     Twins share initial weights, data and optimiser with the network that settles, so
     the two can be compared loss by loss. It also trains any `ctep.Module`.
 
-    Cost: one forward and one backward pass, memory in proportion to the layers.
+    Cost: one forward and one backward pass, memory in proportion to the layers. No
+    bias, as the gradient of the twin.
+
+    References:
+        Rumelhart, Hinton and Williams, 1986, doi:10.1038/323533a0.
     """
 
     def estimate(self, network, task):
@@ -54,7 +58,8 @@ class FeedbackAlignment(AbstractFeedforward):
     Raises:
         ValueError: if a layer gets tied feedback.
 
-    Cost: as `Backprop`.
+    Cost: as `Backprop`. Its bias does not vanish with anything: forward weights must
+    come to align with the feedback.
 
     References:
         Lillicrap et al., 2016, doi:10.1038/ncomms13276.

@@ -29,9 +29,10 @@ class Coupled(AbstractStencil):
 
     All other layers follow the output that is held. With $\eta = 1$ it is held at the
     target: contrastive learning. $\Delta$ is the gradient of the work
-    $[\min E(\,\cdot\,| s_L \text{ held}) - \min E]/\eta$ and not that of the loss,
-    even for small $\eta$: the output's own stiffness weighs each error. Both vanish
-    together.
+    $[\min E(\,\cdot\,| s_L \text{ held}) - \min E]/\eta$ at a fixed value to hold, and
+    not that of the loss, even for small $\eta$: the output's own stiffness weighs each
+    error. Both vanish where the output meets its target. Without an energy, the
+    contrast of vector fields takes the place of the bracket, as in `OneSided`.
 
     Args:
         eta: $\eta$, from just above 0 to 1.
@@ -41,7 +42,7 @@ class Coupled(AbstractStencil):
         ValueError: if `eta` is outside (0, 1]; with a network, if the output is not
             its last layer or the nudge is not the squared error of the output.
 
-    Cost: one free and one held phase.
+    Cost: one free and one held phase; memory does not depend on their length.
 
     References:
         Stern et al., 2021, arXiv:2011.03861; contrastive learning: Movellan, 1991.

@@ -47,8 +47,11 @@ def gradient(
 
     Raises:
         TypeError: if an argument is not of its kind.
-        ValueError: if `x` or `y` do not fit the network or each other.
+        ValueError: if `x` or `y` do not fit the network or each other, the rule does
+            not fit the network or the nudge, or `key` is missing.
         RuntimeError: if `throw` and an example has not settled.
+
+    Cost: that of the rule. Compiled once for each network, rule and shape of batch.
     """
     nudge = OutputError() if nudge is None else nudge
     rule = Centered() if rule is None else rule
@@ -101,8 +104,8 @@ def check_kinds(**values) -> None:
         checks.instance(name, value, *_KINDS[name])
 
 
-def check_batch(network, nudge, x, y) -> None:
-    """Raise `ValueError` or `TypeError` if a batch does not fit."""
+def check_inputs(network: AbstractNetwork, x: Array) -> None:
+    """Raise `ValueError` or `TypeError` if inputs do not fit the network."""
     shape = network.input_shape
     if x.shape[1:] != shape or x.ndim == 0:
         raise ValueError(
@@ -116,6 +119,16 @@ def check_batch(network, nudge, x, y) -> None:
             f"`x` has dtype {x.dtype}, but states are real: convert it, for pixels "
             "with `x.astype(float) / 255`."
         )
+    if not isinstance(x, Tracer) and not jnp.isfinite(x).all():
+        raise ValueError(
+            "`x` holds NaN or infinity, but an input must be finite: clean it, for "
+            "example with `jnp.nan_to_num`."
+        )
+
+
+def check_batch(network: AbstractNetwork, nudge: AbstractNudge, x, y) -> None:
+    """Raise `ValueError` or `TypeError` if a batch does not fit."""
+    check_inputs(network, x)
     if y.ndim == 0 or y.shape[0] != x.shape[0]:
         raise ValueError(
             f"`y` has shape {y.shape}, but `x` holds {x.shape[0]} examples: give each "
@@ -135,9 +148,4 @@ def check_batch(network, nudge, x, y) -> None:
     if concrete and jnp.issubdtype(y.dtype, jnp.floating) and not jnp.isfinite(y).all():
         raise ValueError(
             "`y` holds NaN or infinity, but a target must be finite: clean it."
-        )
-    if not isinstance(x, Tracer) and not jnp.isfinite(x).all():
-        raise ValueError(
-            "`x` holds NaN or infinity, but an input must be finite: clean it, for "
-            "example with `jnp.nan_to_num`."
         )

@@ -1,36 +1,32 @@
 """Equilibrium propagation with complex nudges on a circle."""
 
-import dataclasses
-
-import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks as checks
-from .._custom_types import State
 from .._solver import RESULTS
-from .base import Task
 from .complex import check_holomorphic
 from .stencil import AbstractStencil
 
 
 class Holomorphic(AbstractStencil):
-    r"""Nudges on a circle in the complex plane, error $O(r^N)$ for any radius $r$.
+    r"""Nudges on a circle in the complex plane, error $O(r^N)$.
 
     $$\frac{dL}{d\theta} = \frac{1}{N} \sum_{k=0}^{N-1} \frac{1}{\beta_k}
     \frac{\partial E}{\partial\theta}\big(s(\beta_k)\big) + \frac{\partial C}
     {\partial\theta}(s), \qquad \beta_k = r\,e^{2\pi i k/N}$$
 
-    Where energy, activations and cost are holomorphic, so is the rest $s(\beta)$ in a
-    disc around zero, and this is the trapezoidal rule for Cauchy's formula: finite
-    nudges, no limit. One point is `OneSided`, two are `Centered`. Parameters and
-    inputs are real, so that rests come in conjugate pairs and only those with
-    $\mathrm{Im}\,\beta \ge 0$ are solved. What comes back along a coupling is the plain
-    transpose. An example with a phase that does not settle, because its nudge lies
-    outside the disc, is left out of the mean and counted as unsettled.
+    Where energy, activations and cost are holomorphic, so is the rest $s(\beta)$, in
+    the disc around zero in which $1 - \partial T/\partial s$ stays invertible and no
+    drive meets a pole of its activation. This is the trapezoidal rule for Cauchy's
+    formula on a circle within it: finite nudges, no limit. One point is `OneSided`, two
+    are `Centered`. Parameters and inputs are real, so that rests come in conjugate
+    pairs and only those with $\mathrm{Im}\,\beta \ge 0$ are solved. What comes back
+    along a coupling is the plain transpose. An example with a phase that does not
+    settle, because its nudge lies outside the disc, is left out of the means of loss
+    and gradient and counted as unsettled; both are zero where none is left.
 
     Args:
-        radius: $r$, of the circle; it must stay inside the disc that the nearest pole
-            of an activation leaves.
+        radius: $r$, of the circle; `ctep.analysis.nudge_plane` shows where rests are.
         points: $N$, from 1.
         rescale: as in `OneSided`.
 
@@ -39,7 +35,8 @@ class Holomorphic(AbstractStencil):
             activation, a pooling or the nudge is not holomorphic.
 
     Cost: one free phase and $\lfloor N/2 \rfloor + 1$ nudged ones (as one phase of as
-    many times the batch), in complex numbers for three points and more.
+    many times the batch), in complex numbers for three points and more. Memory does not
+    depend on their length.
 
     References:
         Laborieux and Zenke, 2022, arXiv:2209.00530.
@@ -68,19 +65,5 @@ class Holomorphic(AbstractStencil):
             nudges = nudges.real
         return nudges, pairs / (count * nudges)
 
-    def kept(self, task, result, increments):
-        return settled_only(task, result, increments)
-
-
-def settled_only(task: Task, result: RESULTS, increments: State) -> tuple[Task, State]:
-    """Return the task and the increments without the examples that did not settle."""
-    settled = result == RESULTS.successful
-    weight = jnp.where(settled, task.weight, 0)
-    share = jnp.sum(weight) / jnp.sum(task.weight)
-    weight = weight / jnp.where(share > 0, share, 1)
-
-    def mask(d):
-        keep = settled.reshape((1, -1) + (1,) * (d.ndim - 2))
-        return jnp.where(keep, d, 0)  # what has diverged may be NaN
-
-    return dataclasses.replace(task, weight=weight), tuple(map(mask, increments))
+    def counted(self, result):
+        return result == RESULTS.successful

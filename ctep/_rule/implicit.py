@@ -26,7 +26,8 @@ class Implicit(AbstractRule):
         restart: dimension of the Krylov space; a chain of L layers needs L or more.
         max_steps: when to give up.
 
-    Cost: one free phase and as many products with $J^\top$ as GMRES takes.
+    Cost: one free phase and as many products with $J^\top$ as GMRES takes; memory of
+    `restart` states per example. No bias but that of the tolerances.
 
     References:
         Recurrent backpropagation: Almeida, 1987; Pineda, 1987.

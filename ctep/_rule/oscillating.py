@@ -9,9 +9,8 @@ import numpy as np
 
 from .. import _checks as checks
 from .._nudge import Frozen, Pull
-from .._solver import Rescaled, judge
+from .._solver import RESULTS, Rescaled, judge
 from .complex import check_holomorphic
-from .holomorphic import settled_only
 from .stencil import AbstractStencil
 
 
@@ -109,15 +108,17 @@ class Oscillating(AbstractStencil):
         count = round(self.periods * self.period / self.dt)
         steps = jnp.full(task.weight.shape, count, jnp.int32)
         memory = problem.recall(mean)
-        free = judge(mean, residual, excess, steps, memory, task.throw)
+        free = judge(
+            mean, residual, excess, steps, memory, task.throw, RESULTS.not_closed
+        )
         increments = tuple(s - m for s, m in zip(orbit, mean, strict=True))
         _, weights = self.phases(task)
         return self.contrast(
             network, task, free, increments, weights, steps, free.result
         )
 
-    def kept(self, task, result, increments):
-        return settled_only(task, result, increments)
+    def counted(self, result):
+        return result == RESULTS.successful
 
     def _follow(self, network, task):
         """Return the states after the transient, `(1 + looks, batch, *shape)`."""

@@ -1,17 +1,17 @@
 """Equilibrium propagation: nudged rests, differenced by a stencil."""
 
 import abc
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Bool, PyTree
 
 from .. import _checks as checks
-from .._custom_types import State
 from .._network import AbstractNetwork, AbstractProblem
 from .._nudge import Pull
-from .._solver import Equilibrium, first_failure
+from .._solver import RESULTS, Equilibrium, first_failure
 from .base import AbstractRule, Estimate, Task, differentiate
 
 
@@ -64,15 +64,14 @@ class AbstractStencil(AbstractRule):
         pull = Pull(task.nudge, network, task.epoch)
         return network.increments(task.x, free.state, free.memory, pull, context)
 
-    def kept(self, task, result, increments) -> tuple[Task, State]:
-        """Return the task and the increments of the examples that count: of all.
+    def counted(self, result: RESULTS) -> Bool[Array, " batch"] | None:
+        """Return which examples count, `None` for all.
 
         Args:
-            task: the whole batch.
             result: of each example, the first phase that has not settled.
-            increments: `(phases, batch, *shape)` per block.
         """
-        return task, increments
+        del result
+        return None
 
     def estimate(self, network, task):
         free = task.settle(network)
@@ -99,16 +98,17 @@ class AbstractStencil(AbstractRule):
             steps: of all phases together, `(batch,)`.
             result: of each example, the first phase that has not settled.
         """
-        loss = task.cost(network, task.nudge, free.state)
-        task, d = self.kept(task, result, increments)
+        state, d = free.state, increments
+        if (counted := self.counted(result)) is not None:
+            task, state, d = _masked(counted, task, state, d)
         weights = weights * task.weight
         return Estimate(
-            loss=loss,
-            gradient=self.gradient(network, task, free.state, d, weights),
+            loss=task.cost(network, task.nudge, state),
+            gradient=self.gradient(network, task, state, d, weights),
             free=free,
             sweeps=steps,
             result=result,
-            nudged=tuple(s + v[0].real for s, v in zip(free.state, d, strict=True)),
+            nudged=tuple(s + v[0].real for s, v in zip(state, d, strict=True)),
         )
 
     def gradient(self, network, task, state, increments, weights) -> PyTree:
@@ -150,7 +150,7 @@ class OneSided(AbstractStencil):
     rescale: bool = True
 
     def __check_init__(self):
-        _check_beta(self.beta)
+        checks.positive("beta", self.beta, "0.1")
 
     def stencil(self):
         return np.array([self.beta]), np.array([1 / self.beta])
@@ -166,7 +166,8 @@ class Centered(AbstractStencil):
     Raises:
         ValueError: if `beta` is not positive.
 
-    Cost: one free and two nudged phases (as one phase of twice the batch).
+    Cost: one free and two nudged phases (as one phase of twice the batch). Memory does
+    not depend on their length.
 
     References:
         Laborieux et al., 2021, arXiv:2006.03824.
@@ -176,7 +177,7 @@ class Centered(AbstractStencil):
     rescale: bool = True
 
     def __check_init__(self):
-        _check_beta(self.beta)
+        checks.positive("beta", self.beta, "0.1")
 
     def stencil(self):
         beta = self.beta
@@ -198,7 +199,7 @@ class RandomSign(AbstractStencil):
     Raises:
         ValueError: if `beta` is not positive; from `ctep.gradient`, without a `key`.
 
-    Cost: one free and one nudged phase.
+    Cost: one free and one nudged phase; memory does not depend on their length.
 
     References:
         Laborieux et al., 2021, arXiv:2006.03824, with one sign per batch.
@@ -208,14 +209,14 @@ class RandomSign(AbstractStencil):
     rescale: bool = True
 
     def __check_init__(self):
-        _check_beta(self.beta)
+        checks.positive("beta", self.beta, "0.1")
 
     @property
     def random(self):
         return True
 
     def stencil(self):
-        return np.array([self.beta]), np.array([1 / self.beta])
+        return OneSided(self.beta).stencil()
 
     def phases(self, task):
         signs = jax.vmap(lambda key: jax.random.rademacher(key, (), task.x.dtype))
@@ -224,12 +225,21 @@ class RandomSign(AbstractStencil):
         return sign * betas, sign * weights
 
 
-def _check_beta(beta):
-    checks.real("beta", beta, "0.1")
-    if not beta > 0:
-        raise ValueError(
-            f"`beta` is {beta}, but a nudge must be positive: pass for example 0.1."
+def _masked(counted, task, state, increments):
+    """Return task, state and increments without the examples that do not count."""
+    weight = jnp.where(counted, task.weight, 0)
+    share = jnp.sum(weight) / jnp.sum(task.weight)
+    weight = weight / jnp.where(share > 0, share, 1)
+
+    def mask(values, lead):
+        keep = counted.reshape(
+            lead + counted.shape + (1,) * (values.ndim - len(lead) - 1)
         )
+        return jnp.where(keep, values, 0)  # what has diverged may be NaN
+
+    state = tuple(mask(s, ()) for s in state)
+    increments = tuple(mask(d, (1,)) for d in increments)
+    return dataclasses.replace(task, weight=weight), state, increments
 
 
 def _weighted(weights, values):

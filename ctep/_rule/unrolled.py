@@ -18,7 +18,8 @@ class Unrolled(AbstractRule):
     tolerances are used, to say whether the last state is at rest. What remains of a
     transient vanishes from the gradient geometrically, as it does from the state, and
     in the limit this is `Implicit`. Truncated to the last $K$ steps of a settled
-    relaxation, it is what equilibrium propagation has after $K$ nudged steps.
+    relaxation, in a network with an energy, it is what equilibrium propagation has
+    after $K$ nudged steps, to the order of the nudge (`ctep.analysis.gradient_curve`).
 
     Args:
         steps: $T$.

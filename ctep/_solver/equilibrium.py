@@ -17,6 +17,11 @@ class RESULTS(optx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "`max_sweeps`, `t1` or `max_steps`, loosen `rtol` and `atol`, weaken the "
         "feedback, or check that the dynamics has a stable equilibrium."
     )
+    not_closed = (
+        "The orbit of an oscillating nudge did not close: its last period did not end "
+        "where it began. Raise `periods` or `period`, lower `dt` or `radius`, loosen "
+        "`rtol` and `atol`, or weaken the feedback."
+    )
     diverged = (
         "The state grew without bound. Weaken the feedback or the initial weights, "
         "or use an activation with a bounded range."
@@ -29,6 +34,14 @@ class RESULTS(optx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
 
 # Inherited members are typed as their parent's.
 SUCCESSFUL: RESULTS = RESULTS.successful  # pyright: ignore[reportAssignmentType]
+
+# From the worst to the mildest.
+_FAILURES = (
+    RESULTS.not_finite,
+    RESULTS.diverged,
+    RESULTS.not_settled,
+    RESULTS.not_closed,
+)
 
 # States and relative increments this large are taken for runaway growth.
 _RUNAWAY = 1e6
@@ -65,6 +78,7 @@ def judge(
     steps: Int[Array, "..."],
     memory: Memory,
     throw: bool,
+    otherwise: RESULTS = RESULTS.not_settled,
 ) -> Equilibrium:
     """Return the equilibrium with the verdict on each of its examples.
 
@@ -75,6 +89,7 @@ def judge(
         steps: that each example took.
         memory: what the problem recalls of `state`.
         throw: whether to raise if any example has not settled.
+        otherwise: of an example that has not settled, but is finite and bounded.
 
     Raises:
         RuntimeError: if `throw` and some example has not settled, with the message of
@@ -89,7 +104,7 @@ def judge(
         size = jnp.maximum(size, jnp.max(jnp.abs(s), axes))
 
     def verdict(settled, finite, size):
-        out = RESULTS.where(settled, SUCCESSFUL, RESULTS.not_settled)
+        out = RESULTS.where(settled, SUCCESSFUL, otherwise)
         runaway = ~settled & (size > _RUNAWAY)
         out = RESULTS.where(runaway, RESULTS.diverged, out)
         return RESULTS.where(finite, out, RESULTS.not_finite)
@@ -122,13 +137,13 @@ def first_failure(free: RESULTS, nudged: RESULTS) -> RESULTS:
 
 def explain(result: RESULTS) -> str | None:
     """Return the message of the worst member of a batched result, if any failed."""
-    for member in (RESULTS.not_finite, RESULTS.diverged, RESULTS.not_settled):
+    for member in _FAILURES:
         if bool(jnp.any(result == member)):
             return RESULTS[member]
     return None
 
 
 def _raise(state, result):
-    for member in (RESULTS.not_finite, RESULTS.diverged, RESULTS.not_settled):
+    for member in _FAILURES:
         state = member.error_if(state, jnp.any(result == member))
     return state
