@@ -238,8 +238,8 @@ MUTANTS = [
     ),
     Mutant(
         "what has left the disc is averaged in",
-        "_rule/holomorphic.py",
-        "weight = jnp.where(settled, task.weight, 0)",
+        STENCIL,
+        "weight = jnp.where(counted, task.weight, 0)",
         "weight = task.weight",
         "holomorphic",
     ),
