@@ -18,9 +18,7 @@ import numpy as np
 from _report import dataset_name, options, report
 
 import ctep
-from ctep.analysis._convergence import convergence_time
-from ctep.analysis._lyapunov import lyapunov
-from ctep.analysis._spectrum import spectral_radius
+from ctep.analysis import convergence_time, lyapunov, spectral_radius
 
 GAMMAS = (0.001, 0.01, 0.1, 0.25, 1.0, 2.0, 4.0)
 # Per kind of feedback: exponent and time (steps) at each gamma; None was not readable.
@@ -135,7 +133,8 @@ def main():
         "seconds": speed,
     }
     seeds = list(seeds)
-    report("dynamics", line, args, value=exponents, details=details, seeds=seeds)
+    value = [exponents, times]
+    report("dynamics", line, args, value=value, details=details, seeds=seeds)
     for kind, table in PUBLISHED.items():
         print(f"  {kind}: gamma, exponent (published), time (published), converged")
         for gamma, r, a, b in zip(GAMMAS, rows[kind], *table, strict=True):

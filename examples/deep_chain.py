@@ -2,7 +2,8 @@
 
 Feedback of 0.1 per layer leaves 1e-9 of the output's nudge at the first of ten layers.
 Solved for the increment itself, float32 carries it. The plain difference of two settled
-float32 states, as textbooks write it, is rounding noise below the sixth layer.
+float32 states, as textbooks write it, is rounding noise in the layers near the input:
+below the sixth with a nudge of 0.01. Larger nudges reach further, with more bias.
 """
 
 import argparse

@@ -75,12 +75,7 @@ def main(argv=None):
     settings = {"nudge": ctep.OutputError(ctep.SquaredError()), "solver": solver}
     rule, data = ctep.Centered(0.05), ctep.data.load("digits")
     x, y = data.x_train[:20].reshape(20, 64), data.y_train[:20]
-    _, ep = ctep.gradient(network, x, y, rule=rule, **settings)
-    _, exact = ctep.gradient(network, x, y, rule=ctep.Implicit(), **settings)
-    for name in ("keys", "values"):
-        a, b = getattr(ep, name), getattr(exact, name)
-        error = np.linalg.norm(np.subtract(a, b)) / np.linalg.norm(b)
-        print(f"relative error of EP, {name} {error:.1e}")
+    print(ctep.analysis.gradient_check(network, x, y, [rule], **settings))
 
     result = ctep.fit(
         network, data, rule=rule, optimizer=optax.adam(1e-2),

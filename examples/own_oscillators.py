@@ -99,12 +99,7 @@ def main(argv=None):
     settings = {"nudge": ctep.OutputError(ctep.SquaredError()), "solver": solver}
     (x, y), test = iris()
     rule = ctep.Centered(0.01)
-    _, ep = ctep.gradient(network, x[::6], y[::6], rule=rule, **settings)
-    _, exact = ctep.gradient(network, x[::6], y[::6], rule=ctep.Implicit(), **settings)
-    for name in ("below", "ring", "above", "field"):
-        a, b = getattr(ep, name), getattr(exact, name)
-        error = np.linalg.norm(np.subtract(a, b)) / np.linalg.norm(b)
-        print(f"relative error of EP, {name} {error:.1e}")
+    print(ctep.analysis.gradient_check(network, x[::6], y[::6], [rule], **settings))
     result = ctep.fit(
         network, ((x, y), test), rule=rule, optimizer=optax.adam(1e-2),
         epochs=args.epochs, key=jax.random.key(1), probe=0, progress=False, **settings,

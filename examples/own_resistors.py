@@ -98,12 +98,7 @@ def main(argv=None):
     # Small, since the gain enters twice; increments keep their digits.
     rule, data = ctep.Centered(1e-4), ctep.data.load("digits")
     x, y = data.x_train[:20].reshape(20, 64), data.y_train[:20]
-    _, ep = ctep.gradient(network, x, y, rule=rule, solver=solver)
-    _, exact = ctep.gradient(network, x, y, rule=ctep.Implicit(), solver=solver)
-    for name in ("below", "above"):
-        a, b = getattr(ep, name), getattr(exact, name)
-        error = np.linalg.norm(np.subtract(a, b)) / np.linalg.norm(b)
-        print(f"relative error of EP, {name} {error:.1e}")
+    print(ctep.analysis.gradient_check(network, x, y, [rule], solver=solver))
     rate = optax.cosine_decay_schedule(2e-2, 72 * args.epochs)
     result = ctep.fit(
         network, data, rule=rule, solver=solver, optimizer=optax.adam(rate),

@@ -2,7 +2,8 @@
 
 `<!-- recipes -->` becomes all recipes under their headings. `<!-- results: A B -->`
 becomes what is published of these recipes, and what the runs kept in docs/results
-have reached.
+have reached. `<!-- scaling law -->`, `<!-- dynamics -->` and `<!-- oscillating -->`
+become these results.
 """
 
 import json
@@ -30,8 +31,14 @@ GROUPS = (
 
 def on_page_markdown(markdown, **_):
     """Replace the marks of a page by their tables."""
-    if "<!-- recipes -->" in markdown:
-        markdown = markdown.replace("<!-- recipes -->", recipes())
+    for name, make in (
+        ("recipes", recipes),
+        ("scaling law", scaling_law),
+        ("dynamics", dynamics),
+        ("oscillating", oscillating),
+    ):
+        if f"<!-- {name} -->" in markdown:
+            markdown = markdown.replace(f"<!-- {name} -->", make())
     mark = r"<!-- results: (.*?) -->"
     return re.sub(mark, lambda found: results(found[1].split()), markdown)
 
@@ -77,7 +84,9 @@ def results(names):
         for name in names
     ]
     if all(row[2] == NOT_RUN for row in rows):
-        head, rows = [*head[:2], "ours"], [row[:3] for row in rows]
+        rows = [row[:3] for row in rows]
+        none = "No full run has been made yet, so no published accuracy is confirmed."
+        return f"{table([*head[:2], 'ours'], rows)}\n{none}\n"
     return table(head, rows)
 
 
@@ -97,6 +106,57 @@ def reached(name):
         f"{len(runs)} x {max(d['epochs'] for d in runs)}",
         f"{100 * max(d['worst_unsettled'] for d in runs):.2f}",
         f"{min(cosines):.4f}" if cosines else "",
+    )
+
+
+def kept(name):
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def scaling_law():
+    """Return how the first layer's gradient compares with backpropagation."""
+    head = ("layers", "$\\gamma$", "cosine", "second", "ratio", "second")
+    rows = []
+    for case, found in kept("scaling-law")["details"].items():
+        layers, gamma = re.fullmatch(r"(\d+) layers, feedback (.+)", case).groups()
+        cells = []
+        keys = (("cosine", 4), ("ratio", 3))
+        for (key, digits), known in zip(keys, found["known"], strict=True):
+            first = np.array(found[key])[:, 0]
+            low, mean, high = (
+                f"{v:.{digits}f}" for v in (first.min(), first.mean(), first.max())
+            )
+            ends = [re.sub(r"^[.]", "0.", end) for end in known.split("-")]
+            cells += [f"{mean} ({low} to {high})", " to ".join(filter(None, ends))]
+        rows.append((layers, gamma, *cells))
+    return table(head, rows)
+
+
+def dynamics():
+    """Return exponents and convergence times, with those of the published figure."""
+    found = kept("dynamics")["details"]
+    head = ("feedback", "$\\gamma$", "exponent", "published", "steps", "published")
+    rows = []
+    for kind, ours in found["rows"].items():
+        theirs = zip(*found["published"][kind], strict=True)
+        for gamma, row, known in zip(found["gammas"], ours, theirs, strict=True):
+            exponent, time = ("" if v is None else f"{v:g}" for v in known)
+            steps = "" if row["time"] is None else f"{row['time']:.1f}"
+            settled = f"{100 * row['converged']:.4g}"
+            mine = f"{row['exponent']:.2f}"
+            rows.append((kind, f"{gamma:g}", mine, exponent, steps, time, settled))
+    verdict, *_ = kept("dynamics")["figure"].partition(";")
+    return f"{table((*head, 'converged, %'), rows)}\n{verdict}.\n"
+
+
+def oscillating():
+    """Return a sentence on learning without a free phase, none if it was not run."""
+    if not (RESULTS / "oscillating.json").exists():
+        return ""
+    figure = kept("oscillating")["figure"]
+    return (
+        "A small symmetric network on MNIST, trained by `Oscillating` and by "
+        f"`Centered` (`python benchmarks/oscillating.py`): {figure}.\n"
     )
 
 
