@@ -118,25 +118,41 @@ def test_radius_of_images():
     np.testing.assert_allclose(found, [want], rtol=1e-6)
 
 
+def wide(layers, feedback, seed):
+    """Return the chain whose radii are published, with fewer inputs."""
+    sizes, key = (8, *(64,) * layers, 10), jax.random.key(seed)
+    return ctep.mlp(sizes, feedback=feedback, bias=False, key=key)
+
+
+# Of two tied layers the published mean of eight draws is 1.896, and ours of eight are
+# up to 4 % from it: they vary. The mean of many is 1.93.
+TIED = {2: 1.93, 3: 2.334, 5: 2.636, 10: 2.760}
+FIXED = {2: 1.03, 3: 1.23, 5: 1.35, 10: 1.41}
+
+
 @pytest.mark.parametrize(
-    ("kind", "layers", "count", "published"),
-    [
-        # Two layers vary so much that eight draws are not within 3 % of eight others.
-        (1.0, 2, 48, 1.896),
-        (1.0, 5, 8, 2.636),
-        (ctep.Fixed(1.0), 3, 8, 1.23),
-    ],
+    ("feedback", "layers", "published"),
+    [(1.0, *cell) for cell in TIED.items()]
+    + [(ctep.Fixed(1.0), *cell) for cell in FIXED.items()],
 )
-def test_radius_of_the_weights_is_the_published_one(kind, layers, count, published):
-    """Oracle: dense eigenvalues; the radius of the published initialisation."""
+def test_weights_have_the_published_radius(feedback, layers, published):
+    """Oracle: published means over draws of the same initialisation; numpy."""
+    even = np.arange(64 * layers) // 64 % 2 == 0
+    eigenvalues = np.linalg.eigvalsh if feedback == 1 else np.linalg.eigvals
     radii = []
-    for seed in range(count):
-        sizes, key = (8, *(64,) * layers, 10), jax.random.key(seed)
-        network = ctep.mlp(sizes, feedback=kind, bias=False, key=key)
-        radii.append(spectral_radius(network, of="weights"))
-    dense = size(np.linalg.eigvals(weights(network)))
-    assert radii[-1] == pytest.approx(dense, rel=1e-3)
+    for seed in range(8):
+        matrix = weights(wide(layers, feedback, seed))
+        # A chain joins even and odd layers: eigenvalues squared are of their product.
+        product = matrix[even][:, ~even] @ matrix[~even][:, even]
+        radii.append(size(eigenvalues(product)) ** 0.5)
     assert np.mean(radii) == pytest.approx(published, rel=0.03)
+
+
+def test_radius_of_the_weights():
+    """Oracle: dense eigenvalues, which come in pairs of either sign."""
+    network = wide(3, ctep.Fixed(1.0), 0)
+    dense = size(np.linalg.eigvals(weights(network)))
+    assert spectral_radius(network, of="weights") == pytest.approx(dense, rel=1e-3)
 
 
 def test_radius_far_from_normal():
@@ -236,6 +252,7 @@ def test_exponents_of_runaways():
     with pytest.raises(RuntimeError, match="of 2 of 3 examples are not finite"):
         lyapunov(network, x, 500, key=KEY)
     found = lyapunov(network, x, 500, key=KEY, throw=False)
+    np.testing.assert_array_equal(found, lyapunov(network, x, 500, throw=False))
     assert list(np.isnan(found[:, 0])) == [False, True, True]
 
 
@@ -340,6 +357,10 @@ def test_unsettled_examples_are_counted_apart():
 # ------------------------------------------------------------ nudge plane
 
 
+# A weight that is 1 in epoch 2.
+HALVED = ctep.linear(2.0, 4)
+
+
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("points", [6, 7])
 def test_plane_of_a_linear_network(points):
@@ -347,10 +368,10 @@ def test_plane_of_a_linear_network(points):
     network = linear((6, 4, 3), init=oracles.centred(0.2), readout=False)
     x, y = inputs(), inputs(3, 3, 1)
     solver = ctep.Sweeps(3000, 1e-9, 1e-9, order=ctep.Synchronous())
-    nudge = ctep.OutputError(ctep.SquaredError())
     plane = nudge_plane(
-        network, x, y, nudge=nudge, radius=1.4, points=points, solver=solver, chunk=14
-    )
+        network, x, y, nudge=HALVED * ctep.OutputError(ctep.SquaredError()), epoch=2,
+        radius=1.4, points=points, solver=solver, chunk=14,
+    )  # fmt: skip
     matrix, last = weights(network), np.diag([0] * 4 + [1.0] * 3)
     free = np.stack([oracles.linear_state(network, row) for row in x])
     error = y - free[:, 4:]
@@ -410,12 +431,12 @@ def energies(network, x, trace):
 def relax(network, x, state, steps, synchronous, pull):
     """Return the states of a relaxation in numpy, sweep by sweep."""
     trace = [state]
+    drives = jax.jit(jax.vmap(functools.partial(oracles.drives, network)))
     for _ in range(steps):
         old, state = state, list(state)
         for n in range(len(state)):
             seen = old if synchronous else state
-            drives = functools.partial(oracles.drives, network)
-            h = np.asarray(jax.vmap(drives)(tuple(map(jnp.asarray, seen)), x)[n])
+            h = np.asarray(drives(tuple(map(jnp.asarray, seen)), x)[n])
             if n == len(state) - 1:
                 h = h + pull(seen[n])
             state[n] = np.tanh(h)
@@ -427,7 +448,7 @@ def relax(network, x, state, steps, synchronous, pull):
 @pytest.mark.parametrize("feedback", [1.0, 0.3])
 @pytest.mark.parametrize("synchronous", [False, True])
 def test_energy_along_a_relaxation(feedback, synchronous):
-    """Oracle: sweeps and energies in numpy; block updates only lower the energy."""
+    """Oracle: sweeps and energies in numpy; free block updates only lower it."""
     init = oracles.centred(1.2)
     p = oracles.chain(feedback=feedback, readout=False, init=init, values=True)
     order = ctep.Synchronous() if synchronous else None
@@ -440,9 +461,11 @@ def test_energy_along_a_relaxation(feedback, synchronous):
         assert np.diff(found, axis=0).max() < 1e-12
     # From the free equilibrium on, of the energy and what pulls at it.
     beta, y = 0.4, np.asarray(p.y)
-    nudged = dict(y=p.y, beta=beta, nudge=p.nudge, order=order, steps=5)
     if feedback == 0.3:
-        found = energy_trace(p.network, p.x, solver=TIGHT, **nudged)
+        found = energy_trace(
+            p.network, p.x, y=p.y, beta=beta, nudge=HALVED * p.nudge, epoch=2,
+            order=order, steps=5, solver=TIGHT,
+        )  # fmt: skip
         roots = [np.asarray(s) for s in jax.vmap(
             functools.partial(oracles.split, p.network))(oracles.roots(p))]  # fmt: skip
         pull = lambda s: -beta * (s - y)  # noqa: E731
@@ -486,7 +509,7 @@ def pair(*values):
 BAD = {
     "network": (lambda: spectral_radius("mlp", X), TypeError, "`network` is 'mlp'"),
     "x": (lambda: spectral_radius(DENSE(), X[:, :5]), ValueError, "needs (batch, 6)"),
-    "no x": (lambda: lyapunov(DENSE(), X[:0], 3, key=KEY), ValueError, "`x` has shape"),
+    "no x": (lambda: lyapunov(DENSE(), X[:0], 3, key=KEY), ValueError, "`x` is empty"),
     "x int": (lambda: convergence_time(DENSE(), LABELS[:, None] * np.ones((1, 6), int)),
               TypeError, "`x` has dtype"),
     "x nan": (lambda: energy_trace(DENSE(), X + np.nan), ValueError, "NaN"),

@@ -437,7 +437,7 @@ def test_increments_survive_rounded_products(precision):
     """Oracle: the gradient of the same network in float64.
 
     The products are rounded, the increments are not: even bfloat16 keeps the direction
-    at the first layer, where the difference of two rounded states is mostly zeros or noise.
+    at the first layer, where the difference of two rounded states is zeros and noise.
     """
     network, x = _deep_images()
     y, want = jnp.arange(8) % 10, _wide_gradient()

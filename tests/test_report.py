@@ -4,65 +4,134 @@ import json
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
+import oracles
+import pytest
 
 import ctep
-from ctep.analysis._report import plain
+from ctep.analysis import _report
 
 NAMES = {
-    "spectral_radius", "lyapunov", "convergence_time", "contraction", "gradient_check",
-    "gradient_curve", "depth_profile", "weight_statistics", "energy_trace",
-    "nudge_plane", "history",
+    "spectral_radius", "spectral_radius_of_weights", "lyapunov", "convergence_time",
+    "contraction", "gradient_check", "gradient_curve", "recommended_beta",
+    "depth_profile", "weight_statistics", "energy_trace", "nudge_plane", "history",
 }  # fmt: skip
 RECORD = {"epoch": 1, "loss": 1.0, "train_accuracy": 0.5, "test_accuracy": None}
 
 
-def analyse(network, folder):
+def analyse(network, folder, **kwargs):
     x = jax.random.uniform(jax.random.key(1), (3, *network.input_shape))
-    said = []
-    found = ctep.analysis.analyse(
-        network,
-        x,
-        jnp.arange(3) % 2,
-        folder,
-        nudge=ctep.OutputError(),
-        rule=ctep.OneSided(0.01),
-        history=[RECORD],
-        say=said.append,
-    )
-    # What is written is what is returned, and knows neither NaN nor infinity.
-    text = (folder / "analysis.json").read_text()
-    assert json.loads(text, parse_constant=lambda name: 1 / 0) == found
-    return found, said
+    rule = kwargs.pop("rule", ctep.OneSided(0.01))
+    options = {"nudge": ctep.OutputError(), "rule": rule, **kwargs}
+    return ctep.analysis.analyse(network, x, jnp.arange(3) % 2, folder, **options)
+
+
+def only(names, monkeypatch, **tasks):
+    """Run a selection of the analyses alone, and functions beside them."""
+    every = _report._tasks
+
+    def some(*args):
+        found = every(*args)
+        own = {name: (task, None) for name, task in tasks.items()}
+        return {name: found[name] for name in names} | own
+
+    monkeypatch.setattr(_report, "_tasks", some)
 
 
 def test_every_analysis_leaves_numbers_and_figures(tmp_path):
-    """Oracle: the functions that have a figure; those that cannot apply here.
-
-    The network has no energy, and its activation has kinks.
-    """
-    network = ctep.mlp(
-        (6, 4, 4, 2),
-        feedback=ctep.Fixed(0.1),
-        activation=ctep.ReLU6(),
-        key=jax.random.key(0),
-    )
-    found, said = analyse(network, tmp_path / "new" / "folder")
-    assert set(found) == NAMES | {"spectral_radius_of_weights", "recommended_beta"}
-    assert len(said) == len(found)
-    refused = [line.split(":")[0] for line in said if ": not here. " in line]
-    assert refused == ["energy_trace", "nudge_plane"]
-    assert "does not extend to complex states" in found["nudge_plane"]["refused"]
-    files = {path.name for path in (tmp_path / "new" / "folder").iterdir()}
-    drawn = NAMES - set(refused)
+    """Oracle: the functions there are, all of which apply to a symmetric tanh chain."""
+    network = ctep.mlp((4, 3, 2), feedback=0.3, readout=False, key=jax.random.key(0))
+    folder, said = tmp_path / "new" / "folder", []
+    options = {"rule": ctep.Centered(), "history": [RECORD], "say": said.append}
+    found = analyse(network, str(folder), **options)
+    assert set(found) == NAMES
+    assert [line.split(":")[0] for line in said] == list(found)
+    assert not any("not here" in line for line in said)
+    # What is written is what is returned, and knows neither NaN nor infinity.
+    text = (folder / "analysis.json").read_text()
+    assert json.loads(text, parse_constant=lambda name: 1 / 0) == found
+    drawn = NAMES - {"spectral_radius_of_weights"}
     figures = {f"{name}.{kind}" for name in drawn for kind in ("svg", "png")}
-    assert files == figures | {"analysis.json"}
-    cosine = found["gradient_check"]["cosine"]
-    assert np.all(np.array(cosine, float)[:, -1] > 0.9)
+    assert {path.name for path in folder.iterdir()} == figures | {"analysis.json"}
+    check = found["gradient_check"]
+    assert check["rules"] == [str(ctep.Centered())]
+    assert np.all(np.array(check["cosine"], float)[:, -1] > 0.99)
+
+
+@pytest.mark.parametrize(
+    ("build", "refusals"),
+    [
+        (
+            lambda: ctep.mlp(
+                (6, 4, 4, 2), feedback=ctep.Fixed(0.1), activation=ctep.ReLU6(),
+                key=jax.random.key(0),
+            ),
+            {"energy_trace": "no energy", "nudge_plane": "complex states"},
+        ),
+        (
+            lambda: oracles.NETWORKS["energy"]().network,
+            {
+                "depth_profile": "has no layers",
+                "weight_statistics": "has no layers",
+                "spectral_radius_of_weights": "no weight matrix",
+            },
+        ),
+    ],
+)  # fmt: skip
+def test_what_does_not_apply_is_refused(build, refusals, tmp_path, monkeypatch):
+    """Oracle: no energy and an activation with kinks; no layers."""
+    only(refusals, monkeypatch)
+    said = []
+    found = analyse(build(), tmp_path, say=said.append)
+    assert set(found) == set(refusals)
+    for name, why in refusals.items():
+        assert why in found[name]["refused"]
+        assert f"{name}: not here. {found[name]['refused']}" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["analysis.json"]
+
+
+def test_a_mistake_in_an_analysis_is_no_refusal(tmp_path, monkeypatch):
+    """Oracle: an error of Python's own comes through."""
+    only([], monkeypatch, broken=lambda: len(3))
+    with pytest.raises(TypeError, match="has no len"):
+        analyse(ctep.mlp((4, 3, 2), key=jax.random.key(0)), tmp_path)
+
+
+def test_wrong_input_is_answered_before_anything_is_written(tmp_path, monkeypatch):
+    """Oracle: the documented errors, as a user without type checks sees them."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    network = ctep.mlp((4, 3, 2), key=jax.random.key(0))
+    folder = tmp_path / "new"
+    for wrong in ({"rule": "ep"}, {"nudge": 3}, {"key": 7}):
+        ((name, value),) = wrong.items()
+        with pytest.raises(TypeError, match=f"`{name}` is {value!r}"):
+            analyse(network, folder, **wrong)
+    with pytest.raises(TypeError, match="`network` is 'net'"):
+        ctep.analysis.analyse(
+            "net", [[1.0]], [0], folder, nudge=ctep.OutputError(), rule=ctep.Centered()
+        )
+    with pytest.raises(ValueError, match="`y` holds the label 1"):
+        analyse(ctep.mlp((4, 3, 1), key=jax.random.key(0)), folder)
+    assert not folder.exists()
+
+
+def test_rules_are_checked_once_and_random_ones_not_at_all(monkeypatch):
+    """Oracle: the rules that the check is given."""
+    given = []
+    monkeypatch.setattr(
+        _report, "gradient_check", lambda n, x, y, r, **_: given.append(r)
+    )
+    network = ctep.mlp((4, 3, 2), key=jax.random.key(0))
+    other = ctep.OneSided(0.3)
+    for rule in (ctep.RandomSign(), ctep.Centered(), other):
+        _report._tasks(network, None, None, None, rule, None)["gradient_check"][0]()
+    alone = [ctep.Centered()]
+    assert [list(r.values()) for r in given] == [alone, alone, [*alone, other]]
 
 
 def test_numbers_become_plain():
     """Oracle: JSON."""
     values = {1: (np.float32(0.5), jnp.array([1, 2])), "a": [np.nan, -np.inf, 1 + 2j]}
     want = {"1": [0.5, [1, 2]], "a": ["nan", "-inf", [1.0, 2.0]]}
-    assert plain(values) == want
+    assert _report.plain(values) == want

@@ -35,6 +35,7 @@ from .._nudge import (
     SquaredError,
     Sum,
 )
+from .._nudge.layers import check_layers
 from .._rule import check_batch, check_kinds
 
 # Singular values of larger matrices take minutes.
@@ -160,8 +161,8 @@ def contraction(
     2-norms or infinity-norms (absolute row sums). The 2-norm of a matrix up to 4096
     wide is its largest singular value; that of a wider one is bounded by
     $\sqrt{\|W\|_1 \|W\|_\infty}$ or Frobenius' norm, that of a convolution by its
-    circular one on the padded image, of which it is a part. All are taken in float64,
-    of the weights as they are, without the rounding of the network's own arithmetic.
+    circular one on the padded image, of which it is a part. All are rounded upwards;
+    the rounding of the network's own arithmetic is not counted.
 
     Nothing is proved, and a bound is infinite, where feedback returns through a
     maximum (it jumps when the maximum moves) or a softmax pool, where a user's nudge,
@@ -182,7 +183,9 @@ def contraction(
 
     Raises:
         TypeError: if an argument is not of its kind.
-        ValueError: if only one of `x` and `y` is given, or they do not fit.
+        ValueError: if only one of `x` and `y` is given, they do not fit, or the nudge
+            does not; with them, if the network is neither a `ctep.Network` nor a
+            `ctep.EnergyNetwork`.
 
     Cost: one eigenvalue problem per coupling, or one per frequency of a padded image.
     The estimate: `2 * steps * iterations` sweeps; its memory is that of a few states.
@@ -198,27 +201,30 @@ def contraction(
     checks.real("beta", beta, "0.1")
     checks.count("steps", steps, "20")
     checks.count("iterations", iterations, "30")
-    terms = list(_terms(nudge, epoch))
-    bounds, weights = [], (1.0,) * len(network.shapes)
-    if isinstance(network, Network):
-        bounds = [_proved(network, terms, norm) for norm in ("2", "infinity")]
-        weights = bounds[0].weights
-    obstacle = _obstacle(network, bounds)
     if (x is None) != (y is None):
         given, missing = ("y", "x") if x is None else ("x", "y")
         raise ValueError(
             f"`{missing}` is None, but `{given}` is given, and an estimate needs both: "
             "pass both, or neither."
         )
+    if x is not None and not isinstance(network, Network | EnergyNetwork):
+        raise ValueError(
+            f"`x` is given, but how a {type(network).__name__} passes a force on is "
+            "not known, and an estimate needs that: pass a `ctep.Network` or a "
+            "`ctep.EnergyNetwork`, or leave `x` and `y` out."
+        )
+    terms = list(_terms(nudge, epoch))
+    bounds, weights = [], (1.0,) * len(network.shapes)
+    if isinstance(network, Network):
+        bounds = [_proved(network, terms, norm) for norm in ("2", "infinity")]
+        weights = bounds[0].weights
+    obstacle = _obstacle(network, bounds)
     if x is not None:
         x, y = checks.array("x", x), checks.array("y", y)
         check_batch(network, nudge, x, y)
         x = x.astype(network.dtype)
         scale = jnp.asarray(weights, x.dtype)
-        split = tuple(
-            tuple(t for t in terms if isinstance(t[1], OutputError) == own)
-            for own in (True, False)
-        )
+        split = _split(terms)
         found = _estimated(network, x, y, nudge, split, scale, epoch, steps, iterations)
         k1, k2, k3 = map(float, found)
         bounds.append(Bound("2", "estimated", k1, k2, k3, weights))
@@ -246,6 +252,8 @@ def operator_norm(
             return _matrix_norm(np.asarray(operator.weight, np.float64))
         if isinstance(operator, Conv):
             return _convolution_norm(operator)
+        if isinstance(operator, AveragePool):
+            return math.nextafter(math.prod(operator.window.size) ** -0.5, math.inf)
         return float(operator.lipschitz())
     if isinstance(operator, MaxPool):
         return 1.0
@@ -263,15 +271,18 @@ def operator_norm(
 
 
 def _matrix_norm(matrix):
-    absolute = np.abs(matrix)
+    """Return the largest singular value or a bound on it, rounded upwards."""
+    absolute, eps = np.abs(matrix), np.finfo(np.float64).eps
+    size = float(np.linalg.norm(matrix))
     rough = math.sqrt(absolute.sum(0).max() * absolute.sum(1).max())
-    rough = min(rough, float(np.linalg.norm(matrix)))
+    rough = min(rough, size) * (1 + matrix.size * eps)
     if min(matrix.shape) > WIDEST:
         return rough
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
-    gram = tall.conj().T @ tall
-    # Rounded upwards: the eigenvalue's error is below its size times 1e-16 per column.
-    return math.sqrt(max(float(np.linalg.eigvalsh(gram)[-1]), 0.0)) * (1 + 1e-12)
+    largest = max(float(np.linalg.eigvalsh(tall.conj().T @ tall)[-1]), 0.0)
+    # The product and its eigenvalue are off by less than this.
+    largest += 4 * sum(matrix.shape) * eps * size**2
+    return min(rough, math.sqrt(largest))
 
 
 def _convolution_norm(conv):
@@ -332,11 +343,16 @@ def _proved(network, terms, norm) -> Bound:
             if not c.returning.linear:
                 matrix[i, i] = math.inf
     weights, k1 = _perron(matrix, norm)
-    forces = {True: 0.0, False: 0.0}
-    for weight, nudge in terms:
-        bound = abs(weight) * _force(network, nudge, slopes, norm, weights)
-        forces[isinstance(nudge, OutputError)] += bound
-    return Bound(norm, "proved", k1, forces[True], forces[False], tuple(weights))
+    k2, k3 = (_force(network, part, slopes, norm, weights) for part in _split(terms))
+    return Bound(norm, "proved", k1, k2, k3, tuple(weights))
+
+
+def _split(terms):
+    """Return the terms that are the output's error, and all others, but for zeros."""
+    return tuple(
+        tuple((w, n) for w, n in terms if w and isinstance(n, OutputError) == own)
+        for own in (True, False)
+    )
 
 
 def _perron(matrix, norm) -> tuple[list[float], float]:
@@ -380,18 +396,23 @@ def _terms(nudge, epoch) -> Iterator[tuple[float, AbstractNudge]]:
         yield 1.0, nudge
 
 
-def _force(network, nudge, slopes, norm, weights):
-    """Return the bound of one nudge's force, as the activations pass it on."""
+def _force(network, terms, slopes, norm, weights):
+    """Return the bound of a sum of forces, as the activations pass it on."""
     gains = [s * a for s, a in zip(slopes, network.attenuation, strict=True)]
-    heads = _heads(network, nudge)
-    if heads is not None:
-        # Each layer's force depends on that layer alone.
-        return max(gains[n] * _curvature(head, norm) for n, *head in heads)
     # It may carry what one layer does to any other one.
     mixed = max(weights) / min(weights)
     if norm == "infinity":
         mixed *= math.sqrt(sum(math.prod(shape) for shape in network.shapes))
-    return max(gains) * mixed * nudge.lipschitz(network)
+    own, anywhere = [0.0] * len(gains), 0.0
+    for weight, nudge in terms:
+        heads = _heads(network, nudge)
+        if heads is None:
+            anywhere += abs(weight) * max(gains) * mixed * nudge.lipschitz(network)
+            continue
+        # Each layer's force depends on that layer alone.
+        for n, *head in heads:
+            own[n] += abs(weight) * gains[n] * _curvature(head, norm)
+    return max(own) + anywhere
 
 
 def _heads(network, nudge):
@@ -401,9 +422,11 @@ def _heads(network, nudge):
         operator = None if readout is None else readout.operator
         return [(len(network.shapes) - 1, operator, nudge.loss, 1.0)]
     if isinstance(nudge, LocalError):
+        check_layers("layers", nudge.layers, network)
         pairs = zip(nudge.layers, nudge._projections(), strict=True)
         return [(n - 1, p, nudge.loss, nudge.temperature) for n, p in pairs]
     if isinstance(nudge, Distillation):
+        check_layers("pairs", [s for s, _ in nudge.pairs], network)
         maps = (None,) * len(nudge.pairs) if nudge.mapping is None else nudge._maps()
         return [
             (s - 1, operator, CrossEntropy(), nudge.temperature)

@@ -18,7 +18,7 @@ from ._inputs import inputs
 class ConvergenceTime:
     """Steps until each example stood still.
 
-    Attributes:
+    Fields:
         steps: of each example; for one that has not converged, the limit.
         converged: which examples have.
     """

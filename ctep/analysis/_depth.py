@@ -10,13 +10,14 @@ from jaxtyping import ArrayLike, Bool, Float
 
 from .. import _checks as checks
 from .._keywords import suggests_keywords
-from .._network import AbstractOperator, Dense, Fixed, Network
+from .._network import AbstractNetwork, AbstractOperator, Dense, Fixed, Network
 from .._nudge import AbstractNudge
-from .._rule import OneSided, Task
+from .._rule import OneSided, Task, check_kinds
 from .._solver import AbstractSolver, first_failure
 from ._contraction import WIDEST, operator_norm
 from ._inputs import batch, with_settled
-from ._names import aligned, owners
+from ._names import aligned, owners, weight_name
+from ._norms import norm
 from ._response import Response
 
 
@@ -65,7 +66,7 @@ class DepthProfile:
 
 @suggests_keywords
 def depth_profile(
-    network: Network,
+    network: AbstractNetwork,
     x: ArrayLike,
     y: ArrayLike,
     *,
@@ -86,11 +87,11 @@ def depth_profile(
     solved for as increments and are correct however small.
 
     Args:
-        network: a layered one.
+        network: a `ctep.Network`.
         x: inputs, `(batch, *input_shape)`.
         y: targets, as in `ctep.gradient`.
         nudge: by default `OutputError()`.
-        solver: for both phases; by default sweeps until five digits stand.
+        solver: for both phases; by default `Sweeps(1000, rtol=1e-5, atol=1e-5)`.
         beta: $\beta$ of the one nudge; negative ones pull away from the target.
         rescale: as in `ctep.OneSided`, for the gradient.
         tolerance: how near to an end of its range a unit counts as saturated, as a
@@ -101,8 +102,8 @@ def depth_profile(
 
     Raises:
         TypeError: if an argument is not of its kind.
-        ValueError: if `beta` is 0, `tolerance` is not positive, or `x` or `y` do not
-            fit.
+        ValueError: if the network is not a `ctep.Network`, `beta` is 0, `tolerance` is
+            not positive, or `x` or `y` do not fit.
         RuntimeError: if `throw` and an example has not settled, or if none has.
 
     Cost: one free and one nudged phase.
@@ -111,7 +112,7 @@ def depth_profile(
         Scalable equilibrium propagation via intermediate error signals, 2025,
         arXiv:2508.15989.
     """
-    _layered(network)
+    network = _layered(network)
     x, y, nudge, solver = batch(network, x, y, nudge, solver)
     checks.real("beta", beta, "0.1")
     if not beta:
@@ -132,7 +133,7 @@ def depth_profile(
     means = np.array(means, np.float64)
     arrays = np.asarray(arrays, np.float64)
     owner = np.array(owners(network))
-    own = [np.linalg.norm(arrays[owner == n]) for n in range(len(network.layers))]
+    own = [np.hypot.reduce(arrays[owner == n]) for n in range(len(network.layers))]
     ends = np.array([layer.activation.range for layer in network.layers])
     means[1:3][~np.isfinite(ends.T)] = np.nan
     return DepthProfile(
@@ -155,18 +156,16 @@ def _profile(network, x, y, nudge, rule, beta, solver, epoch, tolerance):
         low, high = layer.activation.range
         size = high - low
         width = tolerance * (size if np.isfinite(size) else 1.0)
-        unit = jnp.max(jnp.abs(d), initial=0.0)
-        unit = jnp.where(unit > 0, unit, 1)
         rows.append(
             (
                 jnp.mean(s),
                 jnp.mean(s <= low + width, dtype=x.dtype),
                 jnp.mean(s >= high - width, dtype=x.dtype),
-                unit * jnp.sqrt(jnp.mean((d / unit) ** 2)),
+                norm(d) / d.size**0.5,
             )
         )
     gradient = jax.tree_util.tree_leaves(response.gradient(nudged.state))
-    norms = jnp.stack([jnp.linalg.norm(jnp.ravel(g)) for g in gradient])
+    norms = jnp.stack([norm(g) for g in gradient])
     means = jnp.array(rows).T
     return (means, norms), first_failure(free.result, nudged.result)
 
@@ -203,11 +202,11 @@ class WeightStatistics:
         return "\n".join(aligned(rows))
 
 
-def weight_statistics(network: Network) -> WeightStatistics:
+def weight_statistics(network: AbstractNetwork) -> WeightStatistics:
     """Measure the weights of all couplings, fixed feedback and the readout.
 
     Args:
-        network: a layered one.
+        network: a `ctep.Network`.
 
     Returns:
         A row per set of weights. The operator 2-norm is exact for dense couplings of
@@ -215,20 +214,29 @@ def weight_statistics(network: Network) -> WeightStatistics:
         includes the pool of a pooled one.
 
     Raises:
-        TypeError: if `network` is not a layered one.
+        TypeError: if `network` is not a network.
+        ValueError: if it is not a `ctep.Network`.
 
     Cost: as `contraction` without `x`.
     """
-    _layered(network)
+    network = _layered(network)
     rows = []
     for name, operator in _operators(network):
         leaves = [np.asarray(w, np.float64).ravel() for w in _weights(operator)]
         if not leaves:
             continue
         w = np.concatenate(leaves)
-        norm, exact = operator_norm(operator, "2"), _is_exact(operator)
-        row = w.mean(), w.std(), np.linalg.norm(w), np.abs(w).max(), norm, exact
-        rows.append((name, *row))
+        rows.append(
+            (
+                name,
+                w.mean(),
+                w.std(),
+                np.linalg.norm(w),
+                np.abs(w).max(),
+                operator_norm(operator, "2"),
+                _is_exact(operator),
+            )
+        )
     names, *columns = zip(*rows, strict=True)
     return WeightStatistics(names, *map(np.array, columns))
 
@@ -236,11 +244,10 @@ def weight_statistics(network: Network) -> WeightStatistics:
 def _operators(network) -> list[tuple[str, AbstractOperator]]:
     out = []
     for c in network.couplings:
-        ends = f"{c.source}_{c.target}"
         if c.forward is not None:
-            out.append((f"W{ends}", c.forward))
+            out.append((weight_name(c), c.forward))
         if isinstance(c.feedback, Fixed) and c.returning is not None:
-            out.append((f"B{ends}", c.returning))
+            out.append((weight_name(c, "B"), c.returning))
     if network.readout is not None:
         out.append(("W_out", network.readout.operator))
     return out
@@ -254,8 +261,11 @@ def _is_exact(operator):
     return isinstance(operator, Dense) and min(operator.weight.shape) <= WIDEST
 
 
-def _layered(network):
-    checks.instance(
-        "network", network, Network, "a network of layers",
-        "ctep.mlp((784, 512, 10), key=key)",
-    )  # fmt: skip
+def _layered(network) -> Network:
+    check_kinds(network=network)
+    if not isinstance(network, Network):
+        raise ValueError(
+            f"`network` is a {type(network).__name__}, which has no layers to look at: "
+            "pass a `ctep.Network`, for example of `ctep.mlp`."
+        )
+    return network

@@ -12,11 +12,12 @@ from .. import _checks as checks
 from .._keywords import suggests_keywords
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
-from .._rule import AbstractStencil, Centered, Task, partition
+from .._rule import AbstractStencil, Centered, Oscillating, Task, partition
 from .._solver import AbstractSolver
 from ._inputs import batch, with_settled
 from ._names import aligned, parameter_names
-from ._response import Response, check_stencil
+from ._norms import cosine, norm
+from ._response import Response
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,16 +106,16 @@ def gradient_curve(
         rule: how increments make a gradient; by default `Centered(1e-3)`, whose bias
             is small and which increments keep precise.
         nudge: its cost is the loss; by default `OutputError()`.
-        solver: of the free phase; by default sweeps until five digits
-            stand. The nudged one is synchronous.
+        solver: of the free phase; by default `Sweeps(1000, rtol=1e-5, atol=1e-5)`.
+            The nudged one is synchronous.
         epoch: for weights of nudges that are scheduled.
         throw: whether to raise if an example is not at rest after the free phase;
             otherwise it is left out and counted.
 
     Raises:
         TypeError: if an argument is not of its kind.
-        ValueError: if `steps` is not positive, the rule does not fit, or `x` or `y` do
-            not.
+        ValueError: if `steps` is not positive, the rule does not fit or has no nudges
+            that stand still, or `x` or `y` do not fit.
         RuntimeError: if `throw` and an example has not settled, or if none has.
 
     Cost: one free phase; per step one nudged sweep, one product with $J^\top$ and two
@@ -125,7 +126,13 @@ def gradient_curve(
     """
     rule = Centered(1e-3) if rule is None else rule
     x, y, nudge, solver = batch(network, x, y, nudge, solver)
-    check_stencil(rule)
+    kind, example = AbstractStencil, "ctep.Centered(0.1)"
+    checks.instance("rule", rule, kind, "a rule that nudges", example)
+    if isinstance(rule, Oscillating):
+        raise ValueError(
+            f"`rule` is {rule}, but the steps of a curve need nudges that stand still: "
+            "pass for example `ctep.Holomorphic(0.1, 4)`."
+        )
     rule.check(network, nudge, (x[:1], y[:1]))
     checks.count("steps", steps, "30")
 
@@ -134,14 +141,14 @@ def gradient_curve(
         return out, [result]
 
     found, unsettled = with_settled(run, x, y, throw)
-    ep, bptt, dot, distance = np.asarray(found, np.float64)
+    ep, bptt, cosines, distance = np.asarray(found, np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         return GradientCurve(
             str(rule),
             parameter_names(network),
             ep_norm=ep,
             bptt_norm=bptt,
-            cosine=dot / (ep * bptt),
+            cosine=cosines,
             relative_error=distance / bptt,
             examples=len(x) - unsettled,
             unsettled=unsettled,
@@ -177,20 +184,9 @@ def _curve(network, x, y, nudge, rule, solver, epoch, steps):
             jax.tree_util.tree_leaves(bptt[0]),
             strict=True,
         )
-        numbers = [(_size(a), _size(b), _inner(a, b), _size(a - b)) for a, b in pairs]
+        numbers = [(norm(a), norm(b), cosine(a, b), norm(a - b)) for a, b in pairs]
         return (increments, adjoint, bptt), numbers
 
     carry = (response.start, adjoint, direct)
     _, numbers = jax.lax.scan(step, carry, None, length=steps)
     return jnp.moveaxis(jnp.array(numbers), 0, -1), free.result
-
-
-def _inner(a, b):
-    return jnp.sum(a * b)
-
-
-def _size(a):
-    # Of what may be too small to be squared.
-    unit = jnp.max(jnp.abs(a), initial=0.0)
-    unit = jnp.where(unit > 0, unit, 1)
-    return unit * jnp.sqrt(jnp.sum((a / unit) ** 2))

@@ -4,14 +4,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike
 
 from .. import _checks as checks
 from .._network import AbstractNetwork
 from .._nudge import OutputError
-from .._rule import check_batch, check_kinds
+from .._rule import check_batch, check_inputs, check_kinds
 from .._solver import RESULTS, AbstractSolver, Equilibrium, Sweeps, explain
 
 
@@ -23,27 +22,13 @@ def inputs(network: AbstractNetwork, x: ArrayLike) -> Array:
         x: `(batch, *input_shape)`.
     """
     check_kinds(network=network)
-    x, shape = checks.array("x", x), network.input_shape
-    if x.ndim == 0 or x.shape[1:] != shape or x.shape[0] == 0:
-        raise ValueError(
-            f"`x` has shape {x.shape}, but this network needs (batch, "
-            f"{', '.join(map(str, shape))}): reshape it, with one row per example."
-        )
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(
-            f"`x` has dtype {x.dtype}, but states are real: convert it, for pixels "
-            "with `x.astype(float) / 255`."
-        )
-    if not jnp.isfinite(x).all():
-        raise ValueError(
-            "`x` holds NaN or infinity, but an input must be finite: clean it, for "
-            "example with `jnp.nan_to_num`."
-        )
+    x = checks.array("x", x)
+    check_inputs(network, x)
     return x.astype(network.dtype)
 
 
 def solver_or(solver: AbstractSolver | None) -> AbstractSolver:
-    """Return `solver`, by default sweeps until five digits stand."""
+    """Return `solver`, by default `Sweeps(1000, rtol=1e-5, atol=1e-5)`."""
     if solver is None:
         solver = Sweeps(max_sweeps=1000, rtol=1e-5, atol=1e-5)
     check_kinds(solver=solver)

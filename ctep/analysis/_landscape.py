@@ -12,18 +12,17 @@ from .. import _checks as checks
 from .._keywords import suggests_keywords
 from .._network import AbstractNetwork, EnergyNetwork
 from .._nudge import AbstractNudge, OutputError, Pull
-from .._rule import Holomorphic
-from .._rule.gradient import check_batch, check_kinds
+from .._rule import Holomorphic, check_batch, check_kinds
 from .._solver import AbstractSolver, Sweeps
 from .._solver.order import AbstractOrder, Forward
-from ._inputs import inputs, rest, solver_or
+from ._inputs import batch, inputs, rest, solver_or
 
 
 @dataclasses.dataclass(frozen=True)
 class NudgePlane:
     r"""Which nudges have an equilibrium.
 
-    Attributes:
+    Fields:
         beta: the nudges $\beta$; rows share the imaginary part, columns the real one.
         settled: which of them the solver has brought to rest, per example.
         distance: $\|s(\beta) - s(0)\|_2$ over all units, NaN where nothing rests.
@@ -60,6 +59,7 @@ def nudge_plane(
     points: int = 21,
     solver: AbstractSolver | None = None,
     chunk: int = 32,
+    epoch: int = 0,
     throw: bool = True,
 ) -> NudgePlane:
     r"""Return for which complex nudges the network has an equilibrium.
@@ -80,6 +80,7 @@ def nudge_plane(
         points: of the grid along each axis; an odd number has $\beta = 0$ among them.
         solver: for all phases; by default `Sweeps(1000, rtol=1e-5, atol=1e-5)`.
         chunk: nudges solved at a time.
+        epoch: for weights of nudges that are scheduled.
         throw: whether to raise if an example has no free equilibrium; otherwise none
             of its nudges counts as settled.
 
@@ -95,14 +96,10 @@ def nudge_plane(
     References:
         Laborieux and Zenke, 2022, arXiv:2209.00530.
     """
-    nudge = OutputError() if nudge is None else nudge
-    check_kinds(network=network, nudge=nudge)
-    solver = solver_or(solver)
+    x, y, nudge, solver = batch(network, x, y, nudge, solver)
     circle = Holomorphic(radius, 4)  # which checks the radius too
     checks.count("points", points, "21")
     checks.count("chunk", chunk, "32")
-    x, y = inputs(network, x), checks.array("y", y)
-    check_batch(network, nudge, x, y)
     circle.check(network, nudge, (x[:1], y[:1]))
     free = rest(network, x, solver, throw)
     axis = np.linspace(-radius, radius, points) if points > 1 else np.zeros(1)
@@ -110,9 +107,10 @@ def nudge_plane(
     upper = beta[points // 2 :]
     rows = -(-upper.size // chunk)
     padded = np.resize(upper, rows * chunk).reshape(rows, chunk)
+    given = network, x, y, nudge, solver, jnp.asarray(epoch), free, jnp.asarray(padded)
     settled, distance = (
         np.asarray(a).reshape(rows * chunk, -1)[: upper.size].reshape(*upper.shape, -1)
-        for a in _plane(network, x, y, nudge, solver, free, jnp.asarray(padded))
+        for a in _plane(*given)
     )
     # The rows below the real axis are those above it, mirrored.
     settled, distance = (
@@ -122,8 +120,7 @@ def nudge_plane(
 
 
 @eqx.filter_jit
-def _plane(network, x, y, nudge, solver, free, beta):
-    epoch = jnp.asarray(0)
+def _plane(network, x, y, nudge, solver, epoch, free, beta):
     target = nudge.targets(x, y)
     own = nudge.context(network, free.state, target, epoch)
     own = jax.tree_util.tree_map(lambda leaf: leaf[None], own)
@@ -155,13 +152,19 @@ def energy_trace(
     nudge: AbstractNudge | None = None,
     beta: float = 0.0,
     solver: AbstractSolver | None = None,
+    epoch: int = 0,
 ) -> Float[Array, "{steps}+1 batch"]:
     r"""Return the energy along a relaxation, sweep by sweep.
 
     A free phase starts from zeros, and the trace is that of $E(s)$. A nudged one
     starts from the free equilibrium, and the trace is that of $E(s) + \beta C(s, y)$.
-    Updates of one block after the other can only lower it, whatever the weights;
-    synchronous ones may raise it.
+    In a free phase of a `ctep.Network` with linear couplings (or maximum pools below
+    states that are not negative) updates of one block after the other only lower it,
+    whatever the weights. Other traces may rise: those of blocks that drive each other
+    and are updated at once (`ctep.Synchronous`; `ctep.Alternating` where skips join its
+    groups), of nudges whose force, which is explicit, overshoots ($\beta$ times the
+    curvature of $C$ above 1, for activations with slopes up to 1), of other pools, and
+    of a `ctep.EnergyNetwork` whose `step` is too large.
 
     Args:
         network: with an energy.
@@ -173,6 +176,7 @@ def energy_trace(
         beta: $\beta$, not 0 for a nudged phase.
         solver: for the free equilibrium that a nudged phase starts from; by default
             `Sweeps(1000, rtol=1e-5, atol=1e-5)`.
+        epoch: for weights of nudges that are scheduled.
 
     Returns:
         The energy of each example, not averaged, before the first sweep and after each.
@@ -210,12 +214,13 @@ def energy_trace(
         check_batch(network, nudge, x, y)
         state, target = rest(network, x, solver, throw=True).state, nudge.targets(x, y)
     sweep = Sweeps(max_sweeps=1, rtol=0.0, atol=0.0, order=order)
-    return _trace(network, x, state, target, nudge, jnp.asarray(beta), sweep, steps)
+    given = network, x, state, target, nudge, jnp.asarray(beta), jnp.asarray(epoch)
+    return _trace(*given, sweep, steps)
 
 
 @eqx.filter_jit
-def _trace(network, x, state, target, nudge, beta, sweep, steps):
-    epoch, problem = jnp.asarray(0), network.free(x)
+def _trace(network, x, state, target, nudge, beta, epoch, sweep, steps):
+    problem = network.free(x)
     if target is not None:
         own = nudge.context(network, state, target, epoch)
         context = (beta.astype(x.dtype)[None], own)

@@ -23,7 +23,7 @@ def lyapunov(
     count: int = 1,
     *,
     dt: float | None = None,
-    key: PRNGKeyArray,
+    key: PRNGKeyArray | None = None,
     throw: bool = True,
 ) -> Float[Array, "batch {count}"]:
     r"""Return finite-time Lyapunov exponents of the free trajectory from zeros.
@@ -50,7 +50,8 @@ def lyapunov(
         steps: $T$.
         count: how many exponents, the leading ones; one per unit is all of them.
         dt: length of a step in the unit of the layers' `tau`, `None` for the map.
-        key: for the first directions, which differ between examples.
+        key: for the first directions, which differ between examples; by default
+            `jax.random.key(0)`.
         throw: whether to raise if a trajectory is not finite; otherwise its exponents
             are NaN.
 
@@ -62,13 +63,14 @@ def lyapunov(
         ValueError: if `steps`, `count` or `dt` is out of range, or `x` does not fit.
         RuntimeError: if `throw` and a trajectory is not finite.
 
-    Cost: $T$ applications of $T$ with `count` Jacobian-vector products each, six
-    times as many with `dt`. Memory: `count` states per example.
+    Cost: $T$ applications of $T$ with `count` Jacobian-vector products each,
+    seven times as many with `dt`. Memory: `count` states per example.
 
     References:
         Benettin et al., 1980, doi:10.1007/BF02128236; the maximum in feedback-regulated
         networks: arXiv:2508.11659.
     """
+    key = jax.random.key(0) if key is None else key
     x = inputs(network, x)
     checks.count("steps", steps, "30")
     checks.count("count", count, "1")

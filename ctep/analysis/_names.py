@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import equinox as eqx
 import jax
 
-from .._network import AbstractNetwork, Network
+from .._network import AbstractNetwork, Coupling, Network
 
 
 def parameter_names(network: AbstractNetwork) -> tuple[str, ...]:
@@ -39,6 +39,11 @@ def owners(network: Network) -> tuple[int, ...]:
     return tuple(found)
 
 
+def weight_name(coupling: Coupling, letter: str = "W") -> str:
+    """Return the printed name of a coupling's weights, "B" those of its feedback."""
+    return f"{letter}{coupling.source}_{coupling.target}"
+
+
 def _paths(network):
     trained = eqx.filter(network, network.trainable())
     return [path for path, _ in jax.tree_util.tree_flatten_with_path(trained)[0]]
@@ -52,7 +57,7 @@ def _place(network, path):
     field = path[0].name
     if field == "couplings":
         c = network.couplings[path[1].idx]
-        return f"W{c.source}_{c.target}", text(path[3:])
+        return weight_name(c), text(path[3:])
     if field == "layers":
         letter = "b" if path[2].name == "bias" else "layer"
         return f"{letter}{path[1].idx + 1}", text(path[2:])

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike
 
+from .. import _checks as checks
 from .._keywords import suggests_keywords
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
 from .._rule import Centered, OneSided, Task
 from .._solver import AbstractSolver, first_failure
 from ._inputs import batch, with_settled
-from ._response import Response, check_stencil
+from ._response import Response
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +32,12 @@ class Recommendation:
         rounding: at `beta`.
         order: of the bias in $\beta$.
         measured_order: as it was between the three largest nudges that were tried.
+        largest: the largest nudge that was tried; `beta` is never above it.
+        biases: at `largest`, its half and its quarter.
         betas: at which rounding was measured.
         roundings: there.
-        largest: the nudge that bias was measured at; `beta` is never above it.
+        floor: $r_0$ of the rounding $r_0 + r_1/\beta$.
+        growth: its $r_1$.
         examples: how many the means are taken over.
         unsettled: how many were left out.
     """
@@ -43,9 +47,12 @@ class Recommendation:
     rounding: float
     order: int
     measured_order: float
+    largest: float
+    biases: tuple[float, ...]
     betas: tuple[float, ...]
     roundings: tuple[float, ...]
-    largest: float
+    floor: float
+    growth: float
     examples: int
     unsettled: int
 
@@ -97,7 +104,7 @@ def recommended_beta(
         y: targets, as in `ctep.gradient`.
         rule: whose `beta` is the largest to consider; by default `Centered(0.1)`.
         nudge: its cost is the loss; by default `OutputError()`.
-        solver: for all phases; by default sweeps until five digits stand.
+        solver: for all phases; by default `Sweeps(1000, rtol=1e-5, atol=1e-5)`.
             Where rounding is measured, its tolerances are at least 1e-6.
         epoch: for weights of nudges that are scheduled.
         throw: whether to raise if an example does not settle; otherwise it is left out
@@ -112,8 +119,11 @@ def recommended_beta(
     """
     rule = Centered() if rule is None else rule
     x, y, nudge, solver = batch(network, x, y, nudge, solver)
-    check_stencil(rule, OneSided | Centered)
-    rule.check(network, nudge)
+    checks.instance(
+        "rule", rule, OneSided | Centered, "`OneSided` or `Centered`",
+        "ctep.Centered(0.1)",
+    )  # fmt: skip
+    rule.check(network, nudge, (x[:1], y[:1]))
     order = 1 if isinstance(rule, OneSided) else 2
     large = [rule.beta, rule.beta / 2, rule.beta / 4]
     small = [rule.beta * factor for factor in (1e-1, 1e-7, 1e-14)]
@@ -121,7 +131,6 @@ def recommended_beta(
         solver, rtol=max(solver.rtol, 1e-6), atol=max(solver.atol, 1e-6)
     )
     double = network.dtype == jnp.float64
-
     unit = dataclasses.replace(rule, beta=1.0)
 
     def gradients(dtype, x, y, solver, betas):
@@ -141,8 +150,10 @@ def recommended_beta(
 
     (single, exact, biased), unsettled = with_settled(run, x, y, throw)
     ratio = np.finfo(np.float64).eps / np.finfo(np.float32).eps if double else 1.0
-    slope, measured, unit_norm = _bias(biased, rule.beta, order)
-    roundings = ratio * np.linalg.norm(single - exact, axis=1) / unit_norm
+    biases, measured, size = _bias(biased, order)
+    # The half is farther above its own rounding than the quarter.
+    slope = biases[1] / large[1] ** order
+    roundings = ratio * np.linalg.norm(single - exact, axis=1) / size
     floor, growth = _fit(np.array(small), roundings)
     beta = _balance(lambda b: slope * b**order - floor - growth / b, rule.beta)
     return Recommendation(
@@ -151,9 +162,12 @@ def recommended_beta(
         rounding=floor + growth / beta,
         order=order,
         measured_order=measured,
+        largest=rule.beta,
+        biases=biases,
         betas=tuple(small),
         roundings=tuple(roundings.tolist()),
-        largest=rule.beta,
+        floor=floor,
+        growth=growth,
         examples=len(x) - unsettled,
         unsettled=unsettled,
     )
@@ -191,12 +205,11 @@ def _nudged(rule, given, y, solver, epoch):
     return gradients, each
 
 
-def _bias(gradients, beta, order) -> tuple[float, float, float]:
-    """Return the factor of the bias, its measured order, and the limit's norm.
+def _bias(gradients, order) -> tuple[tuple[float, ...], float, float]:
+    """Return the biases, their measured order, and the norm of the limit.
 
     Args:
-        gradients: at `beta`, its half and its quarter.
-        beta: the largest nudge.
+        gradients: at the largest nudge, its half and its quarter.
         order: as it should be.
     """
     first, second, third = gradients
@@ -204,8 +217,8 @@ def _bias(gradients, beta, order) -> tuple[float, float, float]:
     norm = float(np.linalg.norm(limit)) or 1.0
     steps = [float(np.linalg.norm(v)) for v in (first - second, second - third)]
     measured = math.log2(steps[0] / steps[1]) if min(steps) > 0 else math.nan
-    left = float(np.linalg.norm(second - limit)) / norm
-    return left / (beta / 2) ** order, measured, norm
+    biases = tuple(float(np.linalg.norm(v - limit)) / norm for v in gradients)
+    return biases, measured, norm
 
 
 def _fit(betas, roundings) -> tuple[float, float]:

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from .. import _checks as checks
 from .._custom_types import State
 from .._network import AbstractNetwork, AbstractProblem
-from .._rule import AbstractRule, AbstractStencil, Task
+from .._rule import AbstractStencil, Task
 from .._solver import Equilibrium
-
-
-def check_stencil(rule: AbstractRule, kinds: Any = AbstractStencil) -> None:
-    """Raise `TypeError` unless `rule` is one that nudges."""
-    noun = "a rule that nudges, with real nudges" if kinds is not AbstractStencil else (
-        "a rule that nudges"
-    )  # fmt: skip
-    checks.instance("rule", rule, kinds, noun, "ctep.Centered(0.1)")
 
 
 class Response(eqx.Module):

@@ -16,7 +16,7 @@ from .. import _checks as checks, data
 from .._keywords import suggests_keywords
 from .._network import AbstractNetwork
 from .._nudge import OutputError
-from .._rule.gradient import check_kinds
+from .._rule import check_kinds
 from .._solver import AbstractSolver
 from .._train import inputs
 from .._train.fit import check_fit
@@ -27,7 +27,7 @@ from ._inputs import solver_or
 class NoiseLevel:
     """Accuracy at one level of noise.
 
-    Attributes:
+    Fields:
         weight_noise: relative size of the noise on each trained array.
         state_noise: size of the noise on the state, in the state's own unit.
         accuracy: of the examples that have an equilibrium, mean over draws; NaN if

@@ -13,7 +13,7 @@ from .. import _checks as checks
 from .._custom_types import State
 from .._keywords import suggests_keywords
 from .._network import AbstractNetwork, AbstractProblem, Identity, Network
-from .._rule.gradient import check_kinds
+from .._rule import check_kinds
 from .._solver import AbstractSolver
 from ._inputs import inputs, rest, solver_or
 
@@ -191,7 +191,11 @@ def _leading(matrix, eps):
     k = np.argmax(np.abs(values))
     slope = np.abs(np.vdot(left[:, k], right[:, k]))
     residual = np.abs(last @ right[:, k]) + eps * np.linalg.norm(square)
-    return np.abs(values[k]), residual / slope if slope > 0 else residual and np.inf
+    if slope > 0:
+        error = residual / slope
+    else:
+        error = np.inf if residual > 0 else 0.0
+    return np.abs(values[k]), error
 
 
 def _wanted(square):

@@ -10,7 +10,7 @@ from jaxtyping import Int32, Shaped
 class Dataset:
     """Examples and their classes, as numpy arrays; make one with `ctep.data.load`.
 
-    Attributes:
+    Fields:
         name: a short name, such as `"mnist"`.
         x_train: the training examples: uint8 for pixels from 0 to 255, which
             training scales to [0, 1] on the device, or floats, used as they are.

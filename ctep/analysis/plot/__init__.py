@@ -14,5 +14,6 @@ from ._gradients import (
     gradient_check as gradient_check,
     gradient_curve as gradient_curve,
     history as history,
+    recommended_beta as recommended_beta,
     weight_statistics as weight_statistics,
 )

@@ -13,6 +13,7 @@ from .._contraction import Contraction
 from .._depth import DepthProfile, WeightStatistics
 from .._gradient_check import GradientCheck
 from .._gradient_curve import GradientCurve
+from .._recommended_beta import Recommendation
 from ._axes import axes, styles
 
 if TYPE_CHECKING:
@@ -111,6 +112,43 @@ def gradient_curve(result: GradientCurve, *, ax: Axes | None = None) -> Figure:
     for panel in (top, low):
         panel.set_yscale("log")
     _legend_above(top, 5, title="marks: EP, lines: BPTT")
+    return figure
+
+
+def recommended_beta(result: Recommendation, *, ax: Axes | None = None) -> Figure:
+    """Draw bias and rounding over the nudge, and where they cross.
+
+    Marks were measured, lines are what was made of them.
+
+    Args:
+        result: of `ctep.analysis.recommended_beta`.
+        ax: where to draw; a new figure by default.
+    """
+    figure, ax = axes(ax, r"nudge $\beta$", "relative error of the gradient")
+    low, high = min(*result.betas, result.beta), result.largest
+    beta = np.geomspace(low, high, 200)
+    bias = result.bias * (beta / result.beta) ** result.order
+    tried = result.largest / 2.0 ** np.arange(len(result.biases))
+    curves = {
+        rf"bias, $\propto \beta^{result.order}$": (bias, tried, result.biases),
+        r"rounding, $r_0 + r_1/\beta$": (
+            result.floor + result.growth / beta, result.betas, result.roundings,
+        ),
+    }  # fmt: skip
+    for (label, (line, at, seen)), style in zip(curves.items(), styles(), strict=False):
+        ax.plot(beta, _positive(line), label=label, **_changed(style, marker=""))
+        seen = _positive(np.array(seen))
+        ax.plot(at, seen, **_changed(style, linestyle=""))
+    ax.axvline(
+        result.beta, color="black", linestyle="--", linewidth=1,
+        label=rf"recommended, {result.beta:.2g}",
+    )  # fmt: skip
+    ax.set(xscale="log", yscale="log")
+    # Far below the rounding nobody needs to see how small a bias would be.
+    least = min([v for v in result.roundings if v > 0], default=result.bias)
+    if least > 0:
+        ax.set_ylim(bottom=1e-3 * least)
+    ax.legend(fontsize="small")
     return figure
 
 
