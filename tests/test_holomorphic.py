@@ -14,10 +14,10 @@ from ctep._rule.complex import extends
 TIGHT = ctep.Sweeps(2000, rtol=1e-13, atol=1e-13)
 
 
-def smooth(**kwargs):
+def smooth(sizes=(6, 5, 4, 4, 3), **kwargs):
     """A chain of three sigmoid layers, whose nearest pole is far for `slope` 1."""
     options = {"activation": ctep.Sigmoid(1.0), "init": oracles.centred(0.5)}
-    return oracles.chain((6, 5, 4, 4, 3), **(options | kwargs))
+    return oracles.chain(sizes, **(options | kwargs))
 
 
 @oracles.FAST
@@ -141,7 +141,7 @@ def test_pooled_by_softmax():
 @pytest.mark.usefixtures("x64")
 def test_an_example_outside_the_disc_is_left_out():
     """Oracle: the batch without it. Its target is thirty, its nudge too strong."""
-    p = smooth(output_activation=ctep.Identity(), readout=False)
+    p = smooth((6, 5, 4, 3), output_activation=ctep.Identity(), readout=False)
     y = jax.random.uniform(jax.random.key(3), (len(p.x), 3)).at[0].set(30)
     nudge = ctep.OutputError(ctep.SquaredError())
     rule = ctep.Holomorphic(0.5, 4)
