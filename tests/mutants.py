@@ -26,7 +26,7 @@ ENERGY = "_network/energy_network.py"
 SWEEPS, VERDICT = "_solver/sweeps.py", "_solver/equilibrium.py"
 ORDER, ODE = "_solver/order.py", "_solver/ode.py"
 COUPLED, TURNING = "_rule/coupled.py", "_rule/oscillating.py"
-COMPLEX, GROUND = "_rule/complex.py", "_solver/base.py"
+COMPLEX = "_rule/complex.py"
 NUDGE, STENCIL, IMPLICIT = "_nudge/base.py", "_rule/stencil.py", "_rule/implicit.py"
 
 
@@ -594,8 +594,8 @@ MUTANTS = [
     Mutant(
         "the output is held at the wrong side",
         COUPLED,
-        "self.eta * error[None]",
-        "-self.eta * error[None]",
+        "last = held * error[None]",
+        "last = -held * error[None]",
         "rules",
     ),
     Mutant(
@@ -636,7 +636,7 @@ MUTANTS = [
     ),
     Mutant(
         "blocks that feel nothing judge themselves",
-        GROUND,
+        BASE,
         "return jnp.where(felt, s, jnp.expand_dims(largest, a))",
         "return s",
         "gradient",

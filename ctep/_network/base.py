@@ -125,6 +125,29 @@ class AbstractProblem(eqx.Module):
             excess.append(jnp.max(delta - rtol * value, axes) / unit)
         return _largest(worst), _largest(excess) - atol
 
+    def sizes(self, state: State, image: State) -> State:
+        """Return what `residual` is to measure changes of a state against: the state.
+
+        But for increments that $T$ maps to zeros: such a block feels nothing and has
+        no size of its own, and the rounding that a solver leaves in it is measured
+        against the largest block.
+
+        Args:
+            state: of all blocks.
+            image: $T(s)$.
+        """
+        if not self.incremental:
+            return state
+        axes = [self.ndims(n) for n in range(len(state))]
+        pairs = zip(state, axes, strict=True)
+        largest = _largest([jnp.max(jnp.abs(s), a) for s, a in pairs])
+
+        def size(s, t, a):
+            felt = jnp.any(t != 0, a, keepdims=True)
+            return jnp.where(felt, s, jnp.expand_dims(largest, a))
+
+        return tuple(map(size, state, image, axes))
+
     def units(self, state: State) -> State:
         """Return per block the unit in which tolerances are of order one.
 

@@ -85,13 +85,13 @@ class Coupled(AbstractStencil):
 
     def problem(self, network, task, free, betas):
         inner = network.increments(task.x, free.state, free.memory, _NoPull(), ())
-        last = len(network.shapes) - 1
-        error = task.nudge.force(last, network, free.state, task.target, task.epoch)
+        n = len(network.shapes) - 1
+        error = task.nudge.force(n, network, free.state, task.target, task.epoch)
         assert error is not None
-        data = inner.data, self.eta * error[None]
-        return _Held(
-            network=network, problem=dataclasses.replace(inner, data=()), data=data
-        )
+        held = betas.reshape(betas.shape + (1,) * len(network.shapes[n]))
+        last = held * error[None]
+        bare = dataclasses.replace(inner, data=())
+        return _Held(network=network, problem=bare, data=(inner.data, last))
 
 
 class _NoPull(AbstractPull):

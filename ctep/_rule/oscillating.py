@@ -107,10 +107,7 @@ class Oscillating(AbstractStencil):
         )
         count = round(self.periods * self.period / self.dt)
         steps = jnp.full(task.weight.shape, count, jnp.int32)
-        memory = problem.recall(mean)
-        free = judge(
-            mean, residual, excess, steps, memory, task.throw, RESULTS.not_closed
-        )
+        free = judge(mean, residual, excess, steps, (), task.throw, RESULTS.not_closed)
         increments = tuple(s - m for s, m in zip(orbit, mean, strict=True))
         _, weights = self.phases(task)
         return self.contrast(

@@ -231,14 +231,13 @@ def _masked(counted, task, state, increments):
     share = jnp.sum(weight) / jnp.sum(task.weight)
     weight = weight / jnp.where(share > 0, share, 1)
 
-    def mask(values, lead):
-        keep = counted.reshape(
-            lead + counted.shape + (1,) * (values.ndim - len(lead) - 1)
-        )
+    def mask(values, axis):
+        others = [n for n in range(values.ndim) if n != axis]
+        keep = jnp.expand_dims(counted, others)
         return jnp.where(keep, values, 0)  # what has diverged may be NaN
 
-    state = tuple(mask(s, ()) for s in state)
-    increments = tuple(mask(d, (1,)) for d in increments)
+    state = tuple(mask(s, 0) for s in state)
+    increments = tuple(mask(d, 1) for d in increments)
     return dataclasses.replace(task, weight=weight), state, increments
 
 

@@ -1,10 +1,8 @@
 """What every solver offers."""
 
 import abc
-import functools
 
 import equinox as eqx
-import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from .. import _checks as checks
@@ -70,26 +68,6 @@ class AbstractSolver(eqx.Module):
         """
         image, memory = problem.image(state)
         change = tuple(t - s for t, s in zip(image, state, strict=True))
-        sizes = _sizes(problem, state, image) if problem.incremental else state
+        sizes = problem.sizes(state, image)
         residual, excess = problem.residual(change, sizes, self.rtol, self.atol)
         return judge(state, residual, excess, steps, memory, throw)
-
-
-def _sizes(problem, state, image):
-    """Return what changes of increments are measured against: the increments.
-
-    A block that $T$ maps to zeros feels nothing, and has no size of its own: the
-    rounding that a solver leaves in it is measured against the largest block.
-    """
-    axes = [problem.ndims(n) for n in range(len(state))]
-    own = [
-        jnp.max(jnp.abs(s), a, keepdims=True) for s, a in zip(state, axes, strict=True)
-    ]
-    lead = state[0].shape[: state[0].ndim - len(axes[0])]
-    largest = functools.reduce(jnp.maximum, [m.reshape(lead) for m in own])
-
-    def size(s, t, a):
-        felt = jnp.any(t != 0, a, keepdims=True)
-        return jnp.where(felt, s, jnp.expand_dims(largest, a))
-
-    return tuple(map(size, state, image, axes))

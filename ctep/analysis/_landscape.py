@@ -12,7 +12,7 @@ from .. import _checks as checks
 from .._keywords import suggests_keywords
 from .._network import AbstractNetwork, EnergyNetwork
 from .._nudge import AbstractNudge, OutputError, Pull
-from .._rule import Holomorphic, check_batch, check_kinds
+from .._rule import Holomorphic, Task, check_batch, check_kinds
 from .._solver import AbstractSolver, Sweeps
 from .._solver.order import AbstractOrder, Forward
 from ._inputs import batch, inputs, rest, solver_or
@@ -121,15 +121,12 @@ def nudge_plane(
 
 @eqx.filter_jit
 def _plane(network, x, y, nudge, solver, epoch, free, beta):
-    target = nudge.targets(x, y)
-    own = nudge.context(network, free.state, target, epoch)
-    own = jax.tree_util.tree_map(lambda leaf: leaf[None], own)
+    task = Task.mean(x, y, nudge, solver, epoch=epoch, throw=False)
     kind = jnp.promote_types(x.dtype, jnp.complex64)
-    pull = Pull(nudge, network, epoch)
 
     def solve(beta):
-        context = (beta[:, None].astype(kind), own)
-        problem = network.increments(x, free.state, free.memory, pull, context)
+        betas = beta[:, None].astype(kind)
+        problem = Holomorphic().problem(network, task, free, betas)
         start = tuple(jnp.zeros((len(beta), *s.shape), kind) for s in free.state)
         nudged = solver.solve(problem, start, zeros=True, throw=False)
         settled = nudged.settled & free.settled
