@@ -1,8 +1,8 @@
 """Learning without a free phase: oscillating nudges against `Centered` on MNIST.
 
-A small symmetric network of sigmoid layers, trained twice from the same weights on the
-same batches. One rule settles and compares two rests; the other follows a nudge that
-turns in the complex plane in continuous time and never rests.
+Two sigmoid layers with tied feedback of one half, trained twice from the same weights
+on the same batches. One rule settles and compares two rests; the other follows a nudge
+that turns in the complex plane in continuous time and never rests.
 """
 
 import jax
@@ -11,16 +11,19 @@ from _setup import load
 
 import ctep
 
-RULES = {"centered": ctep.Centered(0.2), "oscillating": ctep.Oscillating(0.2, 50.0)}
+RULES = {
+    "centered": ctep.Centered(0.2),
+    "oscillating": ctep.Oscillating(0.2, 50.0, dt=1.0),
+}
 
 
 def train(dataset, rule, args):
     """Return the history of a run."""
     first, last = jax.random.split(jax.random.key(args.seed))
     network = ctep.mlp(
-        (dataset.x_train[0].size, 64, 10),
+        (dataset.x_train[0].size, 64, 32, 10),
         activation=ctep.Sigmoid(2.0, 0.5),
-        feedback=1.0,
+        feedback=0.5,
         key=first,
     )
     return ctep.fit(
