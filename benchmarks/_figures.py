@@ -31,6 +31,7 @@ SCRIPTS = {
     "memory-rules": "memory_rules",
     "image-gradients": "image_gradients",
     "scaling-law": "scaling_law",
+    "bad-input": "bad_input",
 }
 
 
@@ -92,6 +93,14 @@ FIGURES = (
      lambda v: v == [14, 10], "{0[0]} of 14; {0[1]} of 10"),
     ("oscillating", "two epochs of MNIST: test accuracy of `Oscillating` - that of "
      "`Centered`, percent", "within 1", lambda v: abs(v) <= 1, "{:+.2f}"),
+    ("bad-input", "generated bad inputs that one line of the package's own answers / "
+     "all of them", "all of 2000", lambda v: v[0] == v[1] >= 2000, "{0[0]} of {0[1]}"),
+    ("sigkill", "`ctep fit` killed and resumed: SIGKILLs, and faults; last checkpoint "
+     "and history as of an undisturbed run, bit for bit", "40, 0",
+     lambda v: v[0] >= 40 and v[1] == 0, "{0[0]}, {0[1]}"),
+    ("soak", "300 runs in one process: growth of memory after the 20th; programs "
+     "compiled after the first cycle", "below 5 %; 0",
+     lambda v: v[0] < 0.05 and v[1] == 0, "{0[0]:+.1%}; {0[1]}"),
     ("depth", "`fre-10x64`, `fre-20x64`: smallest cosine of any layer, increments in "
      "float32", "-", None, "{:.6f}"),
     ("relaxation", "`fre-20x64` after one epoch: fewest sweeps with over-relaxation / "

@@ -3,12 +3,13 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from _report import dataset_name
 
 from ctep import data, recipes
+from ctep._train.feed import AbstractFeed, feeds
 from ctep._train.loop import Loop
+from ctep._train.placement import Placement
 
 
 def load(args, recipe: recipes.Recipe | None = None) -> data.Dataset:
@@ -18,7 +19,7 @@ def load(args, recipe: recipes.Recipe | None = None) -> data.Dataset:
 
 
 def start(network, options: dict, dataset: data.Dataset, *, rule=None, solver=None):
-    """Return the training loop of a recipe and the state before its first batch.
+    """Return the loop of a recipe, the state before its first batch, and its data.
 
     Args:
         network: of `Recipe.setup`.
@@ -27,23 +28,25 @@ def start(network, options: dict, dataset: data.Dataset, *, rule=None, solver=No
         rule: instead of the recipe's.
         solver: instead of the recipe's.
     """
-    return Loop.start(
+    loop, state = Loop.start(
         network,
         options["nudge"].drawn(network, options["key"]),
         rule or options["rule"],
         solver or options["solver"],
         options["optimizer"],
-        jnp.asarray(dataset.x_train),
-        jnp.asarray(dataset.y_train),
         options["batch_size"],
-        options["pipeline"],
+        pipeline=options["pipeline"],
         carry_state=options["carry_state"],
     )
+    size, place = options["batch_size"], Placement.default()
+    feed = feeds(dataset, 0.0, options["key"], size, 0, place)["train"]
+    return loop, state, feed
 
 
-def temporary_bytes(loop: Loop, state, options: dict) -> int:
+def temporary_bytes(loop: Loop, state, feed: AbstractFeed) -> int:
     """Return what XLA allocates for a training chunk besides inputs and outputs."""
-    inputs = (state, loop.order(options["key"], 0), *map(jnp.asarray, (0, 1, 0)))
+    block, _ = next(feed.blocks(0, 0))
+    inputs = (state, block, *np.array([0, 1, 0]))
     compiled = Loop.train.lower(loop, *inputs).compile().compiled
     return compiled.memory_analysis().temp_size_in_bytes
 

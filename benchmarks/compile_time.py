@@ -8,7 +8,7 @@ import sys
 import time
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from _report import options, report
 from _setup import load, start
 
@@ -26,8 +26,9 @@ def measure(args, lowered):
     """Return the seconds of one compilation in this process, by stage if `lowered`."""
     recipe, dataset = ctep.recipes.get(args.recipe), load(args)
     network, settings = recipe.setup(dataset, seed=args.seed)
-    loop, state = start(network, settings, dataset)
-    inputs = (state, loop.order(settings["key"], 0), *map(jnp.asarray, (0, 1, 0)))
+    loop, state, feed = start(network, settings, dataset)
+    block, _ = next(feed.blocks(0, 0))
+    inputs = (state, block, *np.array([0, 1, 0]))
     jax.block_until_ready(inputs)
     if not lowered:
         _, first = timed(loop.train, *inputs)

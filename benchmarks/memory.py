@@ -16,8 +16,7 @@ def measure(args, rule, sweeps):
     recipe, dataset = ctep.recipes.get(args.recipe), load(args)
     network, settings = recipe.setup(dataset, seed=args.seed)
     solver = dataclasses.replace(recipe.solver, max_sweeps=sweeps)
-    loop, state = start(network, settings, dataset, rule=rule, solver=solver)
-    return temporary_bytes(loop, state, settings)
+    return temporary_bytes(*start(network, settings, dataset, rule=rule, solver=solver))
 
 
 def main():

@@ -32,8 +32,7 @@ def measure(args, dataset, scale, batch, name, rule, sweeps):
     """Return the temporary bytes of VGG-7 with the nudge of a recipe."""
     network, settings = untrained(name, dataset, args, scale, batch_size=batch)
     solver = dataclasses.replace(settings["solver"], max_sweeps=sweeps)
-    loop, state = start(network, settings, dataset, rule=rule, solver=solver)
-    return temporary_bytes(loop, state, settings)
+    return temporary_bytes(*start(network, settings, dataset, rule=rule, solver=solver))
 
 
 def main():

@@ -27,6 +27,9 @@ RUNS = (
     ("extrapolation.py",),
     ("dynamics.py",),
     ("oscillating.py",),
+    ("bad_input.py",),
+    ("sigkill.py",),
+    ("soak.py",),
     ("twins.py", "fre-vgg11", "--dataset", "cifar10"),
     *(("accuracy.py", recipe, "--seed", "0") for recipe in RECIPES),
 )

@@ -37,22 +37,23 @@ def multiply_adds(sizes, free, nudged):
 
 
 @eqx.filter_jit
-def steps(loop, state, index, epoch):
+def steps(loop, state, block, i, epoch):
     """Return how many free and nudged sweeps a batch executes."""
     network, nudge = loop.model(state)
-    x = inputs(loop.pipeline, loop.x[index], network)
-    task = Task.mean(x, loop.y[index], nudge, loop.solver, epoch=epoch, throw=False)
+    x, y, _ = block.take(i)
+    x = inputs(loop.pipeline, x, network)
+    task = Task.mean(x, y, nudge, loop.solver, epoch=epoch, throw=False)
     estimate = loop.rule.estimate(network, task)
     free = estimate.free.steps
     return jnp.stack([jnp.max(free), jnp.max(estimate.sweeps - free)])
 
 
-def count_sweeps(loop, state, order, epoch):
+def count_sweeps(loop, state, block, batches, epoch):
     """Return the mean sweeps per batch of an epoch, by doing it once more."""
     found = []
-    for i in range(loop.batches):
-        found.append(steps(loop, state, order[i], epoch))
-        state = loop.train(state, order, jnp.asarray(i), jnp.asarray(i + 1), epoch)
+    for i in np.arange(batches):
+        found.append(steps(loop, state, block, i, epoch))
+        state = loop.train(state, block, i, i + 1, epoch)
     return np.mean(np.asarray(found), 0)
 
 
@@ -78,15 +79,17 @@ def main():
     network, settings = recipe.setup(dataset, seed=args.seed)
     sizes = [int(np.prod(dataset.shape)), *(s[0] for s in network.shapes)]
     sizes += list(network.output_shape)
-    loop, state = start(network, settings, dataset)
-    whole = (jnp.asarray(0), jnp.asarray(loop.batches))
+    loop, state, feed = start(network, settings, dataset)
+    batches = feed.order.batches
 
     def epoch(state, number):
-        order = jax.block_until_ready(loop.order(settings["key"], number))
+        block, _ = next(feed.blocks(number, 0))
+        jax.block_until_ready(block)
         begin = time.perf_counter()
-        after = loop.train(state, order, *whole, jnp.asarray(number))
+        after = loop.train(state, block, *np.array([0, batches, number]))
         jax.block_until_ready(after)
-        return after, time.perf_counter() - begin, (state, order, jnp.asarray(number))
+        replay = state, block, batches, np.array(number)
+        return after, time.perf_counter() - begin, replay
 
     state, *_ = epoch(state, 0)  # warm-up: compiles
     number, rows = 1, []
@@ -99,7 +102,7 @@ def main():
         rate = (before + matmul_rate(size, repeats)) / 2
         # What was needed is counted afterwards, by replaying the same epochs.
         sweeps = np.mean([count_sweeps(loop, *replay) for replay in done], 0)
-        needed = multiply_adds(sizes, *sweeps) * len(loop.y) * each
+        needed = multiply_adds(sizes, *sweeps) * dataset.examples * each
         rows.append((needed / seconds / rate, seconds / each, rate, *sweeps))
     fraction, seconds, rate, free, nudged = map(
         statistics.median, zip(*rows, strict=True)

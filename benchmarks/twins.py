@@ -29,7 +29,7 @@ def altered(network, settings, args):
         )
     if args.sweeps is not None:
         settings["solver"] = ctep.Sweeps(args.sweeps, rtol=0.0, atol=0.0)
-        settings["max_unsettled"] = 1.0
+        settings["watch"] = ctep.Watch(unsettled=1.0)
     if args.precision is not None:
         network = ctep.with_precision(network, args.precision)
     return network, settings

@@ -84,6 +84,7 @@ from ._solver import (
 from ._train import (
     CheckpointError as CheckpointError,
     Result as Result,
+    Watch as Watch,
     fit as fit,
     restore as restore,
 )

@@ -3,11 +3,28 @@
 import math
 import numbers
 import operator
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
+
+# What no array has along an axis, and no whole number in it reaches by default.
+_LARGEST = 2**31
+
+
+def shown(value: Any) -> str:
+    """Return what is said of a value: one line, whatever it is."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if getattr(value, "shape", ()):
+        return f"an array of shape {value.shape}"
+    what = repr(value)
+    if "\n" in what or len(what) > 80:
+        return f"an object of the class {type(value).__name__}"
+    return what
 
 
 def instance(name: str, value: Any, kinds: Any, noun: str, example: str) -> None:
@@ -21,26 +38,57 @@ def instance(name: str, value: Any, kinds: Any, noun: str, example: str) -> None
         example: of what to pass, as code.
     """
     if not isinstance(value, kinds):
-        what = repr(value)
-        if isinstance(value, type):
-            what = f"the class {value.__name__}"
-        elif hasattr(value, "shape") and value.shape:
-            what = f"an array of shape {value.shape}"
-        elif "\n" in what or len(what) > 80:
-            what = f"an object of the class {type(value).__name__}"
         raise TypeError(
-            f"`{name}` is {what}, but must be {noun}: pass for example `{example}`."
+            f"`{name}` is {shown(value)}, but must be {noun}: pass for example "
+            f"`{example}`."
         )
 
 
+def members(name: str, value: Any) -> tuple:
+    """Return the members of a list or a tuple, or raise `TypeError`."""
+    instance(name, value, (tuple, list), "a list or a tuple", f"{name}=[...]")
+    return tuple(value)
+
+
+def function(name: str, value: Any, example: str) -> None:
+    """Raise `TypeError` unless `value` can be called."""
+    instance(name, value, Callable, "a function", example)
+
+
+def flag(name: str, value: Any) -> None:
+    """Raise `TypeError` unless `value` is `True` or `False`."""
+    instance(name, value, (bool, np.bool_), "True or False", f"{name}=True")
+
+
 def real(name: str, value: Any, example: str) -> None:
-    """Raise `TypeError` unless `value` is a real number."""
-    instance(name, value, numbers.Real, "a number", example)
+    """Raise unless `value` is a real number that an array can hold."""
+    _number(name, value, numbers.Real, "a number", example)
 
 
 def integer(name: str, value: Any, example: str) -> None:
-    """Raise `TypeError` unless `value` is a whole number."""
-    instance(name, value, numbers.Integral, "a whole number", example)
+    """Raise unless `value` is a whole number that an array can hold."""
+    _number(name, value, numbers.Integral, "a whole number", example)
+
+
+def _number(name, value, kind, noun, example):
+    known = type(None) if isinstance(value, bool) else kind
+    instance(name, value, known, noun, example)
+    if isinstance(value, numbers.Integral) and not -_LARGEST <= int(value) < _LARGEST:
+        raise ValueError(
+            f"`{name}` is {shown(value)}, which no array can hold: pass for example "
+            f"`{example}`."
+        )
+
+
+def epoch(value: Any) -> None:
+    """Raise `TypeError` unless `value` is one whole number, perhaps a traced one."""
+    if not isinstance(value, jax.Array):
+        integer("epoch", value, "0")
+    elif value.shape or not jnp.issubdtype(value.dtype, jnp.integer):
+        raise TypeError(
+            f"`epoch` is {shown(value)}, but must be a whole number: pass for example "
+            "`0`."
+        )
 
 
 def positive(name: str, value: Any, example: str) -> None:
@@ -60,46 +108,71 @@ def count(name: str, value: Any, example: str) -> None:
 
 
 def shape(name: str, value: Any) -> tuple[int, ...]:
-    """Return a shape as plain integers, or raise `TypeError`."""
+    """Return a shape as plain integers, or raise."""
     try:
-        return tuple(operator.index(n) for n in value)
+        if not _is_listed(value):
+            raise TypeError
+        out = tuple(operator.index(n) for n in value)
     except TypeError as error:
         raise TypeError(
-            f"`{name}` is {value!r}, but a shape is a tuple of whole numbers: pass for "
-            "example `(28, 28)`, for one axis `(784,)`."
+            f"`{name}` is {shown(value)}, but a shape is a tuple of whole numbers: "
+            "pass for example `(28, 28)`, for one axis `(784,)`."
         ) from error
+    if any(abs(n) >= _LARGEST for n in out):
+        raise ValueError(
+            f"`{name}` is {shown(value)}, which no array can have: pass for example "
+            "`(28, 28)`, for one axis `(784,)`."
+        )
+    return out
+
+
+def _is_listed(value):
+    several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    return several or (isinstance(value, np.ndarray) and value.ndim > 0)
+
+
+def filled(name: str, value: Any) -> tuple[int, ...]:
+    """Return a shape of at least one element as plain integers, or raise."""
+    got = shape(name, value)
+    if any(n < 1 for n in got):
+        raise ValueError(
+            f"`{name}` is {got}, but must hold positive whole numbers and no other: "
+            "pass for example `(784,)`."
+        )
+    return got
 
 
 def sizes(value: Any, least: int) -> tuple[tuple[int, ...], ...]:
     """Return sizes, each a number or a shape, as shapes."""
-    if isinstance(value, str) or not hasattr(value, "__iter__"):
+    if not _is_listed(value):
         raise TypeError(
-            f"`sizes` is {value!r}, but must list inputs, layers and outputs: pass for "
-            "example `(784, 512, 10)`."
+            f"`sizes` is {shown(value)}, but must list inputs, layers and outputs: "
+            "pass for example `(784, 512, 10)`."
         )
     value = tuple(value)
     if len(value) < least:
         raise ValueError(
-            f"`sizes` is {value}, but inputs, layers and outputs make at least "
+            f"`sizes` is {shown(value)}, but inputs, layers and outputs make at least "
             f"{least}: pass for example (784, 512, 10)."
         )
     shapes = []
     for size in value:
-        one = isinstance(size, numbers.Integral)
+        one = isinstance(size, numbers.Integral) and not isinstance(size, bool)
         try:
-            shapes.append(tuple(operator.index(n) for n in ((size,) if one else size)))
-        except TypeError:
+            shapes.append(shape("sizes", (size,) if one else size))
+        except (TypeError, ValueError):
             shapes.append(())
-        if not shapes[-1] or min(shapes[-1]) < 1 or isinstance(size, str):
+        if not shapes[-1] or min(shapes[-1]) < 1:
             raise ValueError(
-                f"`sizes` holds {size!r}, but every size must be a positive integer or "
-                "a shape of them: change it."
+                f"`sizes` holds {shown(size)}, but every size must be a positive "
+                "integer or a shape of them: change it."
             )
     return tuple(shapes)
 
 
 def pairs(name: str, value: Any) -> list[tuple[int, int]]:
     """Return edges as pairs of plain integers, or raise `TypeError`."""
+    instance(name, value, Iterable, "a list of pairs", f"{name}=[(0, 1)]")
     out = []
     for edge in value:
         try:
@@ -107,8 +180,8 @@ def pairs(name: str, value: Any) -> list[tuple[int, int]]:
             out.append((operator.index(i), operator.index(j)))
         except (TypeError, ValueError) as error:
             raise TypeError(
-                f"`{name}` holds {edge!r}, but an edge is a pair of nodes: pass for "
-                "example `(0, 1)`."
+                f"`{name}` holds {shown(edge)}, but an edge is a pair of nodes: pass "
+                "for example `(0, 1)`."
             ) from error
     return out
 
@@ -120,7 +193,8 @@ def key(value: Any) -> None:
     old = array and value.dtype == jnp.uint32 and value.shape == (2,)
     if not (old or (typed and value.shape == ())):
         raise TypeError(
-            f"`key` is {value!r}, but must be one random key: pass `jax.random.key(0)`."
+            f"`key` is {shown(value)}, but must be one random key: pass "
+            "`jax.random.key(0)`."
         )
 
 
@@ -128,7 +202,7 @@ def array(name: str, value: Any) -> Array:
     """Return real numbers as an array, or raise `TypeError`."""
     try:
         out = jnp.asarray(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise TypeError(
             f"`{name}` cannot be made an array of numbers, but must be one: convert "
             "text to labels and give all rows the same length."
@@ -140,8 +214,41 @@ def array(name: str, value: Any) -> Array:
     return out
 
 
+def numbers_or_none(name: str, value: Any) -> None:
+    """Raise `TypeError` unless `value` is `None` or an array of floats."""
+    kinds = (jax.Array, np.ndarray, type(None))
+    instance(name, value, kinds, "an array or None", "jax.numpy.zeros(10)")
+    if value is not None and not jnp.issubdtype(value.dtype, jnp.floating):
+        raise TypeError(
+            f"`{name}` has dtype {value.dtype}, but must be floating: convert it."
+        )
+
+
+def weights(init: Any, random: Any, shape: tuple[int, ...]) -> Array:
+    """Return what an initialiser makes of a random key, or raise if it cannot."""
+    example = "jax.nn.initializers.he_uniform()"
+    key(random)
+    function("init", init, example)
+    try:
+        out = init(random, shape, jnp.result_type(float))
+    except TypeError as error:
+        raise TypeError(
+            f"`init` is {shown(init)}, which makes no weights of a key, the shape "
+            f"{shape} and a dtype: pass for example `{example}`."
+        ) from error
+    if getattr(out, "shape", None) != shape or not jnp.issubdtype(
+        out.dtype, jnp.floating
+    ):
+        raise ValueError(
+            f"`init` is {shown(init)}, which returns {shown(out)}, but weights are "
+            f"floats of shape {shape}: pass for example `{example}`."
+        )
+    return out
+
+
 def same_shape(name: str, value: Any, wanted: tuple[int, ...]) -> None:
-    """Raise `ValueError` if `value` has a shape, and it is not `wanted`."""
+    """Raise unless `value` is `None` or real numbers of the shape `wanted`."""
+    numbers_or_none(name, value)
     got = getattr(value, "shape", wanted)
     if got != wanted:
         raise ValueError(
@@ -167,8 +274,8 @@ def two(name: str, value: Any, example: str) -> tuple[int, int]:
     got = shape(name, value)
     if len(got) != 2 or min(got) < 1:
         raise ValueError(
-            f"`{name}` is {value!r}, but must be one positive whole number or two: "
-            f"pass for example `{example}`."
+            f"`{name}` is {shown(value)}, but must be one positive whole number or "
+            f"two: pass for example `{example}`."
         )
     return got
 

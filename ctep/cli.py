@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
+import os
 import shlex
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,10 @@ from ._network.describe import parameters
 from ._nudge import AbstractNudge
 from ._rule import Backprop, FeedbackAlignment
 from ._train import Result, fit as _fit, inputs, restore, score
+from ._train.feed import feeds
+from ._train.hosts import LOST, first, join
+from ._train.placement import Placement
+from ._train.printable import printable
 from .analysis import analyse as report
 from .recipes import RECIPES, Recipe, get
 
@@ -63,33 +68,64 @@ def fit(
         str, typer.Option(help="Of products: float32, tensorfloat32, bfloat16.")
     ] = "float32",
     data_dir: _DataDir = None,
+    keep: Annotated[
+        int, typer.Option(help="Newest checkpoints to keep, besides the best.")
+    ] = 2,
+    stop_on: Annotated[
+        list[str] | None,
+        typer.Option(help="A kind of fault that ends the run; may be repeated."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Stream the data by so many processes; 0: a thread."),
+    ] = None,
+    shard_parameters: Annotated[
+        bool, typer.Option(help="Divide weights among the devices.")
+    ] = False,
+    coordinator: Annotated[
+        str | None,
+        typer.Option(help="HOST:PORT of process 0, if several train together."),
+    ] = None,
+    process: Annotated[
+        int | None, typer.Option(help="Number of this process, from 0.")
+    ] = None,
+    processes: Annotated[int | None, typer.Option(help="How many there are.")] = None,
 ) -> None:
-    """Train a recipe, show progress, and print the evidence."""
+    """Train a recipe, show progress, and print the evidence.
+
+    Under Slurm, and in indexed jobs of Kubernetes, processes find each other.
+    """
+    join(coordinator, process, processes)
     chosen = get(recipe)
-    words = _Words(recipe, dataset, epochs, seed, rule, scale, precision, data_dir)
-    loaded = data.load(dataset or chosen.dataset, data_dir=data_dir)
+    words = _Words(
+        recipe, dataset, epochs, seed, rule, scale, precision, data_dir,
+        keep, stop_on, workers, shard_parameters,
+    )  # fmt: skip
+    loaded = data.load(
+        dataset or chosen.dataset, data_dir=data_dir, stream=workers is not None
+    )
     teacher = None
     if chosen.teacher is not None:
         teacher = _teacher(get(chosen.teacher), loaded, words, out)
         if isinstance(teacher, Result):
-            raise typer.Exit(_code(teacher))
+            _leave(teacher)
     network, options = _setup(chosen, loaded, words, teacher)
-    typer.echo(f"{chosen.name}: {chosen.summary}\n{network}")
+    _say(f"{chosen.name}: {chosen.summary}\n{network}")
     if scale != 1:
-        typer.echo(f"scale: {scale:g} of every width, so this is not the recipe itself")
-    typer.echo(f"dataset: {loaded!r}\n")
+        _say(f"scale: {scale:g} of every width, so this is not the recipe itself")
+    _say(f"dataset: {loaded!r}\n")
     result = _fit(
         network, loaded, out=out, resume=resume, identity=words.identity(loaded),
         **options,
     )  # fmt: skip
-    typer.echo(result)
+    _say(result)
     if scale != 1:
-        typer.echo(f"Trained at {scale:g} of every width.")
+        _say(f"Trained at {scale:g} of every width.")
     elif result.status == "completed" and chosen.published != "none" and not rule:
-        typer.echo(f"Published: {chosen.published}.")
+        _say(f"Published: {chosen.published}.")
     if result.status == "interrupted" and out is not None:
-        typer.echo(f"Continue with: {words.again(out)}")
-    raise typer.Exit(_code(result))
+        _say(f"Continue with: {words.again(out)}")
+    _leave(result)
 
 
 @app.command()
@@ -102,7 +138,7 @@ def recipes() -> None:
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        typer.echo("  ".join(map(str.ljust, row, widths)).rstrip())
+        _say("  ".join(map(str.ljust, row, widths)).rstrip())
 
 
 @app.command()
@@ -110,17 +146,23 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="The `--out` of a run.")],
     dataset: _Dataset = None,
     data_dir: _DataDir = None,
+    best: Annotated[
+        bool, typer.Option(help="The best epoch's checkpoint, not the newest.")
+    ] = False,
 ) -> None:
     """Print the test accuracy of a run's newest checkpoint."""
-    opened = _open(run, dataset, data_dir)
+    opened = _open(run, dataset, data_dir, best)
     loaded, options = opened.loaded, opened.options
-    if loaded.x_test is None:
+    place = Placement.default()
+    splits = feeds(loaded, 0.0, options["key"], 1, 0, place)
+    if "test" not in splits:
         raise ValueError(f"`dataset` {loaded.name!r} has no test set: choose another.")
-    x, y = jnp.asarray(loaded.x_test), jnp.asarray(loaded.y_test)
-    out = score(opened.network, opened.recipe.solver, options["pipeline"], x, y)
-    typer.echo(
-        f"{opened.recipe.name} on the test set of {loaded.name} ({len(y)} "
-        f"examples): accuracy {100 * out['accuracy']:.2f} %, "
+    solver, pipeline = opened.recipe.solver, options["pipeline"]
+    out = score(opened.network, solver, pipeline, splits["test"], place)
+    _say(
+        f"{opened.recipe.name} on the test set of {loaded.name} "
+        f"({splits['test'].order.examples} examples): "
+        f"accuracy {100 * out['accuracy']:.2f} %, "
         f"unsettled {100 * out['unsettled']:.2f} %"
     )
 
@@ -145,7 +187,7 @@ def analyse(
     x, y = jnp.asarray(x[:examples]), jnp.asarray(y[:examples])
     lines = (run / "history.jsonl").read_text().splitlines()
     folder = run / "analysis" if out is None else out
-    typer.echo(f"{opened.recipe.name}, {len(y)} examples of {loaded.name}")
+    _say(f"{opened.recipe.name}, {len(y)} examples of {loaded.name}")
     report(
         opened.network,
         inputs(options["pipeline"], x, opened.network),
@@ -154,9 +196,9 @@ def analyse(
         nudge=opened.nudge,
         rule=options["rule"],
         history=[json.loads(line) for line in lines],
-        say=typer.echo,
+        say=_say,
     )
-    typer.echo(f"Figures and numbers are in {folder}.")
+    _say(f"Figures and numbers are in {folder}.")
 
 
 def main() -> None:
@@ -164,8 +206,10 @@ def main() -> None:
     warnings.showwarning = _show_warning
     try:
         app()
-    except (ValueError, TypeError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and type(error) is not RuntimeError:
+            raise  # of a library: a fault of ours, which needs its traceback
+        _say(f"error: {error}", err=True)
         sys.exit(2)
 
 
@@ -181,6 +225,10 @@ class _Words:
     scale: float
     precision: str
     data_dir: Path | None
+    keep: int = 2
+    stop_on: list[str] | None = None
+    workers: int | None = None
+    shard_parameters: bool = False
 
     @staticmethod
     def of(who: dict) -> "_Words":
@@ -190,7 +238,7 @@ class _Words:
             float(who.get("scale", 1.0)), who.get("precision", "float32"), None,
         )  # fmt: skip
 
-    def identity(self, loaded: data.Dataset) -> dict:
+    def identity(self, loaded: data.Dataset | data.Stream) -> dict:
         """Return what `run.json` must keep so that `of` can read it."""
         return {
             "recipe": self.recipe,
@@ -212,13 +260,20 @@ class _Words:
             "--scale": None if self.scale == 1 else f"{self.scale:g}",
             "--precision": None if self.precision == "float32" else self.precision,
             "--data-dir": self.data_dir,
+            "--keep": None if self.keep == 2 else self.keep,
+            "--workers": self.workers,
         }
         for name, value in options.items():
             words += [] if value is None else [name, str(value)]
+        for kind in self.stop_on or ():
+            words += ["--stop-on", kind]
+        words += ["--shard-parameters"] if self.shard_parameters else []
         return shlex.join([*words, "--out", str(out), "--resume"])
 
 
-def _setup(recipe: Recipe, loaded: data.Dataset, words: _Words, teacher=None):
+def _setup(
+    recipe: Recipe, loaded: data.Dataset | data.Stream, words: _Words, teacher=None
+):
     """Return the network of a run and its options for `ctep.fit`."""
     rules = {None: None, "backprop": Backprop(), "alignment": FeedbackAlignment()}
     if words.rule not in rules:
@@ -234,6 +289,11 @@ def _setup(recipe: Recipe, loaded: data.Dataset, words: _Words, teacher=None):
         rule=rules[words.rule],
         teacher=teacher,
     )
+    options |= {"keep": words.keep, "workers": words.workers}
+    options["shard_parameters"] = words.shard_parameters
+    if words.stop_on is not None:
+        watch = options["watch"]
+        options["watch"] = dataclasses.replace(watch, stop=tuple(words.stop_on))
     return with_precision(network, words.precision), options  # pyright: ignore[reportArgumentType]
 
 
@@ -247,7 +307,9 @@ class _Opened(NamedTuple):
     options: dict
 
 
-def _open(run: Path, dataset: str | None, data_dir: Path | None) -> _Opened:
+def _open(
+    run: Path, dataset: str | None, data_dir: Path | None, best: bool = False
+) -> _Opened:
     """Return what a folder of `ctep fit` holds, on other data if it is named."""
     path = run / "run.json"
     if not path.is_file():
@@ -277,12 +339,15 @@ def _open(run: Path, dataset: str | None, data_dir: Path | None) -> _Opened:
         nudge=options["nudge"],
         optimizer=options["optimizer"],
         batch_size=options["batch_size"] if options["carry_state"] else None,
+        best=best,
     )
     network = options["rule"].subject(network)
     return _Opened(recipe, loaded, network, nudge, options)
 
 
-def _teacher(recipe: Recipe, loaded: data.Dataset, words: _Words, out: Path | None):
+def _teacher(
+    recipe: Recipe, loaded: data.Dataset | data.Stream, words: _Words, out: Path | None
+):
     """Return the recipe's trained network; the result itself if training stopped.
 
     It is kept beside the student's run, as `<out>-teacher`, and found there again.
@@ -293,12 +358,12 @@ def _teacher(recipe: Recipe, loaded: data.Dataset, words: _Words, out: Path | No
     found = folder is not None and (folder / "run.json").is_file()
     where = "in memory" if folder is None else f"in {folder}"
     verb = "found" if found else "to be trained"
-    typer.echo(f"teacher: {recipe.name}, {verb} {where}\n{network}\n")
+    _say(f"teacher: {recipe.name}, {verb} {where}\n{network}\n")
     result = _fit(
         network, loaded, out=folder, resume=found, identity=words.identity(loaded),
         **options,
     )  # fmt: skip
-    typer.echo(f"teacher: {result}\n")
+    _say(f"teacher: {result}\n")
     return result.network if result.status == "completed" else result
 
 
@@ -316,11 +381,24 @@ def _count(recipe: Recipe) -> str:
     return f"{counts[0]:,}"
 
 
-def _code(result: Result) -> int:
-    if result.status == "interrupted":
-        return 128 + (result.signal or 2)
-    return int(result.status == "diverged")
+def _leave(result: Result) -> NoReturn:
+    """End the process, with a code that says how the training ended."""
+    code = 0 if result.status == "completed" else 1
+    if result.status == "interrupted" and result.signal is not None:
+        code = 128 + result.signal
+    if LOST in result.reason:
+        # On its way out JAX would wait for the process that is lost, then abort.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    raise typer.Exit(code)
+
+
+def _say(text: object, err: bool = False) -> None:
+    """Print in one process of several; what names and paths hold cannot act here."""
+    if first() or err:
+        typer.echo(printable(str(text)), err=err)
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):
-    typer.echo(f"warning: {message}", err=True)
+    _say(f"warning: {message}", err=True)

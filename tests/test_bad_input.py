@@ -674,9 +674,64 @@ CASES = {
     ),
 }
 
+CASES |= {
+    # numbers, shapes and weights that no array has
+    "number beyond arrays": (
+        lambda: ctep.Tied(2**63),
+        ValueError,
+        "`scale` is 9223372036854775808, which no array can hold: pass for example",
+    ),
+    "shape beyond arrays": (
+        lambda: dense((2**31,), (3,)),
+        ValueError,
+        r"`in_shape` is \(2147483648,\), which no array can have",
+    ),
+    "shape of nothing": (
+        lambda: dense((4, 0), (3,)),
+        ValueError,
+        r"`in_shape` is \(4, 0\), but must hold positive whole numbers",
+    ),
+    "weights of another shape": (
+        lambda: ctep.mlp((4, 3, 2), init=lambda *args: jnp.ones(3), key=KEY),
+        ValueError,
+        r"`init` is .*, which returns an array of shape \(3,\), but weights are floats",
+    ),
+    "maps too few": (
+        lambda: ctep.LocalError((1, 2), projections=(dense((3,), (2,)),)),
+        ValueError,
+        "`projections` holds 1 operators, but 2 are needed",
+    ),
+    "turn of endless steps": (
+        lambda: ctep.Oscillating(period=1e300),
+        ValueError,
+        "`period` is 1e[+]300, but with `dt` of 0.5 it takes 2e[+]300 steps",
+    ),
+}
+
 # Objects of the wrong kind, which a type checker would refuse but Python does not,
 # and the argument that the message is about.
 KINDS = {
+    "y beyond arrays": (lambda: gradient(y=-(2**63)), "y"),
+    "weight of an array": (lambda: np.ones(2) * ctep.OutputError(), "weight"),
+    "sizes of no axes": (lambda: ctep.mlp(np.array(3), key=KEY), "sizes"),
+    "bias of integers": (lambda: ctep.Layer((3,), ctep.Tanh(), jnp.arange(3)), "bias"),
+    "bias of a list": (lambda: ctep.Readout(dense((3,), (2,)), [0.0, 0.0]), "bias"),
+    "init of nothing": (lambda: ctep.mlp((4, 3, 2), init=3, key=KEY), "init"),
+    "init of one argument": (lambda: ctep.mlp((4, 3, 2), init=len, key=KEY), "init"),
+    "epoch of many": (lambda: gradient(epoch=jnp.zeros(2, int)), "epoch"),
+    "epoch of a half": (lambda: gradient(epoch=0.5), "epoch"),
+    "throw of text": (lambda: gradient(throw="no"), "throw"),
+    "beta of truth": (lambda: ctep.Centered(True), "beta"),
+    "tau of text": (lambda: ctep.Layer((3,), ctep.Tanh(), tau="1"), "tau"),
+    "range of text": (lambda: ctep.Clip("0", 1.0), "lo"),
+    "feedback of a number": (lambda: ctep.Fixed(0.5, 1), "operator"),
+    "coupling by name": (lambda: ctep.Coupling("in", 1, SQUARE.forward), "source"),
+    "readout of text": (lambda: ctep.mlp((4, 3, 2), readout="no", key=KEY), "readout"),
+    "module of text": (lambda: ctep.Module("net", (4,)), "module"),
+    "operators alone": (lambda: ctep.Chain(dense((4,), (3,))), "operators"),
+    "pool of text": (lambda: vgg((4,), pool="max"), "pool"),
+    "maps of numbers": (lambda: ctep.LocalError((1,), projections=(3,)), "projections"),
+    "recipe of a number": (lambda: ctep.recipes.get(5), "recipe"),
     "x of text": (lambda: gradient("abc"), "x"),
     "x ragged": (lambda: gradient([[1.0, 2.0], [3.0]]), "x"),
     "y of text": (lambda: gradient(y=np.array(["cat", "dog"])), "y"),

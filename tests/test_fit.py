@@ -14,6 +14,7 @@ import pytest
 import ctep
 from ctep._train.loop import Loop
 from ctep._train.progress import Reporter
+from ctep.data.order import Order
 from ctep.data.split import hold_out
 
 ADAM = optax.adam(3e-3)  # one object: what is equal is compiled once
@@ -28,6 +29,7 @@ KEYS = [
     "residual",
     "gradient_cosine",
     "seconds",
+    "faults",
 ]
 
 
@@ -131,8 +133,10 @@ def test_history_holds_what_is_documented(digits):
     assert [list(record) for record in digits.history] == [KEYS] * 3
     assert [record["epoch"] for record in digits.history] == [1, 2, 3]
     for record in digits.history:
-        assert {type(value) for value in record.values()} == {int, float}
-        assert all(map(math.isfinite, record.values()))
+        assert record["faults"] == []
+        numbers = [value for name, value in record.items() if name != "faults"]
+        assert {type(value) for value in numbers} == {int, float}
+        assert all(map(math.isfinite, numbers))
         assert record["unsettled"] == 0
         assert 0 < record["residual"] < 0.01
         assert 2 < record["sweeps"] < 50
@@ -176,14 +180,15 @@ def test_printed_result(digits):
 
 def batches_of(monkeypatch):
     """Return a list that receives the batches of each epoch as `fit` draws them."""
-    drawn, order = [], Loop.order
+    drawn, order = [], Order.__call__
 
-    def spy(loop, key, epoch):
-        out = order(loop, key, epoch)
-        drawn.append([batch[batch >= 0] for batch in np.asarray(out)])
+    def spy(self, epoch):
+        out = order(self, epoch)
+        if self.seed is not None:
+            drawn.append([batch[batch >= 0] for batch in out])
         return out
 
-    monkeypatch.setattr(Loop, "order", spy)
+    monkeypatch.setattr(Order, "__call__", spy)
     return drawn
 
 
@@ -257,7 +262,7 @@ def test_same_key_same_bits():
 
 def test_chunks_change_nothing(monkeypatch):
     """Oracle: one batch per chunk against as many as may be."""
-    module = sys.modules["ctep._train.fit"]
+    module = sys.modules["ctep._train.train"]
     report, runs = Reporter.batch, {}
     for seconds in (0.0, 100.0):
         done = []
@@ -300,7 +305,7 @@ def test_validation_is_held_out():
     assert (len(train), len(held)) == (40, 10)
     alone = fit(dataset=(x[train], y[train]))
     assert bits(run.network) == bits(alone.network)
-    assert list(run.history[0]) == [*KEYS, "validation_accuracy"]
+    assert list(run.history[0]) == [*KEYS[:-1], "validation_accuracy", "faults"]
     wanted = accuracy(run.network, x[held], y[held])
     assert run.history[-1]["validation_accuracy"] == pytest.approx(wanted)
     assert f"Validation accuracy: {100 * wanted:.2f} %." in str(run)
@@ -340,7 +345,7 @@ def test_energy_network_trains():
     u, v, b = (jnp.asarray(rng.uniform(-0.5, 0.5, s)) for s in ((6, 4), (4, 3), 3))
     network = oracles.Hopfield(u, v, b)
     nudge = ctep.OutputError(ctep.SquaredError())
-    result = fit(network, nudge=nudge, epochs=20, optimizer=optax.adam(0.02))
+    result = fit(network, nudge=nudge, epochs=15, optimizer=optax.adam(0.01))
     first, last = result.history[0], result.history[-1]
     assert last["loss"] < 0.6 * first["loss"]
     assert last["train_accuracy"] > 0.75
@@ -388,7 +393,7 @@ def test_weight_of_a_nudge_follows_the_epoch():
 def test_divergence_returns_the_last_good_network(tmp_path):
     """A good epoch, then steps of a million; oracle: the good epoch alone."""
     network = chain(activation=ctep.Identity(), feedback=0.1)
-    options = {"optimizer": SURGE, "max_unsettled": 1.0}
+    options = {"optimizer": SURGE, "watch": ctep.Watch(unsettled=1.0)}
     good = fit(network, epochs=1, **options)
     result = fit(network, epochs=9, out=tmp_path / "run", **options)
     assert result.status == "diverged"
@@ -399,7 +404,11 @@ def test_divergence_returns_the_last_good_network(tmp_path):
     )
     assert bits(result.network) == bits(good.network)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result.network))
-    assert timeless(result.history) == timeless(good.history)
+    assert timeless(result.history[:-1]) == timeless(good.history)
+    (fault,) = result.history[-1]["faults"]
+    assert fault["kind"] == "non-finite loss"
+    assert fault["text"] == result.reason
+    assert result.history[-1]["loss"] is None
     assert result.reason in str(result)
     saved, _ = ctep.restore(tmp_path / "run", network, optimizer=SURGE)
     assert bits(saved) == bits(good.network)
@@ -409,12 +418,15 @@ def test_divergence_in_the_first_epoch():
     """What comes back is the network that went in."""
     network = chain(activation=ctep.Identity(), feedback=0.1)
     result = fit(
-        network, (toy()[0] * 1e30, toy()[1]), optimizer=SURGE, max_unsettled=1.0
+        network,
+        (toy()[0] * 1e30, toy()[1]),
+        optimizer=SURGE,
+        watch=ctep.Watch(unsettled=1.0),
     )
     assert result.status == "diverged"
     assert bits(result.network) == bits(network)
-    assert result.history == []
-    assert str(result).startswith("no epoch was finished\ndiverged in ")
+    assert [record["loss"] for record in result.history] == [None]
+    assert "\nFault, non-finite loss: The loss or a weight became NaN" in str(result)
 
 
 def test_unsettled_examples_stop_the_run():
@@ -423,13 +435,13 @@ def test_unsettled_examples_stop_the_run():
     result = fit(solver=solver)
     assert result.status == "diverged"
     assert result.reason.startswith(
-        "In epoch 1 100.0 % of the examples did not come to rest (`max_unsettled` is "
-        "50 %): raise `max_sweeps`"
+        "In epoch 1 100.0 % of the examples did not come to rest (`unsettled` is "
+        "50.0 %): raise `max_sweeps`"
     )
     assert bits(result.network) == bits(chain())
     assert [record["unsettled"] for record in result.history] == [1.0]
     assert "100.00 % of the examples did not come to rest." in str(result)
-    patient = fit(solver=solver, max_unsettled=1.0)
+    patient = fit(solver=solver, watch=ctep.Watch(unsettled=1.0))
     assert patient.status == "completed"
     assert [record["unsettled"] for record in patient.history] == [1.0, 1.0]
 
@@ -441,7 +453,10 @@ def test_unsettled_examples_stop_the_run():
         ({"epochs": 1.5}, (ValueError, TypeError), "epochs"),
         ({"batch_size": 0}, ValueError, "`batch_size` is 0, but must be an integer"),
         ({"probe": -1}, ValueError, "`probe` is -1, but must be .* at least 0"),
-        ({"max_unsettled": 2.0}, ValueError, r"`max_unsettled` is 2.0, but a fraction"),
+        ({"watch": 0.5}, TypeError, "watch"),
+        ({"workers": -1}, ValueError, "`workers` is -1, but must be an integer of at"),
+        ({"keep": 0}, ValueError, "`keep` is 0, but must be an integer of at least 1"),
+        ({"mesh": 8}, TypeError, "mesh"),
         ({"validation": 1.0}, ValueError, "must be at least 0 and below 1, but got"),
         ({"validation": -0.1}, ValueError, "must be at least 0 and below 1, but got"),
         ({"dataset": "digitz"}, ValueError, "got 'digitz'; did you mean 'digits'"),

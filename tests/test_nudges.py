@@ -323,7 +323,7 @@ def test_states_are_carried_over():
         probe=0,
         key=key,
         carry_state=True,
-        max_unsettled=1.0,
+        watch=ctep.Watch(unsettled=1.0),
         progress=False,
     )
     order = jax.random.permutation(jax.random.fold_in(key, 0), 40).reshape(2, 20)

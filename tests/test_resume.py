@@ -117,7 +117,8 @@ def test_out_does_not_change_the_run(whole):
 
 def test_a_cosine_of_no_gradient_is_none(tmp_path, monkeypatch):
     """Where the exact gradient vanishes: the same in memory, on disk and in print."""
-    monkeypatch.setattr(Loop, "cosine", lambda *args: jnp.asarray(jnp.nan))
+    probed = {"cosine": jnp.nan, "saturated": jnp.zeros(2), "rise": None}
+    monkeypatch.setattr(Loop, "probe", lambda *args: probed)
     result = fit(tmp_path / "run", probe=16)
     assert recorded(tmp_path / "run") == result.history
     assert [record["gradient_cosine"] for record in result.history] == [None] * 3

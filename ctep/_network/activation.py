@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Inexact, PyTree
 
+from .. import _checks as checks
+
 # Gauss-Legendre nodes on [0, 1]: exact for polynomials of degree 7.
 _NODES, _WEIGHTS = (
     tuple(float(v) for v in a)
@@ -192,6 +194,8 @@ class Sigmoid(AbstractActivation):
     shift: float = eqx.field(static=True, default=0.0)
 
     def __check_init__(self):
+        checks.real("slope", self.slope, "1.0")
+        checks.real("shift", self.shift, "0.0")
         if not self.slope > 0:
             raise ValueError(
                 f"`slope` is {self.slope}, but a monotone activation needs a positive "
@@ -242,6 +246,8 @@ class Clip(AbstractActivation):
     hi: float = eqx.field(static=True)
 
     def __check_init__(self):
+        checks.real("lo", self.lo, "0.0")
+        checks.real("hi", self.hi, "1.0")
         if not self.lo < self.hi:
             raise ValueError(
                 f"`lo` is {self.lo} and `hi` is {self.hi}, but a range needs "

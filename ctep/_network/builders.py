@@ -54,6 +54,7 @@ def mlp(
         ValueError: if `sizes` has fewer than three entries (two without a readout) or
             one that is not positive.
     """
+    checks.flag("readout", readout)
     sizes = checks.sizes(sizes, 3 if readout else 2)
     edges = [(n, n + 1) for n in range(len(sizes) - (2 if readout else 1))]
     return graph(
@@ -106,6 +107,8 @@ def graph(
             comes twice, if feedback along an edge has nothing to be tied to, if a
             layer is out of the input's reach, or if a size is not positive.
     """
+    checks.flag("bias", bias)
+    checks.flag("readout", readout)
     shapes = checks.sizes(sizes, 3 if readout else 2)
     nodes = len(shapes) - (1 if readout else 0)
     checks.key(key)

@@ -81,7 +81,7 @@ class Conv(AbstractLinear):
             )
         self.out_shape = (*left, int(channels))
         shape = (*size, self.in_shape[-1], int(channels))
-        self.weight = init(key, shape, jnp.result_type(float))
+        self.weight = checks.weights(init, key, shape)
         self.precision = check_precision(precision)
 
     def product(self, v):
@@ -226,9 +226,10 @@ def _residue(first, size, out, kernel, stride, padding):
 
 
 def _padding(value, in_shape, kernel, stride):
-    if value == "valid":
+    text = value if isinstance(value, str) else None
+    if text == "valid":
         return ((0, 0), (0, 0))
-    if value == "same":
+    if text == "same":
         # As many outputs as strides fit the image, odd zeros on the far side.
         out = []
         for n, k, t in zip(in_shape, kernel, stride, strict=False):
@@ -241,12 +242,12 @@ def _padding(value, in_shape, kernel, stride):
         out = ((int(a), int(b)), (int(c), int(d)))
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"`padding` is {value!r}, but must be 'same', 'valid', a number or two "
-            "pairs of numbers: pass for example 'same'."
+            f"`padding` is {checks.shown(value)}, but must be 'same', 'valid', a "
+            "number or two pairs of numbers: pass for example 'same'."
         ) from error
     if min(min(pair) for pair in out) < 0:
         raise ValueError(
-            f"`padding` is {value!r}, but an image cannot be padded by less than "
-            "nothing: pass numbers from 0 on."
+            f"`padding` is {checks.shown(value)}, but an image cannot be padded by "
+            "less than nothing: pass numbers from 0 on."
         )
     return out

@@ -38,6 +38,9 @@ class Fixed(eqx.Module):
 
     def __check_init__(self):
         _check_scale(self.scale)
+        kinds, example = (AbstractOperator, type(None)), "ctep.Dense((5,), (3,), key=k)"
+        name, noun = "operator", "an operator or None"
+        checks.instance(name, self.operator, kinds, noun, example)
 
 
 class Coupling(eqx.Module):
@@ -70,6 +73,8 @@ class Coupling(eqx.Module):
         kinds = (Tied, Fixed, type(None))
         noun, example = "Tied, Fixed or None", "ctep.Tied(0.1)"
         checks.instance("feedback", self.feedback, kinds, noun, example)
+        checks.integer("source", self.source, "0")
+        checks.integer("target", self.target, "1")
         name = f"the coupling {self.source} -> {self.target}"
         if self.source == self.target:
             raise ValueError(

@@ -80,6 +80,8 @@ def vgg(
     dense = checks.counts("dense", dense, least=0)
     checks.count("classes", classes, "10")
     where = _pooled(pooled, len(channels))
+    checks.function("pool", pool, "ctep.MaxPool")
+    checks.flag("pool_first", pool_first)
     count = len(channels) + len(dense) + 1
     plan = _Plan(shape, feedback, bias, bias_gain, _inits(init, count), key)
     # What still acts on the last layer's image on its way up.
@@ -146,6 +148,8 @@ def hopfield_resnet(
     channels = checks.counts("channels", channels)
     checks.count("classes", classes, "10")
     inits = _inits(init, 2 * len(channels) + 1)
+    if skip_init is not None:
+        checks.function("skip_init", skip_init, "jax.nn.initializers.zeros")
     plan = _Plan(shape, feedback, bias, bias_gain, inits, key)
     for width in channels:
         shape = plan.layer(activation, _convolution(shape, width, 3, 1))
@@ -163,6 +167,7 @@ class _Plan:
 
     def __init__(self, input_shape, feedback, bias, bias_gain, inits, key):
         checks.key(key)
+        checks.flag("bias", bias)
         checks.real("bias_gain", bias_gain, "0.5")
         self.input_shape, self.key = input_shape, key
         self.layers, self.couplings = [], []
@@ -194,6 +199,7 @@ class _Plan:
 
     def network(self, operator, activation, readout):
         """Return the network with its outputs."""
+        checks.flag("readout", readout)
         out = None
         if readout:
             key = jax.random.fold_in(self.key, len(self.layers))
@@ -260,7 +266,7 @@ def _pooled(value, count):
 def _inits(value, count):
     if callable(value):
         return [value] * count
-    value = list(value)
+    value = checks.members("init", value)
     if len(value) != count:
         raise ValueError(
             f"`init` holds {len(value)} initialisers, but there are {count} couplings, "

@@ -37,16 +37,15 @@ class Layer(eqx.Module):
                 f"`shape` is {self.shape}, but a layer needs at least one unit along "
                 "each axis: pass positive integers."
             )
-        if not isinstance(self.activation, AbstractActivation):
-            raise TypeError(
-                f"`activation` is {self.activation!r}, but must be an activation "
-                "object: pass `ctep.Tanh()` or another one, with its parentheses."
-            )
+        kind, noun = AbstractActivation, "an activation object"
+        checks.instance("activation", self.activation, kind, noun, "ctep.Tanh()")
+        checks.real("tau", self.tau, "1.0")
         if not self.tau > 0:
             raise ValueError(
                 f"`tau` is {self.tau}, but a time constant must be positive: "
                 "pass `tau=1.0`."
             )
+        checks.numbers_or_none("bias", self.bias)
         shape = getattr(self.bias, "shape", None)
         if shape is not None and not _broadcasts(shape, self.shape):
             raise ValueError(

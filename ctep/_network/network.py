@@ -71,9 +71,15 @@ class Network(AbstractNetwork):
             input's reach.
     """
 
-    input_shape: Shape = eqx.field(static=True, converter=tuple)
-    layers: tuple[Layer, ...] = eqx.field(converter=tuple)
-    couplings: tuple[Coupling, ...] = eqx.field(converter=tuple)
+    input_shape: Shape = eqx.field(
+        static=True, converter=lambda value: checks.filled("input_shape", value)
+    )
+    layers: tuple[Layer, ...] = eqx.field(
+        converter=lambda value: checks.members("layers", value)
+    )
+    couplings: tuple[Coupling, ...] = eqx.field(
+        converter=lambda value: checks.members("couplings", value)
+    )
     readout: Readout | None = None
 
     def __check_init__(self):

@@ -171,9 +171,10 @@ class Dense(AbstractLinear):
         init=jax.nn.initializers.glorot_uniform(),
         precision: Precision = "float32",
     ):
-        self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
+        self.in_shape = checks.filled("in_shape", in_shape)
+        self.out_shape = checks.filled("out_shape", out_shape)
         size = (math.prod(self.in_shape), math.prod(self.out_shape))
-        self.weight = init(key, size, jnp.result_type(float))
+        self.weight = checks.weights(init, key, size)
         self.precision = check_precision(precision)
 
     def product(self, v):
@@ -213,7 +214,9 @@ class Chain(AbstractOperator):
         ValueError: if there is none, or the shapes of two neighbours differ.
     """
 
-    operators: tuple[AbstractOperator, ...] = eqx.field(converter=tuple)
+    operators: tuple[AbstractOperator, ...] = eqx.field(
+        converter=lambda value: checks.members("operators", value)
+    )
 
     def __check_init__(self):
         if not self.operators:
@@ -361,9 +364,9 @@ def with_precision(tree: PyTree, precision: Precision) -> PyTree:
 
 def check_precision(value: Precision) -> Precision:
     """Return a precision, or raise `ValueError`."""
-    if value not in _PRECISIONS:
+    if not isinstance(value, str) or value not in _PRECISIONS:
         raise ValueError(
-            f"`precision` is {value!r}, but the products of couplings are taken in "
-            f"one of {', '.join(map(repr, _PRECISIONS))}: pass one of them."
+            f"`precision` is {checks.shown(value)}, but the products of couplings are "
+            f"taken in one of {', '.join(map(repr, _PRECISIONS))}: pass one of them."
         )
     return value

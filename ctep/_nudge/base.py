@@ -6,6 +6,7 @@ import abc
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -101,6 +102,9 @@ class AbstractNudge(eqx.Module):
 
     def check(self, network: AbstractNetwork, y: Array) -> None:
         """Raise `ValueError` if the nudge does not fit the network or the targets."""
+
+    # Else numpy would multiply a nudge by each element of an array.
+    __array_ufunc__ = None
 
     def __add__(self, other: AbstractNudge) -> AbstractNudge:
         if not isinstance(other, AbstractNudge):
@@ -198,15 +202,10 @@ class Scaled(_Wrapper):
         nudge: what it scales.
     """
 
-    weight: int | float | Callable[[Array], Array] = eqx.field(static=True)
+    weight: int | float | Callable[[Array], Array] = eqx.field(
+        static=True, converter=lambda value: _weight(value)
+    )
     nudge: AbstractNudge
-
-    def __check_init__(self):
-        if not callable(self.weight) and not isinstance(self.weight, int | float):
-            raise TypeError(
-                f"`weight` is {self.weight!r}, but a nudge is scaled by a number or by "
-                "a function of the epoch: pass one of them."
-            )
 
     def lipschitz(self, network):
         """Return the bound at the weight's value in epoch 0 if it is scheduled."""
@@ -224,6 +223,19 @@ class Scaled(_Wrapper):
 
     def _weight(self, epoch):
         return self.weight(epoch) if callable(self.weight) else self.weight
+
+
+def _weight(value: Any) -> Any:
+    """Return a weight, or raise."""
+    if callable(value) and not isinstance(value, type):
+        return value
+    if not isinstance(value, int | float):
+        raise TypeError(
+            f"`weight` is {checks.shown(value)}, but a nudge is scaled by a number or "
+            "by a function of the epoch: pass one of them."
+        )
+    checks.real("weight", value, "0.65")
+    return value
 
 
 class Frozen(_Wrapper):

@@ -13,7 +13,7 @@ import jax
 from .. import _checks as checks
 from .._network import AbstractNetwork, Conv, Dense
 from .base import AbstractNudge
-from .layers import check_layers
+from .layers import check_layers, check_maps
 from .loss import CrossEntropy
 
 
@@ -71,11 +71,13 @@ class Distillation(AbstractNudge):
         check_layers("pairs", dict.fromkeys(t for _, t in self.pairs), teacher)
         checks.positive("temperature", temperature, "4.0")
         self.temperature = temperature
-        if mapping not in (None, "linear"):
+        if not isinstance(mapping, str | None) or mapping not in (None, "linear"):
             raise ValueError(
-                f"`mapping` is {mapping!r}, but must be None or 'linear': pass one."
+                f"`mapping` is {checks.shown(mapping)}, but must be None or 'linear': "
+                "pass one."
             )
         self.mapping = mapping
+        check_maps("maps", maps, len(self.pairs))
 
     @property
     def holomorphic(self):

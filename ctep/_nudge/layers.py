@@ -1,6 +1,7 @@
 """What nudges of hidden layers have in common."""
 
-from .._network import AbstractNetwork
+from .. import _checks as checks
+from .._network import AbstractNetwork, Conv, Dense
 
 
 def check_layers(name: str, layers, network: AbstractNetwork) -> None:
@@ -15,4 +16,18 @@ def check_layers(name: str, layers, network: AbstractNetwork) -> None:
     if len(set(layers)) < len(layers):
         raise ValueError(
             f"`{name}` is {tuple(layers)}, which names a layer twice: leave one out."
+        )
+
+
+def check_maps(name: str, maps, count: int) -> None:
+    """Raise unless `maps` is `None` or holds `count` operators."""
+    if maps is None:
+        return
+    example = "(ctep.Dense((512,), (10,), key=key),)"
+    for operator in checks.members(name, maps):
+        checks.instance(name, operator, (Conv, Dense), "operators alone", example)
+    if len(maps) != count:
+        raise ValueError(
+            f"`{name}` holds {len(maps)} operators, but {count} are needed: pass one "
+            "for each layer, or leave them out."
         )

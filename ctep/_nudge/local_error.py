@@ -10,7 +10,7 @@ import jax
 from .. import _checks as checks
 from .._network import Dense
 from .base import AbstractNudge
-from .layers import check_layers
+from .layers import check_layers, check_maps
 from .loss import AbstractLoss, CrossEntropy
 
 
@@ -50,6 +50,7 @@ class LocalError(AbstractNudge):
         example = "ctep.CrossEntropy()"
         checks.instance("loss", self.loss, AbstractLoss, "a loss", example)
         checks.positive("temperature", self.temperature, "4.0")
+        check_maps("projections", self.projections, len(self.layers))
 
     @property
     def holomorphic(self):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from .. import _checks as checks
 from .._custom_types import Shape, State
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
@@ -49,8 +50,8 @@ def check_holomorphic(
         known = _try_nudge(network, nudge, *example)
     if not known:
         raise ValueError(
-            f"`nudge` is {nudge!r}, whose force is not known to extend to complex "
-            "states: use `ctep.OutputError()`, or a rule with real nudges, "
+            f"`nudge` is {checks.shown(nudge)}, whose force is not known to extend to "
+            "complex states: use `ctep.OutputError()`, or a rule with real nudges, "
             "`ctep.Centered()`."
         )
 

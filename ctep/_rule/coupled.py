@@ -53,6 +53,7 @@ class Coupled(AbstractStencil):
 
     def __check_init__(self):
         checks.positive("eta", self.eta, "0.1")
+        checks.flag("rescale", self.rescale)
         if self.eta > 1:
             raise ValueError(
                 f"`eta` is {self.eta}, but 1 already holds the output at its target: "
@@ -76,8 +77,9 @@ class Coupled(AbstractStencil):
         )
         if not squared:
             raise ValueError(
-                f"`nudge` is {nudge!r}, but the output is held between its state and "
-                "a target value: use `ctep.OutputError(ctep.SquaredError())`."
+                f"`nudge` is {checks.shown(nudge)}, but the output is held between "
+                "its state and a target value: use "
+                "`ctep.OutputError(ctep.SquaredError())`."
             )
 
     def stencil(self):

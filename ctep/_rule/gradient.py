@@ -57,6 +57,8 @@ def gradient(
     rule = Centered() if rule is None else rule
     solver = Sweeps() if solver is None else solver
     check_kinds(network=network, nudge=nudge, rule=rule, solver=solver)
+    checks.flag("throw", throw)
+    checks.epoch(epoch)
     if key is not None:
         checks.key(key)
     elif rule.random:

@@ -46,8 +46,9 @@ class Oscillating(AbstractStencil):
         rescale: as in `OneSided`.
 
     Raises:
-        ValueError: if `radius`, `period` or `dt` is not positive, `periods` is below
-            2 or `points` below 3; with a network, as `Holomorphic`.
+        ValueError: if `radius`, `period` or `dt` is not positive, a period takes more
+            than $2^{31}$ steps, `periods` is below 2 or `points` below 3; with a
+            network, as `Holomorphic`.
 
     Cost: `periods` times `period / dt` steps of the solver, in complex numbers as
     pairs of real ones. Memory: `points` states per averaged period.
@@ -66,8 +67,14 @@ class Oscillating(AbstractStencil):
 
     def __check_init__(self):
         checks.positive("radius", self.radius, "0.1")
+        checks.flag("rescale", self.rescale)
         checks.positive("period", self.period, "50.0")
         checks.positive("dt", self.dt, "0.5")
+        if not self.period / self.dt < 2**31:
+            raise ValueError(
+                f"`period` is {self.period}, but with `dt` of {self.dt} it takes "
+                f"{self.period / self.dt:.1g} steps: shorten it, or take longer ones."
+            )
         kind, example = dfx.AbstractSolver, "diffrax.Heun()"
         checks.instance("solver", self.solver, kind, "a Diffrax solver", example)
         for name, least in (("periods", 2), ("points", 3)):
@@ -84,8 +91,8 @@ class Oscillating(AbstractStencil):
         frozen = lambda part: isinstance(part, Frozen)  # noqa: E731
         if any(map(frozen, jax.tree_util.tree_leaves(nudge, is_leaf=frozen))):
             raise ValueError(
-                f"`nudge` is {nudge!r}, frozen at the free state, but `Oscillating` "
-                "has no free phase: leave `Frozen` out."
+                f"`nudge` is {checks.shown(nudge)}, frozen at the free state, but "
+                "`Oscillating` has no free phase: leave `Frozen` out."
             )
 
     def stencil(self):

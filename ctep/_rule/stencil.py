@@ -151,6 +151,7 @@ class OneSided(AbstractStencil):
 
     def __check_init__(self):
         checks.positive("beta", self.beta, "0.1")
+        checks.flag("rescale", self.rescale)
 
     def stencil(self):
         return np.array([self.beta]), np.array([1 / self.beta])
@@ -178,6 +179,7 @@ class Centered(AbstractStencil):
 
     def __check_init__(self):
         checks.positive("beta", self.beta, "0.1")
+        checks.flag("rescale", self.rescale)
 
     def stencil(self):
         beta = self.beta
@@ -210,6 +212,7 @@ class RandomSign(AbstractStencil):
 
     def __check_init__(self):
         checks.positive("beta", self.beta, "0.1")
+        checks.flag("rescale", self.rescale)
 
     @property
     def random(self):

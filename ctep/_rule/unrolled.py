@@ -46,6 +46,7 @@ class Unrolled(AbstractRule):
 
     def __check_init__(self):
         checks.count("steps", self.steps, "100")
+        checks.flag("rematerialise", self.rematerialise)
         if self.truncate is not None:
             checks.count("truncate", self.truncate, "10")
             if self.truncate > self.steps:

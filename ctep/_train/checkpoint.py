@@ -54,8 +54,19 @@ def checkpoints(folder: str | Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.stem[11:]), reverse=True)
 
 
+def file_of(folder: str | Path, epoch: int) -> Path:
+    """Return where the checkpoint of an epoch lies."""
+    return Path(folder) / f"checkpoint-{epoch:06d}.ctep"
+
+
 def save(
-    folder: str | Path, tree: PyTree, config: dict, *, epoch: int, keep: int = 2
+    folder: str | Path,
+    tree: PyTree,
+    config: dict,
+    *,
+    epoch: int,
+    keep: int = 2,
+    best: int | None = None,
 ) -> Path:
     """Write `checkpoint-<epoch>.ctep` so that a crash leaves all of it or none of it.
 
@@ -65,6 +76,7 @@ def save(
         config: what JSON can hold, returned by `load` and `read_config`.
         epoch: orders the checkpoints; saving an epoch again replaces its file.
         keep: how many checkpoints to leave, this one and the `keep - 1` before it.
+        best: an epoch whose checkpoint is left besides.
 
     Returns:
         The file written.
@@ -77,7 +89,7 @@ def save(
     for name, value, least in (("epoch", epoch, 0), ("keep", keep, 1)):
         if value < least:
             raise ValueError(f"`{name}` must be at least {least}, but got {value}.")
-    path = Path(folder) / f"checkpoint-{epoch:06d}.ctep"
+    path = file_of(folder, epoch)
     data = _pack(tree, config)
     try:
         for stale in path.parent.glob(".checkpoint-*.tmp"):  # of a run that was killed
@@ -92,9 +104,11 @@ def save(
         ) from error
     # Never touch later epochs: one that failed to load may lie beyond this one.
     present = checkpoints(folder)
+    spared = None if best is None else file_of(folder, best)
     for old in present[present.index(path) + keep :]:
-        with contextlib.suppress(OSError):  # it costs only its space
-            old.unlink()
+        if old != spared:
+            with contextlib.suppress(OSError):  # it costs only its space
+                old.unlink()
     return path
 
 
@@ -114,7 +128,24 @@ def load(where: str | Path, template: PyTree) -> tuple[PyTree, dict]:
         CheckpointError: if no checkpoint is valid.
         ValueError: if the checkpoint is of another network.
     """
-    path, header, payload = _newest(Path(where))
+    return unpack(read(where), template, Path(where))
+
+
+def read(where: str | Path) -> bytes:
+    """Return the content of the newest valid checkpoint; see `load`."""
+    return _newest(Path(where))[1]
+
+
+def unpack(content: bytes, template: PyTree, path: Path) -> tuple[PyTree, dict]:
+    """Return the tree and the `config` of a checkpoint's content; see `load`.
+
+    Args:
+        content: of a valid checkpoint.
+        template: see `load`.
+        path: where it came from, for errors.
+    """
+    line, _, payload = content.partition(b"\n")
+    header = json.loads(line)
     saved, wanted = header["leaves"], fingerprint(template)
     if saved != wanted:
         pairs = itertools.zip_longest(saved, wanted, fillvalue="nothing")
@@ -144,7 +175,7 @@ def load(where: str | Path, template: PyTree) -> tuple[PyTree, dict]:
 
 def read_config(where: str | Path) -> dict:
     """Read the `config` of the checkpoint that `load` would choose."""
-    return _newest(Path(where))[1]["config"]
+    return _newest(Path(where))[0]["config"]
 
 
 def _leaves(tree: PyTree) -> list[tuple[str, Any]]:
@@ -204,10 +235,12 @@ def _pack(tree: PyTree, config: dict) -> bytes:
     return json.dumps(header).encode() + b"\n" + payload
 
 
-def _unpack(path: Path) -> tuple[dict, bytes]:
-    """Return header and payload of the file at `path`, or say what is wrong with it."""
+def _check(path: Path) -> tuple[dict, bytes]:
+    """Return header and content of the file at `path`, or say what is wrong with it."""
+    content = b""
     try:
-        line, _, payload = path.read_bytes().partition(b"\n")
+        content = path.read_bytes()
+        line, _, payload = content.partition(b"\n")
         header = json.loads(line or b"null")
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror})") from error
@@ -224,15 +257,15 @@ def _unpack(path: Path) -> tuple[dict, bytes]:
     elif header.pop("sha256", None) != _digest(header, payload):
         fault = "is damaged (its checksum does not match)"
     else:
-        return header, payload
+        return header, content
     raise CheckpointError(f"{path} {fault}")
 
 
-def _newest(where: Path) -> tuple[Path, dict, bytes]:
+def _newest(where: Path) -> tuple[dict, bytes]:
     faults = []
     for path in [where] if where.is_file() else checkpoints(where):
         try:
-            header, payload = _unpack(path)
+            header, content = _check(path)
         except CheckpointError as error:
             faults.append(str(error))
         else:
@@ -241,7 +274,7 @@ def _newest(where: Path) -> tuple[Path, dict, bytes]:
                     f"{'; '.join(faults)}: going back to {path.name}, which is whole."
                 )
                 warnings.warn(text, stacklevel=3)
-            return path, header, payload
+            return header, content
     faults = faults or [f"{where} holds no file `checkpoint-*.ctep`"]
     raise CheckpointError(
         f"{'; '.join(faults)}: with no whole checkpoint, restore a copy or train anew."

@@ -109,6 +109,19 @@ def table(records: list[dict[str, Any]]) -> str:
     return "\n".join("  ".join(map(str.rjust, row, widths)).rstrip() for row in rows)
 
 
+def best(records: list[dict[str, Any]]) -> int | None:
+    """Return the epoch of the best accuracy: validation, or else test, the first such.
+
+    Without either it is the epoch of the smallest loss; None without an epoch.
+    """
+    for name, sign in (("validation_accuracy", 1), ("test_accuracy", 1), ("loss", -1)):
+        values = [(_finite(record.get(name)), record["epoch"]) for record in records]
+        known = [(sign * value, -epoch) for value, epoch in values if value is not None]
+        if known:
+            return -max(known)[1]
+    return None
+
+
 def _finite(value: Any) -> Any:
     """Return a plain number for a NumPy or JAX one, None for NaN and infinity."""
     value = value.item() if hasattr(value, "item") else value

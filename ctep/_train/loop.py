@@ -3,8 +3,9 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from .._custom_types import State
 from .._network import AbstractNetwork
@@ -12,13 +13,28 @@ from .._nudge import AbstractNudge
 from .._rule import AbstractRule, Implicit, Task, partition
 from .._solver import RESULTS, AbstractSolver
 from ..data import Pipeline
+from .feed import AbstractBlock, AbstractFeed
+from .placement import Placement
+from .signs import rise, saturated
 
 # Four digits of a cosine need no more, and float32 gives no more in large networks.
 _EXACT = Implicit(tolerance=1e-4, max_steps=200)
 
 
 class Sums(eqx.Module):
-    """What an epoch adds up over its examples."""
+    """What an epoch adds up over its examples.
+
+    Fields:
+        count: examples.
+        loss: their losses.
+        correct: how many were named right.
+        sweeps: of all phases.
+        unsettled: how many had a phase that did not settle.
+        residual: the largest of the free phases.
+        finite: whether all losses and weights were.
+        states: how many had a layer that was not finite, per layer.
+        labels: how many had each class.
+    """
 
     count: Float[Array, ""]
     loss: Float[Array, ""]
@@ -27,11 +43,14 @@ class Sums(eqx.Module):
     unsettled: Float[Array, ""]
     residual: Float[Array, ""]
     finite: Bool[Array, ""]
+    states: Float[Array, " layers"]
+    labels: Float[Array, " classes"]
 
     @staticmethod
-    def zero() -> "Sums":
+    def zero(layers: int, classes: int) -> "Sums":
         zero = jnp.zeros(())
-        return Sums(zero, zero, zero, zero, zero, zero, jnp.ones((), bool))
+        counts = jnp.zeros(layers), jnp.zeros(classes)
+        return Sums(zero, zero, zero, zero, zero, zero, jnp.ones((), bool), *counts)
 
 
 class TrainState(eqx.Module):
@@ -53,29 +72,25 @@ class TrainState(eqx.Module):
 
 
 class Loop(eqx.Module):
-    """The compiled functions of one run, over data that stay on the device.
+    """The compiled functions of one run.
 
     Fields:
         static: what is not an array in `(network, nudge)`.
         rule: makes the gradient.
         solver: for all phases.
         optimizer: turns the gradient into an update.
-        x: training inputs, as loaded.
-        y: training labels.
-        batch_size: examples per step.
         pipeline: makes inputs of examples.
         key: for augmentation.
+        place: of states and batches on the devices.
     """
 
     static: PyTree
     rule: AbstractRule
     solver: AbstractSolver
     optimizer: optax.GradientTransformation = eqx.field(static=True)
-    x: Array
-    y: Int[Array, " examples"]
-    batch_size: int = eqx.field(static=True)
     pipeline: Pipeline
     key: PRNGKeyArray
+    place: Placement
 
     @staticmethod
     def start(
@@ -84,65 +99,58 @@ class Loop(eqx.Module):
         rule: AbstractRule,
         solver: AbstractSolver,
         optimizer: optax.GradientTransformation,
-        x: Array,
-        y: Array,
         batch_size: int,
+        *,
         pipeline: Pipeline = Pipeline(),
         key: PRNGKeyArray | None = None,
         carry_state: bool = False,
+        place: Placement | None = None,
     ) -> tuple["Loop", TrainState]:
         """Return the loop and the state before its first batch."""
         key = jax.random.key(0) if key is None else key
+        place = Placement.default() if place is None else place
         trained, rest = partition(network, nudge)
         fixed, static = eqx.partition(rest, eqx.is_array)
         first = None
         if carry_state:
             shape = (batch_size, *network.input_shape)
             first = network.zeros(jnp.zeros(shape, network.dtype))
-        state = TrainState(trained, fixed, optimizer.init(trained), Sums.zero(), first)
-        loop = Loop(static, rule, solver, optimizer, x, y, batch_size, pipeline, key)
-        return loop, state
-
-    @property
-    def batches(self) -> int:
-        """Batches per epoch, the last one perhaps not full."""
-        return -(-len(self.y) // self.batch_size)
+        sums = Sums.zero(len(network.taus), network.output_shape[0])
+        state = TrainState(trained, fixed, optimizer.init(trained), sums, first)
+        return Loop(static, rule, solver, optimizer, pipeline, key, place), state
 
     def model(self, state: TrainState) -> tuple[AbstractNetwork, AbstractNudge]:
         """Return the network and the nudge of a state."""
         return eqx.combine(state.trained, state.fixed, self.static)
 
-    def order(self, key: PRNGKeyArray, epoch: int) -> Int[Array, "batches batch_size"]:
-        """Return the examples of each batch of an epoch, -1 where there is none."""
-        order = jax.random.permutation(jax.random.fold_in(key, epoch), len(self.y))
-        missing = self.batches * self.batch_size - len(self.y)
-        order = jnp.pad(order, (0, missing), constant_values=-1)
-        return order.reshape(self.batches, self.batch_size)
-
     @eqx.filter_jit
     def train(
-        self, state: TrainState, order: Array, start: Array, stop: Array, epoch: Array
+        self,
+        state: TrainState,
+        block: AbstractBlock,
+        start: Array,
+        stop: Array,
+        epoch: Array,
     ) -> TrainState:
-        """Do the batches from `start` to `stop` (both data, so compiled once)."""
+        """Do the batches of a block from `start` to `stop` (data: compiled once)."""
 
         def body(i, state):
-            return self._step(state, order[i], epoch)
+            return self._step(state, self.place.batch(block.take(i)), epoch)
 
         return jax.lax.fori_loop(start, stop, body, state)
 
-    def _step(self, state, index, epoch):
+    def _step(self, state, batch, epoch):
+        x, y, index = batch
         network, nudge = self.model(state)
         present = index >= 0
         fold = jax.vmap(jax.random.fold_in, (None, 0))
         keys = fold(jax.random.fold_in(self.key, epoch), index.astype(jnp.uint32))
-        x = inputs(self.pipeline, self.x[index], network, keys)
-        y, count = self.y[index], jnp.sum(present)
+        x, count = inputs(self.pipeline, x, network, keys), jnp.sum(present)
         weight = present / count.astype(x.dtype)
         target = nudge.targets(x, y)
         keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 1)  # others than above
-        task = Task(
-            x, target, nudge, self.solver, weight, epoch, False, state.start, keys
-        )
+        carried = _resized(state.start, len(y))
+        task = Task(x, target, nudge, self.solver, weight, epoch, False, carried, keys)
         estimate = self.rule.estimate(network, task)
         updates, optimizer = self.optimizer.update(
             estimate.gradient, state.optimizer, state.trained
@@ -150,6 +158,10 @@ class Loop(eqx.Module):
         trained = eqx.apply_updates(state.trained, updates)
         settled = estimate.result == RESULTS.successful
         correct = jnp.argmax(network.output(estimate.free.state), -1) == y
+        broken = [
+            ~jnp.isfinite(s).reshape(len(s), -1).all(1) for s in estimate.free.state
+        ]
+        labels = jax.nn.one_hot(y, network.output_shape[0])
         old = state.sums
         finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in _arrays(trained)])
         sums = Sums(
@@ -162,66 +174,76 @@ class Loop(eqx.Module):
                 old.residual, jnp.max(jnp.where(present, estimate.free.residual, 0))
             ),
             finite=old.finite & jnp.isfinite(estimate.loss) & finite.all(),
+            states=old.states + jnp.sum(jnp.stack(broken) & present, 1),
+            labels=old.labels + jnp.sum(labels * present[:, None], 0),
         )
-        last = None if state.start is None else estimate.nudged
-        return TrainState(trained, state.fixed, optimizer, sums, last)
+        last = None
+        if state.start is not None:
+            last = _resized(estimate.nudged, len(state.start[0]))
+        return self.place.keep(TrainState(trained, state.fixed, optimizer, sums, last))
 
     @eqx.filter_jit
-    def cosine(self, state: TrainState, index: Array, epoch: Array) -> Array:
-        """Return the cosine of the rule's gradient with the exact one on a probe."""
+    def probe(self, state: TrainState, x: Array, y: Array, epoch: Array) -> dict:
+        """Return what is known of a network by a few examples.
+
+        Returns:
+            `cosine` of the rule's gradient with the exact one, `saturated`, the
+            fraction of units per layer that pass nothing on, and `rise`, the largest
+            rise of an energy in a sweep as a fraction of its range (or `None`).
+        """
         network, nudge = self.model(state)
-        x = inputs(self.pipeline, self.x[index], network)
-        y = self.y[index]
+        x = inputs(self.pipeline, x, network)
         key = jax.random.fold_in(self.key, epoch)
         task = Task.mean(x, y, nudge, self.solver, epoch=epoch, throw=False, key=key)
-        pair = [
-            self.rule.estimate(network, task).gradient,
-            _EXACT.estimate(self.rule.subject(network), task).gradient,
-        ]
+        estimate = self.rule.estimate(network, task)
+        exact = _EXACT.estimate(self.rule.subject(network), task).gradient
+        pair = [estimate.gradient, exact]
         products = [
             sum(jnp.vdot(u, v) for u, v in zip(_arrays(a), _arrays(b), strict=True))
             for a, b in ((pair[0], pair[1]), (pair[0], pair[0]), (pair[1], pair[1]))
         ]
-        return products[0] / jnp.sqrt(products[1] * products[2])
+        return {
+            "cosine": products[0] / jnp.sqrt(products[1] * products[2]),
+            "saturated": saturated(network, x, estimate.free.state),
+            "rise": rise(self.rule.subject(network), x, self.solver),
+        }
 
-    def accuracy(self, state: TrainState, x: Array, y: Array) -> float:
+    def accuracy(self, state: TrainState, feed: AbstractFeed) -> float:
         """Return the accuracy on other data."""
         network, _ = self.model(state)
         network = self.rule.subject(network)
-        return score(network, self.solver, self.pipeline, x, y)["accuracy"]
+        return score(network, self.solver, self.pipeline, feed, self.place)["accuracy"]
 
 
 def score(
     network: AbstractNetwork,
     solver: AbstractSolver,
     pipeline: Pipeline,
-    x: Array,
-    y: Array,
-    batch: int = 500,
+    feed: AbstractFeed,
+    place: Placement,
 ) -> dict[str, float]:
-    """Return the accuracy on `(x, y)` and the fraction of it that did not settle."""
-    batch = min(batch, len(y))
-    count = -(-len(y) // batch)
-    index = jnp.pad(jnp.arange(len(y)), (0, count * batch - len(y)), constant_values=-1)
-    sums = _score(network, solver, pipeline, x, y, index.reshape(count, batch))
-    return {
-        "accuracy": float(sums[0]) / len(y),
-        "unsettled": float(sums[1]) / len(y),
-    }
+    """Return the accuracy on a split and the fraction of it that did not settle."""
+    sums = np.zeros(2)
+    for block, found in feed.blocks(0, 0):
+        counts = _score(network, solver, pipeline, block, np.array(len(found)), place)
+        sums += np.asarray(counts)
+    correct, unsettled = sums / feed.order.examples
+    return {"accuracy": float(correct), "unsettled": float(unsettled)}
 
 
 @eqx.filter_jit
-def _score(network, solver, pipeline, x, y, index):
-    def body(total, rows):
-        ready = inputs(pipeline, x[rows], network)
+def _score(network, solver, pipeline, block, stop, place):
+    def body(i, total):
+        x, y, rows = place.batch(block.take(i))
+        ready = inputs(pipeline, x, network)
         free = solver.solve(
             network.free(ready), network.zeros(ready), zeros=True, throw=False
         )
-        correct = jnp.argmax(network.output(free.state), -1) == y[rows]
+        correct = jnp.argmax(network.output(free.state), -1) == y
         counts = jnp.stack([correct, ~free.settled]) & (rows >= 0)
-        return total + jnp.sum(counts, 1), None
+        return total + jnp.sum(counts, 1)
 
-    return jax.lax.scan(body, jnp.zeros(2, int), index)[0]
+    return jax.lax.fori_loop(0, stop, body, jnp.zeros(2, int))
 
 
 def inputs(pipeline: Pipeline, x: Array, network: AbstractNetwork, keys=None) -> Array:
@@ -231,3 +253,13 @@ def inputs(pipeline: Pipeline, x: Array, network: AbstractNetwork, keys=None) ->
 
 def _arrays(tree):
     return jax.tree_util.tree_leaves(eqx.filter(tree, eqx.is_inexact_array))
+
+
+def _resized(state, length):
+    """Return a state of that many examples, with zeros for those it lacks."""
+
+    def one(leaf):
+        missing = max(0, length - len(leaf))
+        return jnp.pad(leaf[:length], [(0, missing)] + [(0, 0)] * (leaf.ndim - 1))
+
+    return jax.tree.map(one, state)

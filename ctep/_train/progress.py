@@ -2,6 +2,8 @@
 
 import sys
 
+from .printable import printable
+
 
 class Reporter:
     """A progress bar with the time left on a terminal, one line per epoch elsewhere.
@@ -47,11 +49,14 @@ class Reporter:
         if record["gradient_cosine"] is not None:
             text += f"  cosine {record['gradient_cosine']:.4f}"
         self.say(f"{text}  {record['seconds']:.1f} s")
+        for fault in record["faults"]:
+            self.say(f"warning: {fault['text']}")
 
     def say(self, text: str) -> None:
         """Print a line without disturbing the bar."""
         if not self._show:
             return
+        text = printable(text)
         if self._bar is None:
             print(text, file=sys.stderr, flush=True)
         else:

@@ -35,8 +35,7 @@ class Result:
     def __str__(self):
         lines = [table(self.history)] if self.history else ["no epoch was finished"]
         if self.history:
-            lines.append("")
-            lines.extend(_evidence(self.history))
+            lines += ["", *_evidence(self.history), *_faults(self.history)]
         lines.append(f"{self.status} in {self.seconds:.1f} s. {self.reason}".rstrip())
         if self.out is not None:
             lines.append(f"Checkpoints and history are in {self.out}.")
@@ -44,7 +43,10 @@ class Result:
 
 
 def _evidence(history):
-    last = history[-1]
+    whole = [record for record in history if record["loss"] is not None]
+    if not whole:
+        return
+    last = whole[-1]
     known = [r for r in history if r.get("test_accuracy") is not None]
     if known:
         best = max(known, key=lambda r: r["test_accuracy"])
@@ -61,3 +63,14 @@ def _evidence(history):
     cosine = last["gradient_cosine"]
     text = "" if cosine is None else f"; cosine with the exact gradient {cosine:.4f}"
     yield f"Evidence at the final epoch: {rest}{text}."
+
+
+def _faults(history):
+    """Yield each kind of fault once per layer, as it was seen first."""
+    found = {}
+    for record in history:
+        for fault in record.get("faults", ()):
+            found.setdefault((fault["kind"], fault["layer"]), []).append(fault["text"])
+    for (kind, _), texts in found.items():
+        times = "" if len(texts) == 1 else f" (and in {len(texts) - 1} more epochs)"
+        yield f"Fault, {kind}{times}: {texts[0]}"

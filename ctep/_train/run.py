@@ -1,12 +1,15 @@
 """The run: how far it has come, and what is kept of it in its folder."""
 
 import warnings
+from pathlib import Path
 
 import equinox as eqx
 
-from . import checkpoint, history as log
+from . import checkpoint, history as log, hosts
 from .folder import claim
+from .history import best
 from .loop import TrainState
+from .placement import Placement
 
 
 class Position(eqx.Module):
@@ -20,33 +23,47 @@ class Position(eqx.Module):
 
 
 class Run:
-    """The folder of a run, if it has one: what is restored from it and saved to it."""
+    """The folder of a run, if it has one. Only the first process touches it.
 
-    def __init__(self, folder, identity, resume):
+    Args:
+        folder: if there is one.
+        identity: what is trained.
+        resume: whether the run is expected to be there.
+        keep: newest checkpoints to leave, besides the best.
+        place: of states on the devices.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        identity: dict,
+        resume: bool,
+        keep: int,
+        place: Placement,
+    ):
         self.folder, self.resume = folder, resume
+        self._keep, self._place = keep, place
+        hosts.check_same(identity)
         if folder is not None:
-            claim(folder, identity, resume=resume)
+            hosts.share(lambda: claim(folder, identity, resume=resume) or b"")
 
-    def restore(self, state):
-        if not self.resume:
-            return Position(state, 0, 0, 0.0, [])
-        if not checkpoint.checkpoints(self.folder):
-            # Killed between its first record and its first checkpoint.
-            log.rewrite(self.folder, [])
-            return Position(state, 0, 0, 0.0, [])
-        state, config = checkpoint.load(self.folder, state)
-        log.rewrite(self.folder, config["history"])
-        return Position(
-            state,
-            config["epoch"],
-            config["batch"],
-            config["seconds"],
-            config["history"],
-        )
+    def restore(self, state: TrainState) -> Position:
+        """Return where to begin, from the state of a new run."""
+        config = {"epoch": 0, "batch": 0, "seconds": 0.0, "history": []}
+        if (folder := self.folder) is not None and self.resume:
+            content = hosts.share(lambda: _newest(folder))
+            # None if the run was killed between its first record and checkpoint.
+            if content:
+                state, config = checkpoint.unpack(content, state, folder)
+            hosts.share(lambda: log.rewrite(folder, config["history"]) or b"")
+        return Position(self._place.put(state), **config)
 
-    def save(self, position):
+    def save(self, position: Position) -> None:
         """Write a checkpoint; a disk that refuses must not cost the training."""
         if self.folder is None:
+            return
+        state = self._place.whole(position.state)
+        if not hosts.first():
             return
         config = {
             "epoch": position.epoch,
@@ -54,16 +71,22 @@ class Run:
             "seconds": position.seconds,
             "history": position.history,
         }
+        number = position.epoch + (position.batch > 0)
+        kept = {"keep": self._keep, "best": best(position.history)}
         try:
-            number = position.epoch + (position.batch > 0)
-            checkpoint.save(self.folder, position.state, config, epoch=number)
+            checkpoint.save(self.folder, state, config, epoch=number, **kept)
         except OSError as error:
             warnings.warn(str(error), stacklevel=2)
 
-    def record(self, record):
-        if self.folder is None:
+    def record(self, record: dict) -> None:
+        """Add an epoch to the history."""
+        if self.folder is None or not hosts.first():
             return
         try:
             log.append(self.folder, record)
         except OSError as error:
             warnings.warn(str(error), stacklevel=2)
+
+
+def _newest(folder: Path) -> bytes:
+    return checkpoint.read(folder) if checkpoint.checkpoints(folder) else b""

@@ -200,6 +200,7 @@ def contraction(
     network.check_nudged()
     checks.real("beta", beta, "0.1")
     checks.count("steps", steps, "20")
+    checks.epoch(epoch)
     checks.count("iterations", iterations, "30")
     if (x is None) != (y is None):
         given, missing = ("y", "x") if x is None else ("x", "y")

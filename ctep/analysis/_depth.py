@@ -114,6 +114,7 @@ def depth_profile(
     """
     network = _layered(network)
     x, y, nudge, solver = batch(network, x, y, nudge, solver)
+    checks.epoch(epoch)
     checks.real("beta", beta, "0.1")
     if not beta:
         raise ValueError(

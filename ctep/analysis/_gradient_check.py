@@ -102,6 +102,7 @@ def gradient_check(
     """
     exact = Implicit() if exact is None else exact
     x, y, nudge, solver = batch(network, x, y, nudge, solver)
+    checks.epoch(epoch)
     named = _named(rules)
     for rule in (exact, *named.values()):
         check_kinds(rule=rule)

@@ -126,6 +126,7 @@ def gradient_curve(
     """
     rule = Centered(1e-3) if rule is None else rule
     x, y, nudge, solver = batch(network, x, y, nudge, solver)
+    checks.epoch(epoch)
     kind, example = AbstractStencil, "ctep.Centered(0.1)"
     checks.instance("rule", rule, kind, "a rule that nudges", example)
     if isinstance(rule, Oscillating):

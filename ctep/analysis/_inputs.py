@@ -43,6 +43,7 @@ def rest(
     Raises:
         RuntimeError: if `throw` and an example has not settled.
     """
+    checks.flag("throw", throw)
     free = _settle(network, x, solver)
     if throw and (message := explain(free.result)):
         raise RuntimeError(message)
@@ -73,6 +74,7 @@ def with_settled(
     Raises:
         RuntimeError: if `throw` and an example has not settled, or if none has.
     """
+    checks.flag("throw", throw)
     out, results = run(x, y)
     settled = [np.asarray(r == RESULTS.successful) for r in results]
     settled = np.all(settled, axis=0)

@@ -99,6 +99,7 @@ def nudge_plane(
     x, y, nudge, solver = batch(network, x, y, nudge, solver)
     circle = Holomorphic(radius, 4)  # which checks the radius too
     checks.count("points", points, "21")
+    checks.epoch(epoch)
     checks.count("chunk", chunk, "32")
     circle.check(network, nudge, (x[:1], y[:1]))
     free = rest(network, x, solver, throw)
@@ -188,6 +189,7 @@ def energy_trace(
     """
     x = inputs(network, x)
     checks.count("steps", steps, "50")
+    checks.epoch(epoch)
     checks.real("beta", beta, "0.1")
     order = Forward() if order is None else order
     checks.instance("order", order, AbstractOrder, "an order", "ctep.Forward()")

@@ -77,6 +77,7 @@ def lyapunov(
     if dt is not None:
         checks.positive("dt", dt, "0.1")
     checks.key(key)
+    checks.flag("throw", throw)
     units = sum(math.prod(shape) for shape in network.shapes)
     if count > units:
         raise ValueError(

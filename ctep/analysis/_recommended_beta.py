@@ -119,6 +119,7 @@ def recommended_beta(
     """
     rule = Centered() if rule is None else rule
     x, y, nudge, solver = batch(network, x, y, nudge, solver)
+    checks.epoch(epoch)
     checks.instance(
         "rule", rule, OneSided | Centered, "`OneSided` or `Centered`",
         "ctep.Centered(0.1)",

@@ -79,9 +79,11 @@ def spectral_radius(
     References:
         Stewart, 2001, doi:10.1137/S0895479800371529 (restarts).
     """
-    if of not in ("jacobian", "weights"):
+    checks.flag("throw", throw)
+    if not isinstance(of, str) or of not in ("jacobian", "weights"):
         raise ValueError(
-            f'`of` is {of!r}, but must be "jacobian" or "weights": pass one of them.'
+            f'`of` is {checks.shown(of)}, but must be "jacobian" or "weights": pass '
+            "one of them."
         )
     checks.positive("tol", tol, "1e-3")
     checks.count("max_restarts", max_restarts, "100")

@@ -1,6 +1,8 @@
 """A classification dataset in memory."""
 
 import dataclasses
+import functools
+import zlib
 
 import numpy as np
 from jaxtyping import Int32, Shaped
@@ -19,6 +21,7 @@ class Dataset:
         y_test: their classes, or None.
         classes: the number of classes.
         source: where the data came from, for reports.
+        content: differs where the data differ; by default a checksum of `x_train`.
     """
 
     name: str
@@ -28,6 +31,18 @@ class Dataset:
     y_test: Int32[np.ndarray, " test"] | None
     classes: int
     source: str
+    content: str = ""
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """`content`, or else the checksum, which reads all data once."""
+        data = np.ascontiguousarray(self.x_train).data
+        return self.content or f"{zlib.crc32(data):08x}"
+
+    @property
+    def examples(self) -> int:
+        """The number of training examples."""
+        return len(self.x_train)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -1,13 +1,10 @@
-"""Image classification datasets of TFDS, decoded once and cached."""
+"""Image classification datasets of TFDS, decoded once and cached, or streamed."""
 
-import contextlib
+import dataclasses
 import importlib.util
 import urllib.error
 import urllib.request
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,12 +12,15 @@ from . import cache
 from .arrays import from_arrays
 from .dataset import Dataset
 from .prepared import Prepared, find
+from .quiet import quiet_tfds
+from .records import AbstractRecords, ImageRecords
+from .stream import Stream
 
 _BATCH = 1000  # records read at once
 
 
 def load_images(prepared: Prepared) -> Dataset:
-    """Load a prepared dataset, from the cache if it is there.
+    """Load a prepared dataset into memory, from the cache if it is there.
 
     Args:
         prepared: what `find` or `prepare` returned.
@@ -33,13 +33,44 @@ def load_images(prepared: Prepared) -> Dataset:
         ValueError: if it is not image classification, is stored in a format without
             random access, or has no split to train or to test on.
     """
-    classes = prepared.classes  # first, since it refuses other kinds of data
+    splits = _splits(prepared)
+    arrays = cache.read(prepared.files)
+    if arrays is None:
+        arrays = {}
+        for side, records in splits.items():
+            arrays[f"x_{side}"], arrays[f"y_{side}"] = decode(records)
+        cache.write(prepared.files, arrays)
+    loaded = from_arrays(
+        (
+            (arrays["x_train"], arrays["y_train"]),
+            (arrays["x_test"], arrays["y_test"]),
+        ),
+        classes=prepared.classes,
+        name=prepared.name,
+        source=prepared.source,
+    )
+    return dataclasses.replace(loaded, content=prepared.content)
+
+
+def stream_images(prepared: Prepared) -> Stream:
+    """Return a prepared dataset to be read from disk; see `load_images`."""
+    return Stream(
+        prepared.name,
+        **_splits(prepared),
+        classes=prepared.classes,
+        source=prepared.source,
+        digest=prepared.content,
+    )
+
+
+def _splits(prepared: Prepared) -> dict[str, ImageRecords]:
+    keys = prepared.keys  # first, since it refuses other kinds of data
     splits = [s for s in ("train", "test", "validation") if s in prepared.splits][:2]
     if len(splits) < 2 or splits[0] != "train":
         raise ValueError(
-            f"`dataset` is {prepared.name!r}, which has the splits {prepared.splits}, "
-            "but 'train' and 'test' or 'validation' are needed; split it yourself and "
-            "pass `((x, y), (x_test, y_test))`."
+            f"`dataset` is {prepared.name!r}, which has the splits "
+            f"{list(prepared.splits)}, but 'train' and 'test' or 'validation' are "
+            "needed; split it yourself and pass `((x, y), (x_test, y_test))`."
         )
     if prepared.file_format != "array_record":
         raise ValueError(
@@ -47,43 +78,21 @@ def load_images(prepared: Prepared) -> Dataset:
             f"{prepared.file_format!r}, but 'array_record' is needed; prepare it with "
             f"`tfds build {prepared.name} --file_format=array_record`."
         )
-    arrays = cache.read(prepared.digest)
-    if arrays is None:
-        arrays = {}
-        for side, split in zip(("train", "test"), splits, strict=True):
-            arrays[f"x_{side}"], arrays[f"y_{side}"] = decode(prepared, split)
-        cache.write(prepared.digest, arrays)
-    return from_arrays(
-        (
-            (arrays["x_train"], arrays["y_train"]),
-            (arrays["x_test"], arrays["y_test"]),
-        ),
-        classes=classes,
-        name=prepared.name,
-        source=prepared.source,
-    )
+    return {
+        side: ImageRecords(
+            prepared.folder, split, keys, prepared.shape, prepared.splits[split]
+        )
+        for side, split in zip(("train", "test"), splits, strict=True)
+    }
 
 
-def decode(prepared: Prepared, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the images and the labels of one split.
-
-    TFDS's own function decodes the images, but apart from the rest of each record,
-    which saves a fifth of the time. Threads would lose it again to the interpreter
-    lock.
-    """
-    image, label = prepared.keys
-    with quiet_tfds() as tfds:
-        builder = tfds.builder_from_directory(prepared.folder)
-        feature = builder.info.features[image]
-        skip = {image: tfds.decode.SkipDecoding()}
-        records = builder.as_data_source(split, decoders=skip)
-        x = np.empty((len(records), *feature.shape), np.uint8)
-        y = np.empty(len(records), np.int64)
-        for start in range(0, len(records), _BATCH):
-            rows = range(start, min(start + _BATCH, len(records)))
-            for row, record in zip(rows, records.__getitems__(rows), strict=True):
-                x[row] = feature.decode_example_np(record[image])
-                y[row] = record[label]
+def decode(records: AbstractRecords) -> tuple[np.ndarray, np.ndarray]:
+    """Return all examples and classes of a split."""
+    x = np.empty((len(records), *records.shape), records.dtype)
+    y = np.empty(len(records), np.int32)
+    for start in range(0, len(records), _BATCH):
+        rows = np.arange(start, min(start + _BATCH, len(records)))
+        x[rows], y[rows] = records.read(rows)
     return x, y
 
 
@@ -121,23 +130,6 @@ def prepare(root: Path, name: str) -> Prepared:
         "`data_dir=` or the variable TFDS_DATA_DIR to a prepared copy, or prepare it "
         "here, which needs `pip install tensorflow` and a network."
     ) from cause
-
-
-@contextlib.contextmanager
-def quiet_tfds() -> Iterator[Any]:
-    """Import TFDS, and silence its advice on other decoders."""
-    with warnings.catch_warnings():
-        # TFDS and its dependencies import names that are on their way out.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        import tensorflow_datasets as tfds
-    from absl import logging
-
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
-    try:
-        yield tfds
-    finally:
-        logging.set_verbosity(verbosity)
 
 
 def _online() -> bool:

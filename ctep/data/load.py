@@ -3,12 +3,35 @@
 import difflib
 import os
 import re
+from typing import Literal, overload
 
 from .arrays import from_arrays
 from .dataset import Dataset
 from .digits import load_digits
-from .images import load_images, prepare, quiet_tfds
+from .images import load_images, prepare, stream_images
 from .prepared import data_root, find, names
+from .quiet import quiet_tfds
+from .stream import Stream, stream_arrays
+
+
+@overload
+def load(
+    dataset: object,
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    classes: int | None = None,
+    stream: Literal[False] = False,
+) -> Dataset: ...
+
+
+@overload
+def load(
+    dataset: object,
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    classes: int | None = None,
+    stream: bool,
+) -> Dataset | Stream: ...
 
 
 def load(
@@ -16,23 +39,26 @@ def load(
     *,
     data_dir: str | os.PathLike[str] | None = None,
     classes: int | None = None,
-) -> Dataset:
+    stream: bool = False,
+) -> Dataset | Stream:
     """Load a dataset by name, or check arrays and make one of them.
 
     Args:
         dataset: `"digits"`, embedded and small; the name of an image classification
             dataset of TFDS, such as `"mnist"` or `"cifar10"`; arrays, as `(x, y)` or
-            `((x, y), (x_test, y_test))`; or a `Dataset`, which is returned as it is.
+            `((x, y), (x_test, y_test))`; or a `Dataset` or `Stream`, returned as it is.
             In arrays, `x` is uint8 (pixels from 0 to 255) or floating, of shape
             `(examples, ...)`, and `y` holds class numbers from 0.
         data_dir: where TFDS keeps its prepared datasets; by default the variable
             TFDS_DATA_DIR, else `~/tensorflow_datasets`.
         classes: the number of classes of arrays; by default one more than the largest
             label of the training set.
+        stream: return a `Stream`, which reads and decodes examples when they are used,
+            and not a `Dataset`.
 
     Returns:
-        The dataset. Images of TFDS are decoded once and kept in `$CTEP_CACHE_DIR`,
-        else `$XDG_CACHE_HOME/ctep`, else `~/.cache/ctep`.
+        The dataset. Images of TFDS in memory are decoded once and kept in
+        `$CTEP_CACHE_DIR`, else `$XDG_CACHE_HOME/ctep`, else `~/.cache/ctep`.
 
     Raises:
         TypeError: if `dataset` or a dtype in it is of another kind.
@@ -41,11 +67,11 @@ def load(
         FileNotFoundError: if TFDS knows the name, but has not prepared it.
     """
     if isinstance(dataset, tuple):
-        return from_arrays(dataset, classes=classes)
-    if isinstance(dataset, Dataset):
+        loaded, classes = from_arrays(dataset, classes=classes), None
+    elif isinstance(dataset, Dataset | Stream):
         loaded = dataset
     elif isinstance(dataset, str):
-        loaded = _named(dataset, data_dir)
+        loaded = _named(dataset, data_dir, stream)
     else:
         raise TypeError(
             "`dataset` must be a name, a `Dataset` or a tuple of arrays, but got "
@@ -57,10 +83,14 @@ def load(
             f"`classes` is {classes}, but {loaded.name!r} has {loaded.classes} "
             "classes; leave it out, since it is for arrays only."
         )
+    if stream and isinstance(loaded, Dataset):
+        return stream_arrays(loaded)
     return loaded
 
 
-def _named(name: str, data_dir: str | os.PathLike[str] | None) -> Dataset:
+def _named(
+    name: str, data_dir: str | os.PathLike[str] | None, stream: bool
+) -> Dataset | Stream:
     if name == "digits":
         return load_digits()
     if not re.fullmatch(r"\w+(/\w[\w.+-]*)?", name, re.ASCII):
@@ -74,7 +104,7 @@ def _named(name: str, data_dir: str | os.PathLike[str] | None) -> Dataset:
     if prepared is None:
         _check_known(name, ["digits", *names(root)])
         prepared = prepare(root, name)
-    return load_images(prepared)
+    return stream_images(prepared) if stream else load_images(prepared)
 
 
 def _check_known(name: str, at_hand: list[str]) -> None:

@@ -65,9 +65,12 @@ class Prepared:
         return self.info.get("fileFormat", "tfrecord")  # TFDS leaves its default out
 
     @property
-    def splits(self) -> list[str]:
-        """The names of the splits."""
-        return [split["name"] for split in self.info.get("splits", [])]
+    def splits(self) -> dict[str, int]:
+        """The number of examples of each split."""
+        return {
+            split["name"]: sum(map(int, split.get("shardLengths", [])))
+            for split in self.info.get("splits", [])
+        }
 
     @property
     def keys(self) -> tuple[str, str]:
@@ -93,6 +96,13 @@ class Prepared:
         )
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """The height, width and channels of an image."""
+        return tuple(
+            map(int, self.features[self.keys[0]]["image"]["shape"]["dimensions"])
+        )
+
+    @property
     def classes(self) -> int:
         """The number of classes."""
         return int(self.features[self.keys[1]]["classLabel"]["numClasses"])
@@ -109,7 +119,15 @@ class Prepared:
         return f"{self.name} {self.folder.name} (TFDS{lossy})"
 
     @property
-    def digest(self) -> str:
+    def content(self) -> str:
+        """A name for what the files hold, wherever they lie."""
+        digest = hashlib.sha256()
+        for file in _FILES:
+            digest.update((self.folder / file).read_bytes())
+        return digest.hexdigest()[:16]
+
+    @property
+    def files(self) -> str:
         """A name for the files as they are now, which changes when they do."""
         digest = hashlib.sha256(str(self.folder.resolve()).encode())
         for file in sorted(self.folder.iterdir()):

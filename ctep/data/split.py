@@ -5,10 +5,11 @@ import numpy as np
 from jaxtyping import Int32, PRNGKeyArray
 
 from .dataset import Dataset
+from .stream import Stream
 
 
 def hold_out(
-    dataset: Dataset, fraction: float, key: PRNGKeyArray
+    dataset: Dataset | Stream, fraction: float, key: PRNGKeyArray
 ) -> tuple[Int32[np.ndarray, " train"], Int32[np.ndarray, " validation"]]:
     """Divide the training examples at random into training and validation.
 
@@ -24,7 +25,7 @@ def hold_out(
     Raises:
         ValueError: if `fraction` is outside [0, 1) or leaves either side empty.
     """
-    total = len(dataset.x_train)
+    total = dataset.examples
     if not 0 <= fraction < 1:
         raise ValueError(
             f"`fraction` must be at least 0 and below 1, but got {fraction}; pass 0.1 "

@@ -2,6 +2,7 @@
 
 import difflib
 
+from .. import _checks as checks
 from . import (
     digits,
     fre_2x512,
@@ -76,6 +77,7 @@ def get(name: str) -> Recipe:
     Raises:
         ValueError: if there is none, with the nearest names.
     """
+    checks.instance("recipe", name, str, "a name", "fre-2x512")
     if name in RECIPES:
         return RECIPES[name]
     near = difflib.get_close_matches(name, RECIPES, n=3, cutoff=0.4) or list(RECIPES)

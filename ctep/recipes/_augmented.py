@@ -11,6 +11,7 @@ from .._network import HardSigmoid, ReLU, vgg
 from .._nudge import Distillation, LocalError, OutputError, cosine
 from .._rule import Backprop, Centered
 from .._solver import Sweeps
+from .._train.watch import Watch
 from ..data import Pipeline
 from .base import Recipe, cosine_decay, widths
 
@@ -147,7 +148,7 @@ def recipe(
         source=_SOURCE,
         pipeline=augmented,
         probe=8,
-        max_unsettled=1.0,
+        watch=Watch(unsettled=1.0),
         teacher=teacher,
     )
 

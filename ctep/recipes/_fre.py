@@ -11,6 +11,7 @@ from .._network import Fixed, HardSigmoid, Tanh, graph, mlp, vgg
 from .._nudge import Frozen, OutputError
 from .._rule import OneSided
 from .._solver import Sweeps
+from .._train.watch import Watch
 from ..data import Pipeline
 from .base import Recipe, cosine_decay, widths
 
@@ -191,7 +192,7 @@ def conv(
         # A pool that is pushed back from above chatters between two elements, by
         # about the feedback scale, and never settles: three sweeps reach that size.
         solver=Sweeps(max_sweeps=3),
-        max_unsettled=1.0,
+        watch=Watch(unsettled=1.0),
         probe=16,
         optimizer=optimizer,
         batch_size=128,

@@ -7,6 +7,7 @@ from .._network import Identity, ReLU6
 from .._nudge import OutputError, SquaredError
 from .._rule import Centered
 from .._solver import Alternating, Sweeps
+from .._train.watch import Watch
 from ..data import Pipeline
 from .base import Recipe, cosine_decay
 
@@ -73,5 +74,5 @@ def recipe(name: str, summary: str, network, published: str, ours: str) -> Recip
         pipeline=_pipeline,
         probe=8,
         carry_state=True,
-        max_unsettled=1.0,
+        watch=Watch(unsettled=1.0),
     )

@@ -13,7 +13,8 @@ from .._network import AbstractNetwork
 from .._nudge import AbstractNudge, OutputError
 from .._rule import AbstractRule
 from .._solver import AbstractSolver
-from ..data import Dataset, Pipeline
+from .._train.watch import Watch
+from ..data import Dataset, Pipeline, Stream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Recipe:
         nudge: what pulls, a function of the epochs and the teacher.
         pipeline: function of the dataset's name.
         carry_state: see `ctep.fit`.
-        max_unsettled: see `ctep.fit`.
+        watch: see `ctep.fit`.
         probe: see `ctep.fit`.
         teacher: name of the recipe that trains the teacher, if there is one.
     """
@@ -61,13 +62,13 @@ class Recipe:
     )
     pipeline: Callable[[str], Pipeline] = lambda dataset: Pipeline()
     carry_state: bool = False
-    max_unsettled: float = 0.5
+    watch: Watch = dataclasses.field(default_factory=Watch)
     probe: int = 64
     teacher: str | None = None
 
     def setup(
         self,
-        dataset: Dataset,
+        dataset: Dataset | Stream,
         *,
         seed: int = 0,
         epochs: int | None = None,
@@ -102,8 +103,8 @@ class Recipe:
         pipeline = self.pipeline(dataset.name)
         shape = pipeline.shape(dataset.shape)
         epochs = self.epochs if epochs is None else epochs
-        batch_size = min(self.batch_size, len(dataset.y_train))
-        steps = -(-len(dataset.y_train) // batch_size)
+        batch_size = min(self.batch_size, dataset.examples)
+        steps = -(-dataset.examples // batch_size)
         options = {
             "nudge": self.nudge(epochs, teacher),
             "rule": self.rule if rule is None else rule,
@@ -113,7 +114,7 @@ class Recipe:
             "batch_size": batch_size,
             "pipeline": pipeline,
             "carry_state": self.carry_state,
-            "max_unsettled": self.max_unsettled,
+            "watch": self.watch,
             "probe": self.probe,
             "key": key,
         }

@@ -8,6 +8,7 @@ from .._network import HardSigmoid, mlp
 from .._nudge import OutputError, SquaredError
 from .._rule import OneSided
 from .._solver import Sweeps
+from .._train.watch import Watch
 from .base import Recipe, widths
 
 
@@ -28,7 +29,7 @@ RECIPE = Recipe(
     optimizer=lambda epochs, steps: optax.adam(1e-3),
     batch_size=500,
     epochs=50,
-    max_unsettled=1.0,
+    watch=Watch(unsettled=1.0),
     published="98.05 % (as quoted by arXiv:2508.11659, T/K 100/20)",
     ours="not run",
     source="Scellier and Bengio, 2017, arXiv:1602.05179, with Adam for its "

@@ -1,0 +1,212 @@
+"""The epochs of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+
+import equinox as eqx
+import numpy as np
+
+from . import hosts
+from .feed import AbstractFeed, Unreadable
+from .history import KEYS
+from .loop import Loop, Sums
+from .progress import Reporter
+from .result import Result
+from .run import Position, Run
+from .signals import Interruption
+from .watch import Watch, not_finite
+
+_CHUNK_SECONDS = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What does not change while a run trains.
+
+    Fields:
+        loop: the compiled functions.
+        run: where positions and records are kept.
+        splits: the data, by name.
+        probe: examples and labels, perhaps none.
+        epochs: of the whole run.
+        watch: for faults.
+    """
+
+    loop: Loop
+    run: Run
+    splits: dict[str, AbstractFeed]
+    probe: tuple[np.ndarray, np.ndarray]
+    epochs: int
+    watch: Watch
+
+
+def train(job: Job, position: Position, progress: bool) -> Result:
+    """Train from `position` to the last epoch, a signal, a failure or a fault."""
+    batches, good = job.splits["train"].order.batches, position
+    done = position.epoch * batches + position.batch
+    reporter = Reporter(job.epochs, batches, done, progress and hosts.first())
+    with Interruption() as interruption, reporter:
+        while position.epoch < job.epochs:
+            position, failure = _epoch(job, position, interruption, reporter)
+            if not bool(position.state.sums.finite):
+                fault = not_finite(position.epoch + 1, position.batch + 1)
+                history = [*position.history, _broken(position, fault)]
+                job.run.record(history[-1])
+                good = dataclasses.replace(good, history=history)
+                return _result(job, good, "diverged", fault["text"], None)
+            record = None
+            if position.batch == batches and not failure:
+                try:
+                    record = _record(job, position)
+                except Exception as error:
+                    failure = _failure(error)
+            if record is None:
+                job.run.save(position)
+                reason = f"{failure} {_where(job, position)}".lstrip()
+                return _result(
+                    job, position, "interrupted", reason, interruption.signal
+                )
+            position = Position(
+                _anew(job, position.state),
+                position.epoch + 1,
+                0,
+                0.0,
+                [*position.history, record],
+            )
+            job.run.record(record)
+            reporter.epoch(record)
+            if reason := job.watch.ends(record["faults"]):
+                good = dataclasses.replace(
+                    good, batch=0, seconds=0.0, history=position.history
+                )
+                return _result(job, good, "diverged", reason, None)
+            good = position
+            job.run.save(position)
+    return _result(job, good, "completed", "", None)
+
+
+def _epoch(job, position, interruption, reporter):
+    """Do the rest of an epoch, in chunks, up to a signal, a NaN or a failure."""
+    feed, state, batch = job.splits["train"], position.state, position.batch
+    batches, epoch, failure = feed.order.batches, position.epoch, ""
+    begin, chunk = time.monotonic() - position.seconds, 1
+    try:
+        blocks = feed.blocks(epoch, batch)
+        block, found = None, range(batch, batch)
+        while batch < batches:
+            if batch == found.stop:
+                block, found = next(blocks)
+            stop = min(found.stop, batch + chunk)
+            stop, interruption.signal = hosts.agree(stop, interruption.signal)
+            if interruption.signal is not None:
+                break
+            start = time.monotonic()
+            # Arrays, since a number would be compiled in.
+            within = np.array([batch, stop, epoch]) - [found.start, found.start, 0]
+            after = job.loop.train(state, block, *within)
+            if stop == found.stop < batches:
+                block, found = next(blocks)  # while the devices are busy
+            finite = bool(after.sums.finite)  # waits for the chunk
+            took = max(time.monotonic() - start, 1e-6)
+            # The first chunk was mostly compilation: it says little about the next.
+            chunk = max(1, min(4 * chunk, round(chunk * _CHUNK_SECONDS / took)))
+            state, batch = after, stop
+            reporter.batch(epoch + 1, epoch * batches + batch)
+            if not finite:
+                break
+    except Exception as error:
+        failure = _failure(error)
+    seconds = time.monotonic() - begin
+    return Position(state, epoch, batch, seconds, position.history), failure
+
+
+def _failure(error):
+    """Return a sentence on an error of the world outside, or raise another again."""
+    if isinstance(error, Unreadable):
+        return str(error)
+    if hosts.lost(error):
+        return hosts.LOST
+    raise error
+
+
+def _record(job, position):
+    """Return the record of the epoch that `position` has just finished."""
+    start, sums = time.monotonic(), position.state.sums
+    count = float(sums.count)
+    record = {
+        "epoch": position.epoch + 1,
+        "loss": float(sums.loss) / count,
+        "train_accuracy": float(sums.correct) / count,
+        "test_accuracy": None,
+        "sweeps": float(sums.sweeps) / count,
+        "unsettled": float(sums.unsettled) / count,
+        "residual": float(sums.residual),
+        "gradient_cosine": None,
+        "seconds": 0.0,
+    }
+    seen = {
+        "states": (np.asarray(sums.states) / count).tolist(),
+        "saturated": [],
+        "majority": float(np.max(sums.labels)) / count,
+        "examples": count,
+        "rise": None,
+    }
+    for name in ("test", "validation"):
+        if name in job.splits:
+            accuracy = job.loop.accuracy(position.state, job.splits[name])
+            record[f"{name}_accuracy"] = accuracy
+    if len(job.probe[1]):
+        # On one device: a few examples are not worth dividing.
+        state, epoch = job.loop.place.whole(position.state), np.array(position.epoch)
+        probed = job.loop.probe(state, *job.probe, epoch)
+        cosine = float(probed["cosine"])
+        # A gradient that vanishes has no direction.
+        record["gradient_cosine"] = cosine if math.isfinite(cosine) else None
+        seen["saturated"] = np.asarray(probed["saturated"]).tolist()
+        seen["rise"] = None if probed["rise"] is None else float(probed["rise"])
+    record["faults"] = job.watch.faults(record, seen)
+    record["seconds"] = position.seconds + time.monotonic() - start
+    return record
+
+
+def _broken(position, fault):
+    """Return the record of an epoch of which no figure is left."""
+    known = {"epoch": position.epoch + 1, "seconds": position.seconds}
+    return {**dict.fromkeys(KEYS), **known, "faults": [fault]}
+
+
+def _anew(job, state):
+    """Return the state at the begin of the next epoch."""
+    sums = Sums.zero(len(state.sums.states), len(state.sums.labels))
+    return job.loop.place.put(eqx.tree_at(lambda s: s.sums, state, sums))
+
+
+def _result(job, position, status, reason, signal):
+    try:
+        network, nudge = job.loop.model(job.loop.place.whole(position.state))
+    except Exception as error:
+        raise RuntimeError(_failure(error)) from error
+    seconds = sum(record["seconds"] for record in position.history)
+    return Result(
+        job.loop.rule.subject(network),
+        nudge,
+        position.history,
+        status,
+        reason,
+        seconds + position.seconds,
+        job.run.folder,
+        signal,
+    )
+
+
+def _where(job, position):
+    where = f"Stopped after epoch {position.epoch}"
+    if position.batch:
+        batches = job.splits["train"].order.batches
+        where += f" and batch {position.batch} of {batches}"
+    if job.run.folder is None:
+        return f"{where}; without `out` there is nothing to resume from."
+    return f"{where}; continue with `resume=True` and the same `out`."

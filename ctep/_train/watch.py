@@ -1,0 +1,150 @@
+"""What can go wrong with a network that trains, by name."""
+
+import dataclasses
+import math
+from typing import Any
+
+from .. import _checks as checks
+
+KINDS = ("non-finite loss", "non-finite state", "unsettled", "saturated", "chance")
+KINDS += ("rising energy",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Watch:
+    r"""What counts as a fault of a run, and which faults end it.
+
+    Faults are found once per epoch, named in its record and in the report with the
+    layer and what to try. They are, by `kind`:
+
+    - "non-finite loss": the loss or a weight became NaN or infinite; ends every run.
+    - "non-finite state": a layer did, for some examples, which are then left out of
+      the gradient.
+    - "unsettled": a larger fraction of the examples than `unsettled` had a phase that
+      did not come to rest.
+    - "saturated": more than the fraction `saturated` of a layer's units, over the probe
+      batch, pass on less than a thousandth of a change of their drive, $\sigma'(h) <
+      10^{-3} \max \sigma'$.
+    - "chance": after `chance` epochs the training accuracy is within three standard
+      errors of naming the most frequent class.
+    - "rising energy": a sweep of the free phase, on the probe batch, raised the energy
+      of an example by more than the fraction `rise` of the range it went through.
+
+    Args:
+        unsettled: from 0 to 1, which is never exceeded.
+        saturated: likewise.
+        chance: epochs; 0 never looks.
+        rise: a fraction.
+        stop: kinds that end the run; the others are only told.
+
+    Raises:
+        TypeError: if an argument is not of its kind.
+        ValueError: if an argument is out of range.
+    """
+
+    unsettled: float = 0.5
+    saturated: float = 0.99
+    chance: int = 5
+    rise: float = 1e-3
+    stop: tuple[str, ...] = ("unsettled",)
+
+    def __post_init__(self):
+        for name in ("unsettled", "saturated"):
+            value = getattr(self, name)
+            checks.real(name, value, "0.5")
+            if not 0 <= value <= 1:
+                raise ValueError(
+                    f"`{name}` is {value}, but a fraction lies in 0 to 1: pass for "
+                    "example 0.5."
+                )
+        checks.integer("chance", self.chance, "5")
+        if self.chance < 0:
+            raise ValueError(
+                f"`chance` is {self.chance}, but epochs are counted from 1: pass 5, or "
+                "0 never to look."
+            )
+        checks.positive("rise", self.rise, "1e-3")
+        kinds = [self.stop] if isinstance(self.stop, str) else self.stop
+        checks.instance("stop", kinds, list | tuple, "a list of kinds", '["unsettled"]')
+        for kind in kinds:
+            if kind not in KINDS:
+                raise ValueError(
+                    f"`stop` holds {kind!r}, but must name kinds of faults: choose "
+                    f"among {', '.join(KINDS)}."
+                )
+        object.__setattr__(self, "stop", tuple(kinds))
+
+    def faults(self, record: dict[str, Any], seen: dict[str, Any]) -> list[dict]:
+        """Return the faults of an epoch, each with `kind`, `layer`, `value` and `text`.
+
+        Args:
+            record: of the epoch.
+            seen: `states`, `saturated` (fractions, one per layer), `majority` (share of
+                the most frequent class), `examples`, `rise`.
+        """
+        epoch, found = record["epoch"], []
+
+        def add(kind, value, text, layer=None):
+            where = "" if layer is None else f" layer {layer}"
+            text = f"In epoch {epoch}{where} {text}"
+            found.append({"kind": kind, "layer": layer, "value": value, "text": text})
+
+        for layer, share in enumerate(seen["states"], 1):
+            if share > 0:
+                add(
+                    "non-finite state", share,
+                    f"became NaN or infinite for {_percent(share)} of the examples: "
+                    "weaken the feedback, scale the inputs, or use an activation with "
+                    "a bounded range.", layer,
+                )  # fmt: skip
+        share = record["unsettled"]
+        if share > self.unsettled:
+            add(
+                "unsettled", share,
+                f"{_percent(share)} of the examples did not come to rest (`unsettled` "
+                f"is {_percent(self.unsettled)}): raise `max_sweeps`, weaken the "
+                "feedback or lower the learning rate.",
+            )  # fmt: skip
+        for layer, share in enumerate(seen["saturated"], 1):
+            if share > self.saturated:
+                add(
+                    "saturated", share,
+                    f"passes nothing on in {_percent(share)} of its units: lower the "
+                    "learning rate, draw smaller weights, or normalise the inputs.",
+                    layer,
+                )  # fmt: skip
+        chance, accuracy = seen["majority"], record["train_accuracy"]
+        error = math.sqrt(chance * (1 - chance) / seen["examples"])
+        if 0 < self.chance <= epoch and accuracy <= chance + 3 * error and chance < 1:
+            add(
+                "chance", accuracy,
+                f"the training accuracy is {_percent(accuracy)}, that of naming the "
+                f"most frequent class ({_percent(chance)}): check the labels, look at "
+                "`gradient_cosine`, and try another learning rate.",
+            )  # fmt: skip
+        if seen["rise"] is not None and seen["rise"] > self.rise:
+            add(
+                "rising energy", seen["rise"],
+                f"a sweep raised the energy by {seen['rise']:.1e} of its range: use "
+                "`order=Forward()`, `relaxation=1.0`, or a smaller `step` of an "
+                "`EnergyNetwork`.",
+            )  # fmt: skip
+        return found
+
+    def ends(self, faults: list[dict]) -> str:
+        """Return the text of the first fault that ends a run, or ""."""
+        return next((f["text"] for f in faults if f["kind"] in self.stop), "")
+
+
+def not_finite(epoch: int, batch: int) -> dict:
+    """Return the fault of a loss that is not finite."""
+    text = (
+        f"The loss or a weight became NaN or infinite in epoch {epoch} before batch "
+        f"{batch}: lower the learning rate, weaken the feedback, or use an activation "
+        "with a bounded range."
+    )
+    return {"kind": "non-finite loss", "layer": None, "value": batch, "text": text}
+
+
+def _percent(share):
+    return f"{100 * share:.1f} %"
