@@ -1,10 +1,12 @@
 """A run of `ctep fit` that is killed again and again, and what it ends with.
 
 SIGKILL strikes at moments drawn uniformly between the start of a process and half as
-long again as its first epoch takes to appear: while it imports, compiles, trains and
-writes. Each time the run is resumed. Once all kills are spent it may finish, and its
-last checkpoint and history are compared, bit for bit, with those of a run that nothing
-disturbed. A run that is done before is compared too, and another one is begun.
+long again as its first epoch takes to be saved: while it imports, compiles, trains and
+writes. What lies beyond the first epoch is counted from there, since a busy machine
+may take longer to begin. Each time the run is resumed. Once all kills are spent it may
+finish, and its last checkpoint and history are compared, bit for bit, with those of a
+run that nothing disturbed. A run that is done before is compared too, and another one
+is begun.
 """
 
 import json
@@ -55,9 +57,9 @@ def finish(out, words):
 
 
 def undisturbed(out, words):
-    """Return the seconds to the first epoch's record, and to the end, of a run."""
+    """Return the seconds to the first epoch's checkpoint, and to the end, of a run."""
     begin, process = time.monotonic(), start(out, words)
-    while process.poll() is None and not (out / "history.jsonl").exists():
+    while process.poll() is None and not checkpoint.checkpoints(out):
         time.sleep(0.01)
     first = time.monotonic() - begin
     _, said = process.communicate(timeout=_LIMIT)
@@ -66,9 +68,14 @@ def undisturbed(out, words):
     return first, time.monotonic() - begin
 
 
-def strike(out, words, delay):
+def strike(out, words, delay, first):
     """Kill a process after `delay`; return whether it was done, and what is wrong."""
+    before = checkpoint.checkpoints(out)[:1]
     process = start(out, words)
+    if delay > first:
+        while process.poll() is None and checkpoint.checkpoints(out)[:1] == before:
+            time.sleep(0.01)
+        delay -= first
     try:
         _, said = process.communicate(timeout=delay)
     except subprocess.TimeoutExpired:
@@ -118,7 +125,7 @@ def main():
         print(f"  undisturbed: {first:.1f} s to the first epoch, {total:.1f} s in all")
         while len(rows) < kills:
             delay, before = generator.uniform(0, longest), newest(out)
-            done, wrong = strike(out, words, delay)
+            done, wrong = strike(out, words, delay, first)
             if done:
                 if end(out) != whole:
                     faults.append(f"run {runs} was done and differs")

@@ -172,7 +172,9 @@ def sizes(value: Any, least: int) -> tuple[tuple[int, ...], ...]:
 
 def pairs(name: str, value: Any) -> list[tuple[int, int]]:
     """Return edges as pairs of plain integers, or raise `TypeError`."""
-    instance(name, value, Iterable, "a list of pairs", f"{name}=[(0, 1)]")
+    # An array without axes calls itself iterable.
+    kind = type(None) if getattr(value, "ndim", 1) == 0 else Iterable
+    instance(name, value, kind, "a list of pairs", f"{name}=[(0, 1)]")
     out = []
     for edge in value:
         try:

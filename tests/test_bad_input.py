@@ -713,6 +713,7 @@ CASES |= {
 KINDS = {
     "y beyond arrays": (lambda: gradient(y=-(2**63)), "y"),
     "weight of an array": (lambda: np.ones(2) * ctep.OutputError(), "weight"),
+    "edges of no axes": (lambda: graph(np.array(3)), "edges"),
     "sizes of no axes": (lambda: ctep.mlp(np.array(3), key=KEY), "sizes"),
     "bias of integers": (lambda: ctep.Layer((3,), ctep.Tanh(), jnp.arange(3)), "bias"),
     "bias of a list": (lambda: ctep.Readout(dense((3,), (2,)), [0.0, 0.0]), "bias"),

@@ -239,6 +239,22 @@ def test_pickles_are_not_run(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "change",
+    [{"leaves": 2**70}, {"kinds": [1]}, {"config": []}, {"leaves": ["a"], "kinds": []}],
+)
+def test_headers_of_another_program_are_refused(tmp_path, change):
+    """Under a right checksum, which says nothing of who computed it."""
+    path = checkpoint.save(tmp_path, [jnp.ones(1)], {}, epoch=0)
+    line, _, payload = path.read_bytes().partition(b"\n")
+    header = json.loads(line) | change
+    del header["sha256"]
+    header["sha256"] = checkpoint._digest(header, payload)
+    path.write_bytes(json.dumps(header).encode() + b"\n" + payload)
+    with pytest.raises(CheckpointError, match="not written by ctep, whatever its"):
+        checkpoint.load(path, [jnp.ones(1)])
+
+
+@pytest.mark.parametrize(
     ("tree", "config", "numbers", "error", "message"),
     [
         (

@@ -33,8 +33,10 @@ def root(tmp_path, monkeypatch):
     return tmp_path / "tfds"
 
 
-def write_tiny(root, version="1.0.0", *, test="test", info=None, image=None, key=0):
-    """Write what TFDS would: 5 and 3 random images; return them with their labels."""
+def write_tiny(
+    root, version="1.0.0", *, test="test", info=None, image=None, key=0, counts=(5, 3)
+):
+    """Write what TFDS would: random images, 5 and 3; return them with their labels."""
     from array_record.python import array_record_module
     from PIL import Image
     from tensorflow_datasets.proto import tf_example_pb2
@@ -43,7 +45,7 @@ def write_tiny(root, version="1.0.0", *, test="test", info=None, image=None, key
     folder.mkdir(parents=True)
     rng = np.random.default_rng(key)
     splits, arrays = [], []
-    for name, count in (("train", 5), (test, 3)):
+    for name, count in zip(("train", test), counts, strict=True):
         x = rng.integers(0, 256, (count, 4, 3, 1), dtype=np.uint8)
         y = rng.integers(0, 7, count)
         file = folder / f"tiny-{name}.array_record-00000-of-00001"

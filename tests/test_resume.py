@@ -212,6 +212,20 @@ def test_no_whole_checkpoint_is_an_error(out):
     assert {path: path.read_bytes() for path in out.iterdir()} == before
 
 
+@pytest.mark.parametrize("change", [{"epoch": "1"}, {"history": [1]}, {"more": 1}])
+def test_a_checkpoint_that_is_no_position_is_an_error(out, change):
+    """It was saved by another program than `fit`."""
+    newest = checkpoint.checkpoints(out)[0]
+    line, _, payload = newest.read_bytes().partition(b"\n")
+    header = json.loads(line)
+    del header["sha256"]
+    header["config"] |= change
+    header["sha256"] = checkpoint._digest(header, payload)
+    newest.write_bytes(json.dumps(header).encode() + b"\n" + payload)
+    with pytest.raises(ctep.CheckpointError, match="does not say how far its run has"):
+        fit(out, resume=True)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "match"),
     [

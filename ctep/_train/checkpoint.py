@@ -256,9 +256,20 @@ def _check(path: Path) -> tuple[dict, bytes]:
         fault = f"is cut or overlong ({len(payload)} bytes, not {header.get('bytes')})"
     elif header.pop("sha256", None) != _digest(header, payload):
         fault = "is damaged (its checksum does not match)"
+    elif not _is_described(header):
+        fault = "was not written by ctep, whatever its checksum says"
     else:
         return header, content
     raise CheckpointError(f"{path} {fault}")
+
+
+def _is_described(header: dict) -> bool:
+    """Return whether a header says of every leaf what `unpack` needs."""
+    leaves, kinds = header.get("leaves"), header.get("kinds")
+    lists = isinstance(leaves, list) and isinstance(kinds, list)
+    if not lists or not isinstance(header.get("config"), dict):
+        return False
+    return len(leaves) == len(kinds) and all(isinstance(k, str) for k in leaves + kinds)
 
 
 def _newest(where: Path) -> tuple[dict, bytes]:

@@ -55,6 +55,11 @@ class Run:
             # None if the run was killed between its first record and checkpoint.
             if content:
                 state, config = checkpoint.unpack(content, state, folder)
+                if not _is_position(config):
+                    raise checkpoint.CheckpointError(
+                        f"The newest checkpoint in {folder} does not say how far its "
+                        "run has come: restore a copy or train anew."
+                    )
             hosts.share(lambda: log.rewrite(folder, config["history"]) or b"")
         return Position(self._place.put(state), **config)
 
@@ -90,3 +95,16 @@ class Run:
 
 def _newest(folder: Path) -> bytes:
     return checkpoint.read(folder) if checkpoint.checkpoints(folder) else b""
+
+
+def _is_position(config: dict) -> bool:
+    """Return whether a checkpoint's `config` is what `Run.save` writes."""
+    counts = [config.get(name) for name in ("epoch", "batch")]
+    records = config.get("history")
+    return (
+        set(config) == {"epoch", "batch", "seconds", "history"}
+        and all(type(n) is int and n >= 0 for n in counts)
+        and isinstance(config["seconds"], int | float)
+        and isinstance(records, list)
+        and all(isinstance(record, dict) for record in records)
+    )

@@ -49,4 +49,6 @@ def rise(
     _, trace = jax.lax.scan(step, state, length=min(_SWEEPS, solver.max_sweeps))
     trace = jnp.concatenate([energy(state, x)[None], trace])
     span = jnp.maximum(jnp.max(trace, 0) - jnp.min(trace, 0), jnp.finfo(x.dtype).tiny)
-    return jnp.max(jnp.diff(trace, axis=0) / span)
+    # An energy that runs away rises too, by a number that JSON knows.
+    large = jnp.finfo(x.dtype).max
+    return jnp.max(jnp.nan_to_num(jnp.diff(trace, axis=0) / span, nan=large))

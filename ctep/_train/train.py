@@ -17,7 +17,7 @@ from .progress import Reporter
 from .result import Result
 from .run import Position, Run
 from .signals import Interruption
-from .watch import Watch, not_finite
+from .watch import Watch, not_finite, not_finite_states
 
 _CHUNK_SECONDS = 1.0
 
@@ -174,8 +174,11 @@ def _record(job, position):
 
 def _broken(position, fault):
     """Return the record of an epoch of which no figure is left."""
-    known = {"epoch": position.epoch + 1, "seconds": position.seconds}
-    return {**dict.fromkeys(KEYS), **known, "faults": [fault]}
+    epoch, sums = position.epoch + 1, position.state.sums
+    shares = (np.asarray(sums.states) / float(sums.count)).tolist()
+    known = {"epoch": epoch, "seconds": position.seconds}
+    known["faults"] = [fault, *not_finite_states(epoch, shares)]
+    return {**dict.fromkeys(KEYS), **known}
 
 
 def _anew(job, state):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from .. import _checks as checks
@@ -18,8 +19,8 @@ class Watch:
     layer and what to try. They are, by `kind`:
 
     - "non-finite loss": the loss or a weight became NaN or infinite; ends every run.
-    - "non-finite state": a layer did, for some examples, which are then left out of
-      the gradient.
+    - "non-finite state": a layer did, for some examples. Holomorphic rules leave these
+      out; with others the loss is lost too.
     - "unsettled": a larger fraction of the examples than `unsettled` had a phase that
       did not come to rest.
     - "saturated": more than the fraction `saturated` of a layer's units, over the probe
@@ -46,7 +47,7 @@ class Watch:
     saturated: float = 0.99
     chance: int = 5
     rise: float = 1e-3
-    stop: tuple[str, ...] = ("unsettled",)
+    stop: Sequence[str] = ("unsettled",)
 
     def __post_init__(self):
         for name in ("unsettled", "saturated"):
@@ -82,21 +83,12 @@ class Watch:
             seen: `states`, `saturated` (fractions, one per layer), `majority` (share of
                 the most frequent class), `examples`, `rise`.
         """
-        epoch, found = record["epoch"], []
+        epoch = record["epoch"]
+        found = not_finite_states(epoch, seen["states"])
 
         def add(kind, value, text, layer=None):
-            where = "" if layer is None else f" layer {layer}"
-            text = f"In epoch {epoch}{where} {text}"
-            found.append({"kind": kind, "layer": layer, "value": value, "text": text})
+            found.append(_fault(kind, epoch, layer, value, text))
 
-        for layer, share in enumerate(seen["states"], 1):
-            if share > 0:
-                add(
-                    "non-finite state", share,
-                    f"became NaN or infinite for {_percent(share)} of the examples: "
-                    "weaken the feedback, scale the inputs, or use an activation with "
-                    "a bounded range.", layer,
-                )  # fmt: skip
         share = record["unsettled"]
         if share > self.unsettled:
             add(
@@ -136,6 +128,19 @@ class Watch:
         return next((f["text"] for f in faults if f["kind"] in self.stop), "")
 
 
+def not_finite_states(epoch: int, shares: list[float]) -> list[dict]:
+    """Return a fault per layer that was not finite for a share of the examples."""
+    text = (
+        "became NaN or infinite for {} of the examples: weaken the feedback, scale "
+        "the inputs, or use an activation with a bounded range."
+    )
+    return [
+        _fault("non-finite state", epoch, layer, share, text.format(_percent(share)))
+        for layer, share in enumerate(shares, 1)
+        if share > 0
+    ]
+
+
 def not_finite(epoch: int, batch: int) -> dict:
     """Return the fault of a loss that is not finite."""
     text = (
@@ -144,6 +149,12 @@ def not_finite(epoch: int, batch: int) -> dict:
         "with a bounded range."
     )
     return {"kind": "non-finite loss", "layer": None, "value": batch, "text": text}
+
+
+def _fault(kind, epoch, layer, value, text):
+    where = "" if layer is None else f" layer {layer}"
+    text = f"In epoch {epoch}{where} {text}"
+    return {"kind": kind, "layer": layer, "value": value, "text": text}
 
 
 def _percent(share):

@@ -76,13 +76,18 @@ class ImageRecords(AbstractRecords):
         # record, which saves a fifth of the time. Threads would lose it again to the
         # interpreter lock.
         image, label = self.keys
-        if self._opened is None:
-            with quiet_tfds() as tfds:
+        x = np.empty((len(rows), *self.shape), np.uint8)
+        y = np.empty(len(rows), np.int32)
+        with quiet_tfds() as tfds:
+            if self._opened is None:
                 builder = tfds.builder_from_directory(self.folder)
                 skip = {image: tfds.decode.SkipDecoding()}
                 records = builder.as_data_source(self.split, decoders=skip)
                 self._opened = records, builder.info.features[image]
-        records, feature = self._opened
-        found = records.__getitems__([int(row) for row in rows])
-        x = np.stack([feature.decode_example_np(record[image]) for record in found])
-        return x, np.asarray([record[label] for record in found], np.int32)
+            records, feature = self._opened
+            found = (
+                records.__getitems__([int(row) for row in rows]) if len(rows) else []
+            )
+            for i, record in enumerate(found):
+                x[i], y[i] = feature.decode_example_np(record[image]), record[label]
+        return x, y

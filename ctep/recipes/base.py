@@ -11,7 +11,7 @@ from jaxtyping import PRNGKeyArray
 from .. import _checks as checks
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge, OutputError
-from .._rule import AbstractRule
+from .._rule import AbstractRule, check_kinds
 from .._solver import AbstractSolver
 from .._train.watch import Watch
 from ..data import Dataset, Pipeline, Stream
@@ -89,6 +89,13 @@ class Recipe:
         Raises:
             ValueError: if an option is out of range, or a teacher is missing.
         """
+        kinds, example = (Dataset, Stream), 'ctep.data.load("digits")'
+        checks.instance("dataset", dataset, kinds, "a dataset", example)
+        checks.instance("seed", seed, int, "a whole number", "0")
+        if epochs is not None:
+            checks.integer("epochs", epochs, "10")
+        if rule is not None:
+            check_kinds(rule=rule)
         if not -(2**63) <= seed < 2**63:
             raise ValueError(
                 f"`seed` is {seed}, but must fit into 64 bits: choose a smaller one."

@@ -1,0 +1,191 @@
+"""Data that are read while they are trained on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import equinox as eqx
+import jax
+import numpy as np
+import optax
+import pytest
+from test_data import write_tiny
+
+import ctep
+from ctep._train import feed as feed_module
+from ctep._train.placement import Placement
+from ctep.data.order import Order
+from ctep.data.records import ArrayRecords
+from ctep.data.stream import Batches, Reader
+
+ADAM = optax.adam(3e-3)
+
+
+def fit(dataset, **options):
+    network = ctep.mlp((12, 8, 7), feedback=0.3, key=jax.random.key(0))
+    defaults = {"epochs": 3, "batch_size": 6, "optimizer": ADAM, "progress": False}
+    return ctep.fit(network, dataset, probe=0, **defaults | options)
+
+
+def bits(result):
+    leaves = jax.tree.leaves(eqx.filter(result.network, eqx.is_array))
+    return [np.asarray(leaf).tobytes() for leaf in leaves]
+
+
+def timeless(result):
+    return [{**record, "seconds": None} for record in result.history]
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """A dataset of TFDS with 40 and 10 images, and pieces of two batches."""
+    monkeypatch.setenv("CTEP_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    monkeypatch.setattr(feed_module, "_EXAMPLES", 12)
+    write_tiny(tmp_path / "tfds", counts=(40, 10))
+    return tmp_path / "tfds"
+
+
+def test_a_streamed_run_is_the_run_in_memory(tiny, tmp_path):
+    """To the bit: a thread, a process, validation, and a change on the way.
+
+    The order of the examples, the last batch of 2 and the augmentation are the same.
+    """
+    options = {"validation": 0.2, "pipeline": ctep.data.Pipeline(flip=0.5, crop=1)}
+    memory = fit("tiny", **options)
+    assert memory.history[0]["test_accuracy"] is not None
+    for workers in (0, 1):
+        streamed = fit("tiny", workers=workers, **options)
+        assert timeless(streamed) == timeless(memory)
+        assert bits(streamed) == bits(memory)
+    out = tmp_path / "run"
+    fit("tiny", epochs=1, out=out, workers=0, **options)
+    resumed = fit("tiny", out=out, resume=True, **options)
+    assert bits(resumed) == bits(memory)
+
+
+def test_arrays_are_streamed_by_a_thread(monkeypatch):
+    """What is larger than half of a device is; a memory map is not read as a whole."""
+    x = np.random.default_rng(0).uniform(-1, 1, (40, 12)).astype(np.float32)
+    y = np.argmax(x[:, :7], 1)
+    memory = fit((x, y))
+    read = ArrayRecords.read
+
+    def spy(self, rows):
+        called.append(1)
+        return read(self, rows)
+
+    monkeypatch.setattr(ArrayRecords, "read", spy)
+    for room, streams in ((2 * x.nbytes, False), (2 * x.nbytes - 1, True)):
+        called = []
+        monkeypatch.setattr(Placement, "room", lambda self, room=room: room)
+        assert bits(fit((x, y))) == bits(memory)
+        assert bool(called) == streams
+    called = []
+    assert bits(fit((x, y), workers=3)) == bits(memory)
+    assert len(called) > 20
+
+
+def test_positions_are_found_again():
+    """Oracle: the order itself, in any position; epochs differ, -1 reads as zeros."""
+    x = np.arange(10, dtype=np.float32)[:, None]
+    index = np.arange(2, 10)
+    order = Order(8, 3, 4, seed=(1, 2))
+    records = ArrayRecords(x, np.arange(10, dtype=np.int32))
+    reader = Reader(Batches(records, index, order, slice(1, 4)), 0, 2)
+    for number in (0, 1, 2, 3, 7, 4, 5, 4):
+        epoch, batch = divmod(number, 3)
+        rows = order(epoch)[batch, 1:4]
+        wanted = np.where(rows < 0, 0, index[rows])
+        got = reader.read(number)
+        np.testing.assert_array_equal(got[0][:, 0], wanted)
+        np.testing.assert_array_equal(got[1], wanted)
+    reader.close()
+    assert not np.array_equal(order(0), order(1))
+    for epoch in range(3):
+        rows = order(epoch)
+        assert sorted(rows[rows >= 0]) == list(range(8))
+
+
+def test_data_that_vanish_cost_no_training(monkeypatch, tmp_path):
+    """The state so far comes back and is kept; the run goes on when they are back."""
+    x = np.random.default_rng(0).uniform(-1, 1, (40, 12)).astype(np.float32)
+    data, out, left = (x, np.argmax(x[:, :7], 1)), tmp_path / "run", [12]
+    monkeypatch.setattr(feed_module, "_EXAMPLES", 6)
+    whole, read = fit(data), ArrayRecords.read
+
+    def fail(self, rows):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(5, "Input/output error")
+        return read(self, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ArrayRecords, "read", fail)
+        result = fit(data, workers=0, out=out)
+    assert result.status == "interrupted"
+    assert "could not be read (" in result.reason
+    assert "Input/output error" in result.reason
+    assert "make the data readable again" in result.reason
+    assert bits(result) != bits(whole)
+    assert bits(fit(data, workers=0, out=out, resume=True)) == bits(whole)
+
+
+SCRIPT = """
+import ctep, jax
+def run():
+    network = ctep.mlp((12, 8, 7), key=jax.random.key(0))
+    ctep.fit(network, "tiny", epochs={epochs}, batch_size=6, workers=1, probe=0)
+    print("completed")
+{call}
+"""
+
+
+def script(tmp_path, **parts):
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT.format(**parts))
+    command, pipes = [sys.executable, str(path)], {"stderr": subprocess.PIPE}
+    return subprocess.Popen(command, text=True, start_new_session=True, **pipes)
+
+
+def test_a_script_without_a_guard_is_told(tiny, tmp_path):
+    """Reading processes import the script; it must not train in them too."""
+    with script(tmp_path, epochs=1, call="run()") as process:
+        err = process.communicate(timeout=120)[1]
+    assert "put the call under `if __name__ == '__main__':`" in err
+
+
+def test_no_process_outlives_a_run_that_is_killed(tiny, tmp_path):
+    """Oracle: the processes of its session, a few seconds after SIGKILL."""
+    guarded = "if __name__ == '__main__':\n    run()"
+    with script(tmp_path, epochs=100_000, call=guarded) as process:
+        for _ in range(600):
+            if len(session(process.pid)) >= 3:  # the run, a reader, their tracker
+                break
+            time.sleep(0.1)
+        time.sleep(3)
+        assert process.poll() is None
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate(timeout=10)
+    for _ in range(150):
+        if not session(process.pid):
+            return
+        time.sleep(0.1)
+    pytest.fail(f"{session(process.pid)} are left")
+
+
+def session(leader):
+    """Return the processes of a session that are not zombies."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat") as file:
+                    fields = file.read().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[3]) == leader and fields[0] != "Z":
+                found.append(int(entry))
+    return found
