@@ -101,6 +101,11 @@ FIGURES = (
     ("soak", "300 runs in one process: growth of memory after the 20th; programs "
      "compiled after the first cycle", "below 5 %; 0",
      lambda v: v[0] < 0.05 and v[1] == 0, "{0[0]:+.1%}; {0[1]}"),
+    ("devices", "a run on 8 devices, and in 2 processes, against one: largest relative "
+     "difference of a figure of the history, float64", "at most 1e-5",
+     lambda v: max(v) <= 1e-5, "{0[0]:.1e}, {0[1]:.1e}"),
+    ("streaming", "`fre-vgg11` at a quarter of its widths: time of a step on streamed "
+     "CIFAR-10 / on data in memory", "at most 1.15", lambda v: v <= 1.15, "{:.3f}"),
     ("depth", "`fre-10x64`, `fre-20x64`: smallest cosine of any layer, increments in "
      "float32", "-", None, "{:.6f}"),
     ("relaxation", "`fre-20x64` after one epoch: fewest sweeps with over-relaxation / "

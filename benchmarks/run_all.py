@@ -30,6 +30,8 @@ RUNS = (
     ("bad_input.py",),
     ("sigkill.py",),
     ("soak.py",),
+    ("devices.py",),
+    ("streaming.py",),
     ("twins.py", "fre-vgg11", "--dataset", "cifar10"),
     *(("accuracy.py", recipe, "--seed", "0") for recipe in RECIPES),
 )

@@ -71,6 +71,7 @@ def main():
         f"({1000 * statistics.median(a for a, _ in rows[1:]):.0f} ms); "
         f"weights {'equal to the bit' if same else 'DIFFERENT'}"
     )
+    args.dataset = dataset.name
     details = {"ratios": ratios, "seconds_per_step": rows, "bit_identical": same}
     report("streaming", line, args, value=value, details=details)
 

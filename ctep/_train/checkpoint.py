@@ -266,8 +266,9 @@ def _check(path: Path) -> tuple[dict, bytes]:
 def _is_described(header: dict) -> bool:
     """Return whether a header says of every leaf what `unpack` needs."""
     leaves, kinds = header.get("leaves"), header.get("kinds")
-    lists = isinstance(leaves, list) and isinstance(kinds, list)
-    if not lists or not isinstance(header.get("config"), dict):
+    if not isinstance(leaves, list) or not isinstance(kinds, list):
+        return False
+    if not isinstance(header.get("config"), dict):
         return False
     return len(leaves) == len(kinds) and all(isinstance(k, str) for k in leaves + kinds)
 

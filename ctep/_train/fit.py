@@ -144,6 +144,12 @@ def fit(
     whole = {"epochs": (epochs, 1), "probe": (probe, 0), "keep": (keep, 1)}
     whole |= {"batch_size": (batch_size, 1), "workers": (workers, 0)}
     _check_options(optimizer, key, whole)
+    checks.real("validation", validation, "0.1")
+    flags = {"carry_state": carry_state, "shard_parameters": shard_parameters}
+    for name, value in (flags | {"resume": resume, "progress": progress}).items():
+        checks.flag(name, value)
+    kinds, example = (dict, type(None)), '{"who": "me"}'
+    checks.instance("identity", identity, kinds, "a dictionary or None", example)
     if resume and out is None:
         raise ValueError(
             "`resume` is True but `out` is None: pass the folder of the run as `out`."
@@ -282,23 +288,21 @@ def check_fit(network, nudge, dataset, pipeline, y):
 
 
 def _check_options(optimizer, key, whole):
-    if not isinstance(optimizer, optax.GradientTransformation):
-        raise TypeError(
-            f"`optimizer` is {optimizer!r}, but must be an optax transformation: pass "
-            "for example `optax.adam(1e-3)`."
-        )
+    kind, noun = optax.GradientTransformation, "an optax transformation"
+    checks.instance("optimizer", optimizer, kind, noun, "optax.adam(1e-3)")
     typed = isinstance(key, jax.Array) and jnp.issubdtype(
         key.dtype, jax.dtypes.prng_key
     )
     if not typed or key.shape:
         raise TypeError(
-            f"`key` is {key!r}, but must be one random key: pass `jax.random.key(0)`."
+            f"`key` is {checks.shown(key)}, but must be one random key: pass "
+            "`jax.random.key(0)`."
         )
     for name, (value, least) in whole.items():
         if value is None and name in ("batch_size", "workers"):
             continue
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(
-                f"`{name}` is {value!r}, but must be an integer of at least {least}: "
-                "change it."
+                f"`{name}` is {checks.shown(value)}, but must be an integer of at "
+                f"least {least}: change it."
             )

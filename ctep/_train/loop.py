@@ -15,6 +15,7 @@ from .._solver import RESULTS, AbstractSolver
 from ..data import Pipeline
 from .feed import AbstractBlock, AbstractFeed
 from .placement import Placement
+from .same import Optimizer
 from .signs import rise, saturated
 
 # Four digits of a cosine need no more, and float32 gives no more in large networks.
@@ -87,7 +88,7 @@ class Loop(eqx.Module):
     static: PyTree
     rule: AbstractRule
     solver: AbstractSolver
-    optimizer: optax.GradientTransformation = eqx.field(static=True)
+    optimizer: Optimizer = eqx.field(static=True)
     pipeline: Pipeline
     key: PRNGKeyArray
     place: Placement
@@ -117,7 +118,8 @@ class Loop(eqx.Module):
             first = network.zeros(jnp.zeros(shape, network.dtype))
         sums = Sums.zero(len(network.taus), network.output_shape[0])
         state = TrainState(trained, fixed, optimizer.init(trained), sums, first)
-        return Loop(static, rule, solver, optimizer, pipeline, key, place), state
+        same = Optimizer(optimizer)
+        return Loop(static, rule, solver, same, pipeline, key, place), state
 
     def model(self, state: TrainState) -> tuple[AbstractNetwork, AbstractNudge]:
         """Return the network and the nudge of a state."""

@@ -5,6 +5,7 @@ import os
 import re
 from typing import Literal, overload
 
+from .. import _checks as checks
 from .arrays import from_arrays
 from .dataset import Dataset
 from .digits import load_digits
@@ -66,6 +67,9 @@ def load(
             or the arrays do not fit each other.
         FileNotFoundError: if TFDS knows the name, but has not prepared it.
     """
+    checks.flag("stream", stream)
+    if classes is not None:
+        checks.count("classes", classes, "10")
     if isinstance(dataset, tuple):
         loaded, classes = from_arrays(dataset, classes=classes), None
     elif isinstance(dataset, Dataset | Stream):

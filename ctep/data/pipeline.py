@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Key
 
 from .. import _checks as checks
@@ -16,6 +17,12 @@ _STATISTICS = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
 }
+
+
+def _numbers(value):
+    """Return one number or several as a tuple."""
+    several = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
+    return tuple(value) if several else (value,)
 
 
 class Pipeline(eqx.Module):
@@ -47,8 +54,8 @@ class Pipeline(eqx.Module):
     flip: float = eqx.field(static=True, default=0.0)
     crop: int = eqx.field(static=True, default=0)
     fill: str = eqx.field(static=True, default="zero")
-    mean: tuple[float, ...] = eqx.field(static=True, converter=tuple, default=(0.0,))
-    std: tuple[float, ...] = eqx.field(static=True, converter=tuple, default=(1.0,))
+    mean: tuple[float, ...] = eqx.field(static=True, converter=_numbers, default=(0.0,))
+    std: tuple[float, ...] = eqx.field(static=True, converter=_numbers, default=(1.0,))
     std_factor: float = eqx.field(static=True, default=1.0)
 
     def __check_init__(self):
@@ -65,11 +72,14 @@ class Pipeline(eqx.Module):
             raise ValueError(
                 f"`flip` is {self.flip}, but a probability lies in 0 to 1: pass 0.5."
             )
+        checks.instance("fill", self.fill, str, "'zero' or 'edge'", "zero")
         if self.fill not in ("zero", "edge"):
             raise ValueError(
                 f"`fill` is {self.fill!r}, but must be 'zero' or 'edge': pass one."
             )
         checks.positive("std_factor", self.std_factor, "1.0")
+        for value in self.mean:
+            checks.real("mean", value, "0.5")
         for value in self.std:
             checks.positive("std", value, "0.3")
 
@@ -80,6 +90,7 @@ class Pipeline(eqx.Module):
         Raises:
             ValueError: if they are not known.
         """
+        checks.instance("dataset", dataset, str, "the name of a dataset", "cifar10")
         name = dataset.split("/")[0].split(":")[0]
         if name not in _STATISTICS:
             raise ValueError(
