@@ -81,8 +81,8 @@ def main():
     rest = max(v for name, v in single.items() if name != worst)
     line = (
         f"largest relative difference of a history of {epochs} epochs to that on one "
-        f"device: {value[0]:.1e} on 8 devices, {value[1]:.1e} in 2 processes (float64); "
-        f"in float32 {single[worst]:.1e} ({worst}), of all else {rest:.1e}"
+        f"device, float64: {value[0]:.1e} on 8 devices, {value[1]:.1e} in 2 processes; "
+        f"float32: {single[worst]:.1e} ({worst}), of all else {rest:.1e}"
     )
     args.dataset = "digits"
     report("devices", line, args, value=value, details=details)
