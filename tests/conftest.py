@@ -1,9 +1,16 @@
 import os
+import tempfile
 from pathlib import Path
 
 os.environ["MPLBACKEND"] = "Agg"  # before anything imports matplotlib
 # Nearly all time goes to compiling programs that run once. Child processes inherit it.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+# Many processes of a session train the same network. The first one, which starts the
+# others, keeps what they compile, and drops it in the end.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _compiled = tempfile.TemporaryDirectory()
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 import hypothesis
 import jax

@@ -27,6 +27,8 @@ SWEEPS, VERDICT = "_solver/sweeps.py", "_solver/equilibrium.py"
 ORDER, ODE = "_solver/order.py", "_solver/ode.py"
 COUPLED, TURNING = "_rule/coupled.py", "_rule/oscillating.py"
 COMPLEX = "_rule/complex.py"
+CHECKPOINT, RUN, TRAIN = "_train/checkpoint.py", "_train/run.py", "_train/train.py"
+ORDERS, STREAM, PLACE = "data/order.py", "data/stream.py", "_train/placement.py"
 NUDGE, STENCIL, IMPLICIT = "_nudge/base.py", "_rule/stencil.py", "_rule/implicit.py"
 
 
@@ -640,6 +642,108 @@ MUTANTS = [
         "return jnp.where(felt, s, jnp.expand_dims(largest, a))",
         "return s",
         "gradient",
+    ),
+    # ---------------------------------------------------------- checkpoints
+    Mutant(
+        "a damaged checkpoint passes",
+        CHECKPOINT,
+        'elif header.pop("sha256", None) != _digest(header, payload):',
+        'elif header.pop("sha256", None) is None:',
+        "checkpoint",
+    ),
+    Mutant(
+        "a cut checkpoint passes",
+        CHECKPOINT,
+        'elif header.get("bytes") != len(payload):',
+        'elif header.get("bytes") is None:',
+        "checkpoint",
+    ),
+    Mutant(
+        "weak types are forgotten",
+        CHECKPOINT,
+        "return weak if weak.dtype == strong.dtype else strong",
+        "return strong",
+        "checkpoint",
+    ),
+    Mutant(
+        "the oldest checkpoint is taken",
+        CHECKPOINT,
+        "key=lambda path: int(path.stem[11:]), reverse=True)",
+        "key=lambda path: int(path.stem[11:]))",
+        "checkpoint",
+    ),
+    Mutant(
+        "one checkpoint too many is kept",
+        CHECKPOINT,
+        "present[present.index(path) + keep :]",
+        "present[present.index(path) + keep + 1 :]",
+        "checkpoint",
+    ),
+    Mutant(
+        "the best checkpoint is removed",
+        CHECKPOINT,
+        "        if old != spared:",
+        "        if True:",
+        "resume",
+    ),
+    Mutant(
+        "a resumed run forgets its history",
+        RUN,
+        'log.rewrite(folder, config["history"])',
+        "log.rewrite(folder, [])",
+        "resume",
+    ),
+    Mutant(
+        "an unfinished epoch takes the name of the last one",
+        RUN,
+        "position.epoch + (position.batch > 0)",
+        "position.epoch",
+        "resume",
+    ),
+    Mutant(
+        "a refusing disk ends the run",
+        RUN,
+        "        except OSError as error:\n"
+        "            warnings.warn(str(error), stacklevel=2)\n\n    def record",
+        "        except ZeroDivisionError as error:\n"
+        "            warnings.warn(str(error), stacklevel=2)\n\n    def record",
+        "resume",
+    ),
+    # ---------------------------------------------------------- the loop and its data
+    Mutant(
+        "sums run on into the next epoch",
+        TRAIN,
+        "job.loop.place.put(eqx.tree_at(lambda s: s.sums, state, sums))",
+        "job.loop.place.put(state)",
+        "fit",
+    ),
+    Mutant(
+        "all epochs have one order",
+        ORDERS,
+        "default_rng([*self.seed, epoch])",
+        "default_rng([*self.seed, 0])",
+        "fit",
+    ),
+    Mutant(
+        "a held-out example is streamed",
+        STREAM,
+        "wanted if self.index is None else self.index[wanted]",
+        "wanted",
+        "stream",
+    ),
+    Mutant(
+        "a stream goes on where it should begin",
+        STREAM,
+        "self._iterator is None or number != self._next",
+        "self._iterator is None",
+        "stream",
+    ),
+    Mutant(
+        "a batch loses what devices do not divide",
+        PLACE,
+        "-(-batch_size // self.mesh.size) * self.mesh.size",
+        "max(batch_size // self.mesh.size, 1) * self.mesh.size",
+        "parallel",
     ),
 ]
 

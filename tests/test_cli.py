@@ -273,6 +273,16 @@ def test_bad_input_is_one_sentence(run, tmp_path, monkeypatch, args, match):
     assert not (tmp_path / "nowhere").exists()
 
 
+def test_what_is_printed_cannot_command_the_terminal(run):
+    """Escape sequences in a recipe's name, a dataset's and a folder's."""
+    bell = "\x1b]0;owned\x07"
+    for args in (("fit", bell), ("fit", "--dataset", bell), ("evaluate", bell)):
+        code, out, err = run(*args)
+        assert code == 2
+        assert "\x1b" not in out + err
+        assert "\\x1b" in err
+
+
 def test_unprepared_dataset(run, monkeypatch):
     """What to install, or where to point the variable."""
     monkeypatch.setattr(images.importlib.util, "find_spec", lambda name: None)

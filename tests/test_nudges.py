@@ -11,6 +11,7 @@ import pytest
 import ctep
 from ctep._nudge import AbstractNudge
 from ctep._rule import Task, partition
+from ctep.data.order import Order
 
 KEY = jax.random.key(0)
 TIGHT = ctep.Sweeps(1000, rtol=1e-12, atol=1e-12)
@@ -326,7 +327,7 @@ def test_states_are_carried_over():
         watch=ctep.Watch(unsettled=1.0),
         progress=False,
     )
-    order = jax.random.permutation(jax.random.fold_in(key, 0), 40).reshape(2, 20)
+    order = Order(40, 20, 20, tuple(jax.random.key_data(key).tolist()))(0)
     start, nudge = net.zeros(x[:20]), ctep.OutputError()
     for rows in order:
         task = Task.mean(x[rows], y[rows], nudge, solver, throw=False)

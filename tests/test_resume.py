@@ -133,6 +133,29 @@ def test_restore(whole):
     assert eqx.tree_equal(nudge, whole.nudge)
 
 
+def test_the_best_checkpoint_is_kept(tmp_path, monkeypatch):
+    """Besides the newest; oracle: a run that ends with the best epoch."""
+    scores = iter([0.5, 0.9, 0.1, 0.9, 0.2])
+    monkeypatch.setattr(Loop, "accuracy", lambda *args: next(scores))
+    out, held = tmp_path / "run", {"validation": 0.2, "keep": 1}
+    fit(out, epochs=5, **held)
+    names = [path.name for path in checkpoint.checkpoints(out)]
+    assert names == ["checkpoint-000005.ctep", "checkpoint-000002.ctep"]
+    scores = iter([0.5, 0.9])
+    wanted = fit(epochs=2, **held)
+    best, _ = ctep.restore(out, chain(), optimizer=ADAM, best=True)
+    last, _ = ctep.restore(out, chain(), optimizer=ADAM)
+    assert bits(best) == bits(wanted.network) != bits(last)
+
+
+def test_no_epoch_is_best(tmp_path, monkeypatch):
+    """A run that was stopped in its first epoch."""
+    at(monkeypatch, [1], lambda: os.kill(os.getpid(), signal.SIGTERM))
+    fit(tmp_path / "run")
+    with pytest.raises(ctep.CheckpointError, match="so none is best: leave `best` out"):
+        ctep.restore(tmp_path / "run", chain(), optimizer=ADAM, best=True)
+
+
 def test_restore_refuses_another_network_or_optimiser(whole):
     """The message names the first leaf that differs."""
     match = r"another network: .*float32\[8\]. in .*float32\[9\]. in"

@@ -31,7 +31,6 @@ from .run import Run
 from .train import Job, train
 from .watch import Watch
 
-# One object, since a new one would be compiled anew.
 _ADAM = optax.adam(1e-3)
 
 
@@ -259,7 +258,7 @@ def _place(mesh, shard_parameters):
     checks.instance(
         "mesh", mesh, jax.sharding.Mesh, "a mesh", "jax.make_mesh((8,), ('batch',))"
     )
-    return Placement(mesh, bool(shard_parameters))
+    return Placement(mesh, shard_parameters)
 
 
 def check_fit(network, nudge, dataset, pipeline, y):

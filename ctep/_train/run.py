@@ -67,7 +67,12 @@ class Run:
         """Write a checkpoint; a disk that refuses must not cost the training."""
         if self.folder is None:
             return
-        state = self._place.whole(position.state)
+        try:
+            state = self._place.whole(position.state)
+        except Exception as error:
+            if not hosts.lost(error):
+                raise
+            return  # parts of it are gone with a process
         if not hosts.first():
             return
         config = {

@@ -119,6 +119,8 @@ def _epoch(job, position, interruption, reporter):
                 break
     except Exception as error:
         failure = _failure(error)
+        if interruption.signal is not None:  # which may have reached readers first
+            failure = ""
     seconds = time.monotonic() - begin
     return Position(state, epoch, batch, seconds, position.history), failure
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .. import _checks as checks
 from .dataset import Dataset
 
 _FORMS = "`(x, y)` or `((x, y), (x_test, y_test))`"
@@ -36,10 +37,11 @@ def from_arrays(
         TypeError: if a container or a dtype is not one of those above.
         ValueError: if shapes, lengths or values do not fit.
     """
-    if isinstance(classes, bool) or (classes is not None and classes < 1):
+    whole = isinstance(classes, int) and not isinstance(classes, bool)
+    if classes is not None and (not whole or classes < 1):
         raise ValueError(
-            f"`classes` must be a positive integer, but got {classes!r}; leave it out "
-            "to count the labels of the training set."
+            f"`classes` must be a positive integer, but got {checks.shown(classes)}; "
+            "leave it out to count the labels of the training set."
         )
     if len(data) != 2 or isinstance(data[0], tuple) != isinstance(data[1], tuple):
         raise TypeError(

@@ -68,8 +68,6 @@ def load(
         FileNotFoundError: if TFDS knows the name, but has not prepared it.
     """
     checks.flag("stream", stream)
-    if classes is not None:
-        checks.count("classes", classes, "10")
     if isinstance(dataset, tuple):
         loaded, classes = from_arrays(dataset, classes=classes), None
     elif isinstance(dataset, Dataset | Stream):

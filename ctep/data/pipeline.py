@@ -1,6 +1,7 @@
 """From pixels to inputs, on the device: padding, augmentation, normalisation."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -19,10 +20,11 @@ _STATISTICS = {
 }
 
 
-def _numbers(value):
+def _numbers(value: Any) -> tuple[float, ...]:
     """Return one number or several as a tuple."""
     several = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
-    return tuple(value) if several else (value,)
+    numbers: Any = value if several else (value,)
+    return tuple(numbers)
 
 
 class Pipeline(eqx.Module):
