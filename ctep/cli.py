@@ -93,7 +93,8 @@ def fit(
 ) -> None:
     """Train a recipe, show progress, and print the evidence.
 
-    Under Slurm, and in indexed jobs of Kubernetes, processes find each other.
+    Under Slurm processes find each other; in indexed jobs of Kubernetes they know
+    their number.
     """
     join(coordinator, process, processes)
     chosen = get(recipe)

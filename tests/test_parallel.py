@@ -133,6 +133,23 @@ def test_processes_that_differ(tmp_path):
     assert not out.exists()
 
 
+def test_an_indexed_job_knows_its_number(monkeypatch):
+    """Kubernetes' variable, and JAX's; alone, neither makes a run of many."""
+    from ctep._train import hosts
+
+    said = []
+    monkeypatch.setattr(
+        "jax.distributed.initialize", lambda *args, **_: said.append(args)
+    )
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "1")
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "10.0.0.1:1234")
+    hosts.join(None, None, None)
+    assert said == []
+    hosts.join(None, None, 2)
+    hosts.join("here:1", 0, 2)
+    assert said == [("10.0.0.1:1234", 2, 1), ("here:1", 2, 0)]
+
+
 @pytest.mark.parametrize(
     ("args", "match"),
     [

@@ -28,23 +28,24 @@ def join(coordinator: str | None, process: int | None, processes: int | None) ->
     """Join the other processes of a run, if there are any.
 
     Args:
-        coordinator: `HOST:PORT` where process 0 can be reached.
-        process: the number of this one, by default `JOB_COMPLETION_INDEX`, which
-            Kubernetes sets in an indexed job.
+        coordinator: `HOST:PORT` where process 0 can be reached, by default the
+            variable `JAX_COORDINATOR_ADDRESS`.
+        process: the number of this one, by default the variable
+            `JOB_COMPLETION_INDEX`, which Kubernetes sets in an indexed job.
         processes: how many there are.
 
-    Without any of them, the variables that Slurm sets, and what Kubernetes tells JAX
-    (`jax[k8s]`), decide.
+    Without any of them, the variables of Slurm decide. Those of Kubernetes do not say
+    how many processes there are, or whether they belong together.
 
     Raises:
         ValueError: if some are given and others missing, or they do not fit.
         RuntimeError: if the others cannot be reached.
     """
     if coordinator is None and process is None and processes is None:
-        alone = int(os.environ.get("SLURM_NTASKS") or 1) == 1
-        if alone and "JOB_COMPLETION_INDEX" not in os.environ:
+        if int(os.environ.get("SLURM_NTASKS") or 1) == 1:
             return
     else:
+        coordinator = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
         index = os.environ.get("JOB_COMPLETION_INDEX")
         process = int(index) if process is None and index else process
         _check(coordinator, process, processes)
