@@ -352,6 +352,8 @@ def test_ctrl_c_in_fit(whole, tmp_path, monkeypatch):
         assert result.reason.startswith(f"Stopped after epoch {epochs} and batch ")
         assert "continue with `resume=True` and the same `out`" in result.reason
         assert result.reason in str(result)
+        names = [path.name for path in checkpoint.checkpoints(out)]
+        assert names == [f"checkpoint-{n:06d}.ctep" for n in (epochs + 1, epochs)]
         saved, _ = ctep.restore(out, chain(), optimizer=ADAM)
         assert bits(saved) == bits(result.network) != bits(whole.network)
         assert [signal.getsignal(n) for n in (2, 15)] == handlers
