@@ -39,7 +39,7 @@ def start(network, options: dict, dataset: data.Dataset, *, rule=None, solver=No
         carry_state=options["carry_state"],
     )
     size, place = options["batch_size"], Placement.default()
-    feed = feeds(dataset, 0.0, options["key"], size, 0, place)["train"]
+    feed = feeds(dataset, None, options["key"], size, 0, place)["train"]
     return loop, state, feed
 
 

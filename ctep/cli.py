@@ -155,7 +155,7 @@ def evaluate(
     opened = _open(run, dataset, data_dir, best)
     loaded, options = opened.loaded, opened.options
     place = Placement.default()
-    splits = feeds(loaded, 0.0, options["key"], 1, 0, place)
+    splits = feeds(loaded, None, options["key"], 1, 0, place)
     if "test" not in splits:
         raise ValueError(f"`dataset` {loaded.name!r} has no test set: choose another.")
     solver, pipeline = opened.recipe.solver, options["pipeline"]

@@ -11,7 +11,6 @@ from jaxtyping import Array, Int, PRNGKeyArray, Shaped
 from ..data import Dataset, Stream
 from ..data.order import Order
 from ..data.records import AbstractRecords, ArrayRecords
-from ..data.split import hold_out
 from ..data.stream import Batches, Reader, stream_arrays
 from .placement import Placement
 
@@ -129,19 +128,28 @@ class Streaming(AbstractFeed):
 
 def feeds(
     loaded: Dataset | Stream,
-    validation: float,
+    held_out: tuple[np.ndarray, np.ndarray] | None,
     key: PRNGKeyArray,
     batch_size: int,
     workers: int,
     place: Placement,
 ) -> dict[str, AbstractFeed]:
-    """Return the splits that there are: train, validation, test."""
+    """Return the splits that there are: train, validation, test.
+
+    Args:
+        loaded: the data.
+        held_out: training and validation examples, as `hold_out` returns them.
+        key: of the order of the training examples.
+        batch_size: of training.
+        workers: processes that read training examples of a stream.
+        place: on the devices.
+    """
     seed = tuple(np.asarray(jax.random.key_data(key)).ravel().tolist())
     stream = stream_arrays(loaded) if isinstance(loaded, Dataset) else loaded
     parts: dict[str, tuple[AbstractRecords, np.ndarray | None]]
     parts = {"train": (stream.train, None)}
-    if validation:
-        train, held = hold_out(loaded, validation, key)
+    if held_out is not None:
+        train, held = held_out
         parts = {"train": (stream.train, train), "validation": (stream.train, held)}
     if stream.test is not None:
         parts["test"] = stream.test, None

@@ -159,13 +159,12 @@ def fit(
     if isinstance(loaded, data.Dataset) and loaded.x_train.nbytes > place.room() / 2:
         loaded = data.load(loaded, stream=True)
     nudge = nudge.drawn(network, jax.random.fold_in(key, 2**31 - 2))
-    count = loaded.examples
-    if validation:
-        count = len(hold_out(loaded, validation, key)[0])
+    held_out = hold_out(loaded, validation, key) if validation else None
+    count = loaded.examples if held_out is None else len(held_out[0])
     if batch_size is None:
         batch_size = min(500, max(20, count // 100))
     batch_size = min(batch_size, count)
-    splits = feeds(loaded, validation, key, batch_size, workers or 0, place)
+    splits = feeds(loaded, held_out, key, batch_size, workers or 0, place)
     x, y = map(jnp.asarray, splits["train"].sample(np.arange(1)))
     check_fit(network, nudge, loaded, pipeline, y)
     rule.check(network, nudge, (inputs(pipeline, x, network), y))
