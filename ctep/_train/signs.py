@@ -2,13 +2,13 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._custom_types import State
-from .._network import AbstractNetwork, EnergyNetwork, Network
+from .._network import AbstractNetwork, Network
 from .._solver import AbstractSolver, Sweeps
+from .._solver.descent import descent, energy_of
 
 _FLAT = 1e-3  # of the largest slope: a unit that passes nothing on
 _SWEEPS = 10
@@ -37,17 +37,9 @@ def rise(
     if not (network.has_energy and isinstance(solver, Sweeps)):
         return None
     sweep = dataclasses.replace(solver, max_sweeps=1, rtol=0.0, atol=0.0)
-    energy = network.energy  # pyright: ignore[reportAttributeAccessIssue]
-    if isinstance(network, EnergyNetwork):
-        energy = jax.vmap(energy)
     problem, state = network.free(x), network.zeros(x)
-
-    def step(state, _):
-        state = sweep.solve(problem, state, throw=False).state
-        return state, energy(state, x)
-
-    _, trace = jax.lax.scan(step, state, length=min(_SWEEPS, solver.max_sweeps))
-    trace = jnp.concatenate([energy(state, x)[None], trace])
+    steps = min(_SWEEPS, solver.max_sweeps)
+    trace = descent(energy_of(network, x), problem, state, sweep, steps)
     span = jnp.maximum(jnp.max(trace, 0) - jnp.min(trace, 0), jnp.finfo(x.dtype).tiny)
     # An energy that runs away rises too, by a number that JSON knows.
     large = jnp.finfo(x.dtype).max

@@ -10,10 +10,11 @@ from jaxtyping import Array, ArrayLike, Bool, Complex, Float
 
 from .. import _checks as checks
 from .._keywords import suggests_keywords
-from .._network import AbstractNetwork, EnergyNetwork
+from .._network import AbstractNetwork
 from .._nudge import AbstractNudge, OutputError, Pull
 from .._rule import Holomorphic, Task, check_batch, check_kinds
 from .._solver import AbstractSolver, Sweeps
+from .._solver.descent import descent, energy_of
 from .._solver.order import AbstractOrder, Forward
 from ._inputs import batch, inputs, rest, solver_or
 
@@ -224,19 +225,12 @@ def _trace(network, x, state, target, nudge, beta, epoch, sweep, steps):
         own = nudge.context(network, state, target, epoch)
         context = (beta.astype(x.dtype)[None], own)
         problem = network.nudged(x, Pull(nudge, network, epoch), context)
-    energy = network.energy
-    if isinstance(network, EnergyNetwork):
-        energy = jax.vmap(energy)
+    energy = energy_of(network, x)
 
     def total(state):
-        value = energy(state, x)
+        value = energy(state)
         if target is not None:
             value = value + beta * nudge.cost(network, state, target, epoch)
         return value
 
-    def step(state, _):
-        state = sweep.solve(problem, state, throw=False).state
-        return state, total(state)
-
-    _, trace = jax.lax.scan(step, state, length=steps)
-    return jnp.concatenate([total(state)[None], trace])
+    return descent(total, problem, state, sweep, steps)

@@ -1,0 +1,44 @@
+"""What a quantity does along the first sweeps of a phase."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from .._custom_types import State
+from .._network import AbstractNetwork, AbstractProblem, EnergyNetwork
+from .sweeps import Sweeps
+
+
+def energy_of(network: AbstractNetwork, x: Array) -> Callable[[State], Array]:
+    """Return the function of a state that is the energy of each example."""
+    energy = network.energy  # pyright: ignore[reportAttributeAccessIssue]
+    if isinstance(network, EnergyNetwork):
+        energy = jax.vmap(energy)
+    return lambda state: energy(state, x)
+
+
+def descent(
+    value: Callable[[State], Array],
+    problem: AbstractProblem,
+    state: State,
+    sweep: Sweeps,
+    steps: int,
+) -> Array:
+    """Return a function's values before the first sweep and after each.
+
+    Args:
+        value: of a state, one per example.
+        problem: that is relaxed.
+        state: to begin with.
+        sweep: a solver of one sweep.
+        steps: how many.
+    """
+
+    def step(state, _):
+        state = sweep.solve(problem, state, throw=False).state
+        return state, value(state)
+
+    _, trace = jax.lax.scan(step, state, length=steps)
+    return jnp.concatenate([value(state)[None], trace])
