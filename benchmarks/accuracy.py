@@ -5,6 +5,7 @@ The best epoch is therefore a maximum over the test set, as published tables giv
 the final epoch is the unbiased number.
 """
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -25,11 +26,16 @@ def main():
     parser.add_argument("--epochs", type=int, help="by default those of the recipe")
     text = "factor of every width: another network than the recipe's"
     parser.add_argument("--scale", type=float, default=1.0, help=text)
+    text = "only the first training examples: easier to fit, harder to generalise from"
+    parser.add_argument("--examples", type=int, help=text)
     text = "folder of the run, which goes on where it stopped if it is there already"
     parser.add_argument("--out", type=Path, help=text)
     args = parser.parse_args()
     recipe = ctep.recipes.get(args.recipe)
     dataset = load(args, recipe)
+    if args.examples:
+        x, y = dataset.x_train[: args.examples], dataset.y_train[: args.examples]
+        dataset = dataclasses.replace(dataset, x_train=x, y_train=y)
     epochs = args.epochs or (2 if args.toy else recipe.epochs)
     network, settings = recipe.setup(
         dataset, seed=args.seed, epochs=epochs, scale=args.scale
@@ -37,6 +43,7 @@ def main():
     begun = args.out is not None and args.out.exists()
     result = ctep.fit(network, dataset, **settings, out=args.out, resume=begun)
     size = "" if args.scale == 1 else f"-scale-{args.scale:g}"
+    size += f"-examples-{args.examples}" if args.examples else ""
     name = f"{recipe.name}{size}-seed{args.seed}"
     history = [{k: record[k] for k in _KEYS} for record in result.history]
     if result.status != "completed" or not history:
@@ -49,6 +56,7 @@ def main():
         "recipe": recipe.name,
         "epochs": epochs,
         "scale": args.scale,
+        "examples": dataset.examples,
         "best_test_accuracy": best["test_accuracy"],
         "best_epoch": best["epoch"],
         "final_test_accuracy": history[-1]["test_accuracy"],

@@ -1,6 +1,5 @@
 """What the deep convolutional Hopfield networks have in common."""
 
-import jax
 import optax
 
 from .._network import Identity, ReLU6
@@ -19,12 +18,6 @@ _SOURCE = (
     "fan-in of their own weights, and RandAugment is left out: no maintained library "
     "does it on the device."
 )
-
-
-def gain(value: float):
-    """Return the initialiser of weights within `value` / sqrt(fan-in)."""
-    scaling = jax.nn.initializers.variance_scaling
-    return scaling(value**2 / 3, "fan_in", "uniform")
 
 
 def _optimizer(epochs, steps):

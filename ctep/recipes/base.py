@@ -133,6 +133,12 @@ def widths(values: tuple[int, ...], scale: float) -> tuple[int, ...]:
     return tuple(max(1, round(value * scale)) for value in values)
 
 
+def within(bound: float):
+    """Return the initialiser of weights within `bound` / sqrt(fan-in)."""
+    scaling = jax.nn.initializers.variance_scaling
+    return scaling(bound**2 / 3, "fan_in", "uniform")
+
+
 def cosine_decay(rate: float, epochs: int, steps: int, least: float = 0.0):
     """Return a rate that falls along half a cosine, step by step within the run."""
     return optax.cosine_decay_schedule(rate, epochs * steps, least / rate)

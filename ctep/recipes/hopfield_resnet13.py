@@ -1,8 +1,8 @@
 """`hopfield-resnet13`: a residual Hopfield network on CIFAR-10."""
 
 from .._network import hopfield_resnet
-from ._hopfield import gain, recipe
-from .base import widths
+from ._hopfield import recipe
+from .base import widths, within
 
 
 def _network(shape, classes, key, scale, **options):
@@ -10,8 +10,8 @@ def _network(shape, classes, key, scale, **options):
         widths((128, 256, 512, 512), scale),
         classes,
         input_shape=shape,
-        init=[gain(0.6)] * 8 + [gain(0.8)],
-        skip_init=gain(0.7),
+        init=[within(0.6)] * 8 + [within(0.8)],
+        skip_init=within(0.7),
         key=key,
         **options,
     )

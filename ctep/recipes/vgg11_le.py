@@ -1,11 +1,11 @@
 """`vgg11-le`: local errors at four layers of VGG-11."""
 
-from ._augmented import VGG11, local, network, recipe
+from ._augmented import HE, VGG11, local, network, recipe
 
 RECIPE = recipe(
     "vgg11-le",
     "VGG-11, symmetric, local errors at layers 2, 4, 6 and 8",
-    network(VGG11, 2, gain=0.5),
+    network(VGG11, 2, bound=HE / 2),
     dataset="cifar100",
     beta=1.0,
     free=400,

@@ -1,13 +1,13 @@
 """`vgg12-kd`: knowledge distillation at five layers of VGG-12."""
 
 from .._nudge import linear
-from ._augmented import VGG13, distilled, network, recipe
+from ._augmented import HE, VGG13, distilled, network, recipe
 
 RECIPE = recipe(
     "vgg12-kd",
     "VGG-12, symmetric, distilled from VGG-15 at all pooled layers",
     # The paper has ReLU in the convolutions here, and leaves the dense layer open.
-    network(VGG13, 1, gain=0.5, relu=True),
+    network(VGG13, 1, bound=HE / 2, relu=True),
     dataset="cifar100",
     beta=1.0,
     free=100,

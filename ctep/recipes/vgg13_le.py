@@ -1,11 +1,11 @@
 """`vgg13-le`: local errors at four layers of VGG-13."""
 
-from ._augmented import VGG13, local, network, recipe
+from ._augmented import HE, VGG13, local, network, recipe
 
 RECIPE = recipe(
     "vgg13-le",
     "VGG-13, symmetric, local errors at layers 2, 4, 6 and 8",
-    network(VGG13, 2, gain=0.5),
+    network(VGG13, 2, bound=HE / 2),
     dataset="cifar100",
     beta=1.0,
     free=140,

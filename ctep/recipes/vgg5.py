@@ -1,15 +1,15 @@
 """`vgg5`: a convolutional Hopfield network on CIFAR-10."""
 
 from .._network import vgg
-from ._hopfield import gain, recipe
-from .base import widths
+from ._hopfield import recipe
+from .base import widths, within
 
 _GAINS = (0.4, 0.7, 0.6, 0.3, 0.6)
 
 
 def _network(shape, classes, key, scale, **options):
     channels = widths((128, 256, 512, 512), scale)
-    init = [gain(value) for value in _GAINS]
+    init = [within(value) for value in _GAINS]
     return vgg(
         channels, classes=classes, input_shape=shape, init=init, key=key, **options
     )
