@@ -31,8 +31,6 @@ from .run import Run
 from .train import Job, train
 from .watch import Watch
 
-_ADAM = optax.adam(1e-3)
-
 
 @suggests_keywords
 def fit(
@@ -136,7 +134,7 @@ def fit(
     nudge = OutputError() if nudge is None else nudge
     rule = OneSided() if rule is None else rule
     solver = Sweeps() if solver is None else solver
-    optimizer = _ADAM if optimizer is None else optimizer
+    optimizer = optax.adam(1e-3) if optimizer is None else optimizer
     key = jax.random.key(0) if key is None else key
     check_kinds(network=network, nudge=nudge, rule=rule, solver=solver)
     checks.instance("watch", watch, Watch, "a watch", "ctep.Watch()")
@@ -234,7 +232,7 @@ def restore(
     """
     nudge = OutputError() if nudge is None else nudge
     nudge = nudge.drawn(network, jax.random.key(0))
-    optimizer = _ADAM if optimizer is None else optimizer
+    optimizer = optax.adam(1e-3) if optimizer is None else optimizer
     loop, state = Loop.start(
         network, nudge, OneSided(), Sweeps(), optimizer, batch_size or 1,
         carry_state=batch_size is not None,

@@ -34,7 +34,7 @@ class Placement(eqx.Module):
 
     def columns(self, width: int) -> slice:
         """Return the entries of a batch that lie on this process's devices."""
-        sharding = NamedSharding(self.mesh, PartitionSpec(self.mesh.axis_names))
+        sharding = self._sharding(self.mesh.axis_names)
         parts = sharding.addressable_devices_indices_map((width,)).values()
         edges = [part[0].indices(width)[:2] for part in parts if part]
         return slice(min(a for a, _ in edges), max(b for _, b in edges))
@@ -43,21 +43,21 @@ class Placement(eqx.Module):
         """Divide arrays along their first axis, in compiled code."""
         if self.mesh.size == 1:
             return tree
-        spec = PartitionSpec(self.mesh.axis_names)
-        return jax.lax.with_sharding_constraint(tree, NamedSharding(self.mesh, spec))
+        sharding = self._sharding(self.mesh.axis_names)
+        return jax.lax.with_sharding_constraint(tree, sharding)
 
     def stack(self, local: np.ndarray, width: int) -> jax.Array:
         """Put batches `(batches, entries, ...)` on the devices, given `columns`."""
-        spec = PartitionSpec(None, self.mesh.axis_names)
-        sharding = NamedSharding(self.mesh, spec)
+        sharding = self._sharding(None, self.mesh.axis_names)
         shape = (len(local), width, *local.shape[2:])
         return jax.make_array_from_process_local_data(sharding, local, shape)
 
     def everywhere(self, array: np.ndarray) -> jax.Array:
         """Put a copy of an array on every device."""
         array = np.asarray(array, jax.dtypes.canonicalize_dtype(array.dtype))
-        sharding = NamedSharding(self.mesh, PartitionSpec())
-        return jax.make_array_from_callback(array.shape, sharding, lambda i: array[i])
+        return jax.make_array_from_callback(
+            array.shape, self._sharding(), lambda i: array[i]
+        )
 
     def put(self, state: Any) -> Any:
         """Put a `TrainState` on the devices."""
@@ -76,7 +76,7 @@ class Placement(eqx.Module):
         """Return a `TrainState` on one device of this process."""
         arrays, rest = eqx.partition(state, eqx.is_array)
         if not all(leaf.is_fully_replicated for leaf in jax.tree.leaves(arrays)):
-            arrays = _move(arrays, NamedSharding(self.mesh, PartitionSpec()))
+            arrays = _move(arrays, self._sharding())
         return eqx.combine(jax.tree.map(_local, arrays), rest)
 
     def room(self) -> float:
@@ -87,8 +87,11 @@ class Placement(eqx.Module):
         ]
         return float(min(limits))
 
+    def _sharding(self, *axes):
+        return NamedSharding(self.mesh, PartitionSpec(*axes))
+
     def _shardings(self, state):
-        everywhere = NamedSharding(self.mesh, PartitionSpec())
+        everywhere = self._sharding()
         shardings = jax.tree.map(lambda _: everywhere, state)
         if not self.shard_parameters:
             return shardings
@@ -98,8 +101,7 @@ class Placement(eqx.Module):
             if not axes:
                 return everywhere
             axis = max(axes, key=lambda i: leaf.shape[i])
-            spec = PartitionSpec(*[None] * axis, self.mesh.axis_names)
-            return NamedSharding(self.mesh, spec)
+            return self._sharding(*[None] * axis, self.mesh.axis_names)
 
         learned = state.trained, state.optimizer
         return eqx.tree_at(
