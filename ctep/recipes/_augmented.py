@@ -22,7 +22,7 @@ _PAPER = (
 _SOURCE = (
     f"{_PAPER} Same layers, nudges, beta, kappa, learning rates, momentum and weight "
     "decay. Here phases start from zeros and stop on a residual after at most the "
-    "published number of steps, over-relaxed by 1.5, and the nudged ones are solved "
+    "published number of steps, over-relaxed by 1.3, and the nudged ones are solved "
     "for increments. What the paper leaves open: Kaiming-uniform weights are within "
     "1 / sqrt(fan-in), because within sqrt(6 / fan-in) half of all units begin "
     "saturated and the loss stays where it is; half of that second bound where the "
@@ -143,7 +143,7 @@ def recipe(
         network=build,
         nudge=nudge,
         rule=Centered(beta),
-        solver=Sweeps(max_sweeps=free, relaxation=1.5),
+        solver=Sweeps(max_sweeps=free, relaxation=1.3),
         optimizer=sgd(rates),
         batch_size=batch_size,
         epochs=250,
