@@ -214,7 +214,9 @@ def nudges():
 
 def rules():
     make = functools.partial(Target, "rules", use=ruled, wanted={})
-    names = "OneSided Centered RandomSign Coupled Implicit Holomorphic Oscillating"
+    names = (
+        "OneSided Centered RandomSign Ramped Coupled Implicit Holomorphic Oscillating"
+    )
     slow = "points", "periods", "steps", "truncate", "restart", "max_steps"
     return tuple(
         make(name, getattr(ctep, name), slow=slow)

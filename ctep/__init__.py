@@ -61,6 +61,7 @@ from ._rule import (
     Implicit as Implicit,
     OneSided as OneSided,
     Oscillating as Oscillating,
+    Ramped as Ramped,
     RandomSign as RandomSign,
     Unrolled as Unrolled,
     gradient as gradient,

@@ -315,6 +315,69 @@ def test_random_signs_train_and_differ_by_key():
     assert np.linalg.norm(one - other) > 1e-3 * np.linalg.norm(one)
 
 
+# ------------------------------------------------------------ nudges that grow
+
+
+@pytest.mark.usefixtures("x64")
+def test_ramped_nudges_are_added_at_every_step():
+    r"""Oracle: numpy; synchronous steps with the frozen error times $k\beta$."""
+    beta, steps, gamma = 0.2, 7, 0.3
+    p = oracles.chain(init=oracles.centred(0.5), feedback=gamma)
+    weights = [np.asarray(c.forward.weight) for c in p.network.couplings]
+    biases = [np.asarray(layer.bias) for layer in p.network.layers]
+    x, out = np.asarray(p.x), np.asarray(p.network.readout.operator.weight)
+
+    def step(s, push):
+        below = [x, *s[:-1]]
+        h = [b + v @ w for b, v, w in zip(biases, below, weights, strict=True)]
+        back = [gamma * v @ w.T for v, w in zip(s[1:], weights[1:], strict=True)]
+        total = [a + b for a, b in zip(h, [*back, push], strict=True)]
+        return [np.tanh(h) for h in total]
+
+    free = [np.zeros((len(x), len(b))) for b in biases]
+    for _ in range(300):
+        free = step(free, 0.0)
+    scores = free[-1] @ out + np.asarray(p.network.readout.bias)
+    scores = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    error = (np.eye(out.shape[1])[np.asarray(p.y)] - scores) @ out.T
+    s = free
+    for k in range(1, steps + 1):
+        s = step(s, k * beta * error)
+    rule = ctep.Ramped(beta, steps, rescale=False)
+    p = dataclasses.replace(p, nudge=ctep.Frozen(ctep.OutputError()))
+    _, gradient = p.gradient(rule=rule, solver=TIGHT, throw=False)
+    for n, below in enumerate([x, *free[:-1]]):
+        want = below.T @ (free[n] - s[n])
+        if n:  # the feedback is tied to these weights too
+            want = want + gamma * (below - s[n - 1]).T @ free[n]
+        found = gradient.couplings[n].forward.weight * (steps * beta * len(x))
+        np.testing.assert_allclose(found, want, atol=1e-10)
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_ramp_lags_by_the_inverse_of_its_steps():
+    """Oracle: dense implicit differentiation; the documented order in the steps."""
+    p = oracles.chain(init=oracles.centred(0.5))
+    counts = np.array([50, 100, 200])
+    found = gradients(p, tuple(ctep.Ramped(1e-5 / int(k), int(k)) for k in counts))
+    errors = [np.linalg.norm(g - exact(p)) for g in found]
+    slope = np.polyfit(np.log(counts), np.log(errors), 1)[0]
+    assert abs(slope + 1) < 0.05
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_ramp_does_not_pass_for_a_rest():
+    """Oracle: it lags through feedback; without any, a frozen nudge is at once felt."""
+    rule, nudge = ctep.Ramped(0.1, 10), ctep.Frozen(ctep.OutputError())
+    for feedback, rests in ((1.0, False), (None, True)):
+        p = oracles.chain(init=oracles.centred(0.5), feedback=feedback)
+        task = Task.mean(p.x, p.y, nudge, TIGHT, throw=False)
+        result = rule.estimate(p.network, task).result
+        assert bool((result == ctep.RESULTS.successful).all()) == rests
+    with pytest.raises(RuntimeError, match="still moving"):
+        oracles.chain(init=oracles.centred(0.5)).gradient(rule=rule, solver=TIGHT)
+
+
 # ------------------------------------------------------------ outputs that are held
 
 

@@ -15,6 +15,7 @@ from .gradient import (
 from .holomorphic import Holomorphic as Holomorphic
 from .implicit import Implicit as Implicit
 from .oscillating import Oscillating as Oscillating
+from .ramped import Ramped as Ramped
 from .stencil import (
     AbstractStencil as AbstractStencil,
     Centered as Centered,

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, PyTree
 
 from .. import _checks as checks
+from .._custom_types import State
 from .._network import AbstractNetwork, AbstractProblem
 from .._nudge import Pull
 from .._solver import RESULTS, Equilibrium, first_failure
@@ -73,13 +74,17 @@ class AbstractStencil(AbstractRule):
         del result
         return None
 
+    def nudged(
+        self, network: AbstractNetwork, task: Task, free: Equilibrium, betas: Array
+    ) -> Equilibrium:
+        """Return the increments in which all phases end."""
+        problem, start = self.problem(network, task, free, betas), zeros(free, betas)
+        return task.solver.solve(problem, start, zeros=True, throw=task.throw)
+
     def estimate(self, network, task):
         free = task.settle(network)
         betas, weights = self.phases(task)
-        problem = self.problem(network, task, free, betas)
-        lead = (len(betas),)
-        start = tuple(jnp.zeros(lead + s.shape, betas.dtype) for s in free.state)
-        nudged = task.solver.solve(problem, start, zeros=True, throw=task.throw)
+        nudged = self.nudged(network, task, free, betas)
         steps = free.steps + jnp.sum(nudged.steps, 0)
         result = first_failure(free.result, nudged.result)
         return self.contrast(network, task, free, nudged.state, weights, steps, result)
@@ -226,6 +231,11 @@ class RandomSign(AbstractStencil):
         betas, weights = super().phases(task)
         sign = signs(task.keys)[None]
         return sign * betas, sign * weights
+
+
+def zeros(free: Equilibrium, betas: Array) -> State:
+    """Return increments of zero, `(phases, batch, *shape)` per block."""
+    return tuple(jnp.zeros((len(betas), *s.shape), betas.dtype) for s in free.state)
 
 
 def _masked(counted, task, state, increments):

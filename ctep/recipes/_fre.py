@@ -23,7 +23,7 @@ _SOURCE = (
 )
 _UNRAMPED = (
     f"{_SOURCE} The published code adds the nudge again at every clamped step, so that "
-    "its phase ends far from rest; here the nudge is constant and the phase settles."
+    "its phase ends far from rest (`ctep.Ramped`); here it is constant and settles."
 )
 _SCALING = jax.nn.initializers.variance_scaling
 # Within 1 / sqrt(fan-in), biases too.

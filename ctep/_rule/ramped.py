@@ -1,0 +1,61 @@
+"""A nudge that grows step by step and is left before anything rests."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import _checks as checks
+from .stencil import AbstractStencil, zeros
+
+
+class Ramped(AbstractStencil):
+    r"""A nudge that grows by `beta` at each of `steps` synchronous steps.
+
+    $$d^0 = 0, \qquad d^k = T_{k\beta}(s + d^{k-1}) - T_0(s), \qquad
+    s'(0) \approx \frac{d^K}{K\beta}$$
+
+    With `Frozen(OutputError())` this is the clamped phase of the published code of
+    feedback-regulated networks with skips, whose nudge is added again at every step.
+    It ends where nothing rests: $d^K$ lags behind the nudge by the time that signals
+    take through the network, an error of $O(1/K)$ beside that of $O(K\beta)$. The
+    history therefore counts its examples as unsettled, unless they happen to keep up
+    within the solver's tolerances; train with `watch=ctep.Watch(unsettled=1.0)`.
+
+    Args:
+        beta: what each step adds to the nudge.
+        steps: $K$.
+        rescale: as in `OneSided`.
+
+    Raises:
+        ValueError: if `beta` is not positive or `steps` is not a positive integer.
+        RuntimeError: from `ctep.gradient`, as a rule, without `throw=False`.
+
+    Cost: one free phase, and `steps` + 1 applications of $T$; memory does not depend on
+    their number.
+
+    References:
+        The code published with arXiv:2508.11659.
+    """
+
+    beta: float = 0.1
+    steps: int = 50
+    rescale: bool = True
+
+    def __check_init__(self):
+        checks.positive("beta", self.beta, "0.1")
+        checks.count("steps", self.steps, "50")
+        checks.flag("rescale", self.rescale)
+
+    def stencil(self):
+        last = self.steps * self.beta
+        return np.array([last]), np.array([1 / last])
+
+    def nudged(self, network, task, free, betas):
+        def step(k, d):
+            part = jnp.asarray(k + 1, betas.dtype) / self.steps
+            return self.problem(network, task, free, part * betas).image(d)[0]
+
+        d = jax.lax.fori_loop(0, self.steps, step, zeros(free, betas))
+        last = self.problem(network, task, free, betas)
+        taken = jnp.full((1, len(task.x)), self.steps, jnp.int32)
+        return task.solver.verdict(last, d, taken, task.throw)
