@@ -22,8 +22,8 @@ _SOURCE = (
     "phases stop on a residual, and batches are drawn anew in each epoch."
 )
 _UNRAMPED = (
-    f"{_SOURCE} The published code adds the nudge again at every clamped step, and ends "
-    "far from rest (`ctep.Ramped`); here the nudge is constant and the phase settles."
+    f"{_SOURCE} The published code adds the nudge again at every clamped step, and "
+    "ends far from rest (`ctep.Ramped`); here it is constant, and the phase settles."
 )
 _SCALING = jax.nn.initializers.variance_scaling
 # Within 1 / sqrt(fan-in), biases too.
