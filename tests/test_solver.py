@@ -247,6 +247,39 @@ def test_relaxation_hastens_a_slow_pair_and_damps_an_oscillation():
     assert float(damped.state[0][0, 0]) == pytest.approx(1 / 2.5, abs=1e-2)
 
 
+@pytest.mark.usefixtures("x64")
+def test_relaxation_stays_within_the_range_and_lowers_the_energy():
+    r"""Oracle: what $E$ is for clipped units, a convex function of each block.
+
+    Any point between a block and its minimum, or as far beyond it, has less energy,
+    if it is one of the block's own states at all; outside them $E$ is infinite.
+    """
+    p = oracles.chain(
+        (6, 20, 20, 3), activation=ctep.HardSigmoid(), init=oracles.centred(1.0)
+    )
+    network, x = p.network, p.x
+    state, before = network.zeros(x), jnp.inf
+    touched = 0
+    for _ in range(8):
+        state = settle(sweeps(1, relaxation=1.7), network, x, state).state
+        touched += sum(int(jnp.sum((s == 0) | (s == 1))) for s in state)
+        assert all(bool(jnp.all((s >= 0) & (s <= 1))) for s in state)
+        energy = network.energy(state, x)
+        assert np.all(energy <= before + 1e-12)
+        before = energy
+    assert touched
+    free = settle(ctep.Sweeps(1000, 0.0, 1e-12), network, x)
+    problem = network.increments(
+        x, free.state, free.memory, Pull(p.nudge, network, jnp.asarray(0)),
+        (jnp.full((1, 1), 5.0), p.y[None]),
+    )  # fmt: skip
+    start = tuple(jnp.zeros((1, *s.shape)) for s in free.state)
+    moved = sweeps(3, relaxation=1.7).solve(problem, start, throw=False).state
+    for s, d in zip(free.state, moved, strict=True):
+        assert bool(jnp.all((s + d >= 0) & (s + d <= 1)))
+        assert bool(jnp.any((d != 0) & ((s + d == 0) | (s + d == 1))))
+
+
 def turning(weight):
     """Return s1 = x - w s2 and s2 = w s1, which rest at x/(1 + w^2)."""
     dense = lambda w: ctep.Dense((1,), (1,), key=KEY, init=diagonal(w))  # noqa: E731

@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Iterable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -59,6 +60,11 @@ class AbstractProblem(eqx.Module):
                 blocks that came before.
             zero: blocks known to be zero, so that no product with them need be taken.
         """
+
+    def bounds(self, n: int) -> tuple[Any, Any] | None:
+        """Return the least and the largest values of block `n`, `None` without any."""
+        del n
+        return None
 
     def image(self, state: State) -> tuple[State, Memory]:
         """Return $T(s)$, all blocks from the same state, and the memory of `state`."""

@@ -35,6 +35,9 @@ class StatePhase(AbstractProblem):
     def incremental(self):
         return False
 
+    def bounds(self, n):
+        return self.network.layers[n].activation.range
+
     def recall(self, state, zero=frozenset()):
         # Drives are filled in by the updates; here they only take their place.
         drives = tuple(jnp.zeros_like(s) for s in state)
@@ -107,6 +110,11 @@ class IncrementPhase(AbstractProblem):
     @property
     def incremental(self):
         return True
+
+    def bounds(self, n):
+        least, largest = self.network.layers[n].activation.range
+        free = self.data[3][n]
+        return least - free, largest - free
 
     def recall(self, state, zero=frozenset()):
         moves = []

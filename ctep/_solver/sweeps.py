@@ -14,10 +14,10 @@ class Sweeps(AbstractSolver):
     r"""Update the blocks one group after the other until none of them moves.
 
     One sweep moves each block by $s_n \leftarrow s_n + \omega (T_n(s) - s_n)$ at the
-    newest state of the others. An example stops by itself once no element moves in a
-    sweep by more than `atol` + `rtol` $|s|$ (increments: `atol` in units of their
-    block's largest element), and is not touched again, so that no example depends on
-    the others in its batch.
+    newest state of the others, but not out of its activation's range. An example stops
+    by itself once no element moves in a sweep by more than `atol` + `rtol` $|s|$
+    (increments: `atol` in units of their block's largest element), and is not touched
+    again, so that no example depends on the others in its batch.
 
     Args:
         max_sweeps: when to give up.
@@ -74,7 +74,7 @@ class Sweeps(AbstractSolver):
                     value, memory = problem.update(n, state, memory, zero)
                     change[n] = value - state[n]
                 state = tuple(
-                    _move(active, s, change[n], self.relaxation) if n in group else s
+                    self._moved(problem, n, active, s, change[n]) if n in group else s
                     for n, s in enumerate(state)
                 )
                 zero = zero.difference(group)
@@ -113,7 +113,9 @@ class Sweeps(AbstractSolver):
         state, memory, _, steps, residual, excess, _ = carry
         return judge(state, residual, excess, steps, memory, throw)
 
-
-def _move(active, state, change, relaxation):
-    mask = active.reshape(active.shape + (1,) * (state.ndim - active.ndim))
-    return jnp.where(mask, state + relaxation * change, state)
+    def _moved(self, problem, n, active, state, change):
+        moved, bounds = state + self.relaxation * change, problem.bounds(n)
+        if self.relaxation > 1 and bounds and not jnp.iscomplexobj(moved):
+            moved = jnp.clip(moved, *bounds)
+        mask = active.reshape(active.shape + (1,) * (state.ndim - active.ndim))
+        return jnp.where(mask, moved, state)
