@@ -30,6 +30,7 @@ COMPLEX = "_rule/complex.py"
 CHECKPOINT, RUN, TRAIN = "_train/checkpoint.py", "_train/run.py", "_train/train.py"
 ORDERS, STREAM, PLACE = "data/order.py", "data/stream.py", "_train/placement.py"
 NUDGE, STENCIL, IMPLICIT = "_nudge/base.py", "_rule/stencil.py", "_rule/implicit.py"
+RAMPED = "_rule/ramped.py"
 
 
 @dataclass(frozen=True)
@@ -383,8 +384,8 @@ MUTANTS = [
     Mutant(
         "settled examples move on",
         SWEEPS,
-        "_move(active, s, change[n], self.relaxation) if n in group else s",
-        "_move(active | True, s, change[n], self.relaxation) if n in group else s",
+        "self._moved(problem, n, active, s, change[n]) if n in group else s",
+        "self._moved(problem, n, active | True, s, change[n]) if n in group else s",
         "solver",
     ),
     Mutant(
@@ -418,8 +419,22 @@ MUTANTS = [
     Mutant(
         "relaxation ignored",
         SWEEPS,
-        "jnp.where(mask, state + relaxation * change, state)",
-        "jnp.where(mask, state + change, state)",
+        "state + self.relaxation * change, problem.bounds(n)",
+        "state + change, problem.bounds(n)",
+        "solver",
+    ),
+    Mutant(
+        "over-relaxed states leave their range",
+        SWEEPS,
+        "moved = jnp.clip(moved, *bounds)",
+        "pass",
+        "solver",
+    ),
+    Mutant(
+        "over-relaxed increments leave their range",
+        PHASES,
+        "return least - free, largest - free",
+        "return None",
         "solver",
     ),
     Mutant(
@@ -527,6 +542,20 @@ MUTANTS = [
         STENCIL,
         "np.array([1 / self.beta])",
         "np.array([self.beta])",
+        "rules",
+    ),
+    Mutant(
+        "a ramp is a step late",
+        RAMPED,
+        "jnp.asarray(k + 1, betas.dtype)",
+        "jnp.asarray(k, betas.dtype)",
+        "rules",
+    ),
+    Mutant(
+        "a ramp is divided by one of its steps",
+        RAMPED,
+        "np.array([1 / last])",
+        "np.array([1 / self.beta])",
         "rules",
     ),
     Mutant(
