@@ -33,6 +33,7 @@ def main():
     args = parser.parse_args()
     recipe = ctep.recipes.get(args.recipe)
     dataset = load(args, recipe)
+    args.dataset = dataset.name  # for the report
     if args.examples:
         x, y = dataset.x_train[: args.examples], dataset.y_train[: args.examples]
         dataset = dataclasses.replace(dataset, x_train=x, y_train=y)
