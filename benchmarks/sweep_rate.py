@@ -100,6 +100,7 @@ def alternating(network, x, repeats):
 
 def main():
     args = options(__doc__).parse_args()
+    args.dataset = "none: random images"
     scale, size, sweeps, repeats = (0.05, 256, 2, 1) if args.toy else (1.0, 2048, 4, 3)
     pixels = np.zeros((_BATCH, 32, 32, 3), np.uint8)
     data = Dataset("cifar10", pixels, np.zeros(_BATCH, np.int32), None, None, 10, "")
