@@ -133,9 +133,10 @@ def main():
             }
         ),
     }
+    run = "scale-0.25-examples-10000-seed0.jsonl"
     pair = {
-        "local errors (vgg7-le)": results / "vgg7-le-scale-0.25-seed0.jsonl",
-        "output error alone (vgg7)": results / "vgg7-scale-0.25-seed0.jsonl",
+        "local errors (vgg7-le)": results / f"vgg7-le-{run}",
+        "output error alone (vgg7)": results / f"vgg7-{run}",
     }
     if all(path.is_file() for path in pair.values()):
         figures["local-errors"] = compared(pair)
