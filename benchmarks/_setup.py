@@ -18,6 +18,12 @@ def load(args, recipe: recipes.Recipe | None = None) -> data.Dataset:
     return data.load(dataset_name(args) if given else recipe.dataset)
 
 
+def first(dataset: data.Dataset, count: int) -> data.Dataset:
+    """Return the dataset with its first `count` training examples."""
+    x, y = dataset.x_train[:count], dataset.y_train[:count]
+    return dataclasses.replace(dataset, x_train=x, y_train=y)
+
+
 def start(network, options: dict, dataset: data.Dataset, *, rule=None, solver=None):
     """Return the loop of a recipe, the state before its first batch, and its data.
 

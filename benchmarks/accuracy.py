@@ -5,12 +5,11 @@ The best epoch is therefore a maximum over the test set, as published tables giv
 the final epoch is the unbiased number.
 """
 
-import dataclasses
 import sys
 from pathlib import Path
 
 from _report import keep, options, report
-from _setup import load
+from _setup import first, load
 
 import ctep
 
@@ -35,8 +34,7 @@ def main():
     dataset = load(args, recipe)
     args.dataset = dataset.name  # for the report
     if args.examples:
-        x, y = dataset.x_train[: args.examples], dataset.y_train[: args.examples]
-        dataset = dataclasses.replace(dataset, x_train=x, y_train=y)
+        dataset = first(dataset, args.examples)
     epochs = args.epochs or (2 if args.toy else recipe.epochs)
     network, settings = recipe.setup(
         dataset, seed=args.seed, epochs=epochs, scale=args.scale

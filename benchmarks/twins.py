@@ -11,7 +11,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from _report import keep, options, report
-from _setup import cosine, load, weights
+from _setup import cosine, first, load, weights
 
 import ctep
 from ctep._rule import Task
@@ -33,12 +33,6 @@ def altered(network, settings, args):
     if args.precision is not None:
         network = ctep.with_precision(network, args.precision)
     return network, settings
-
-
-def first(dataset, count):
-    """Return the dataset with its first `count` training examples."""
-    x, y = dataset.x_train[:count], dataset.y_train[:count]
-    return dataclasses.replace(dataset, x_train=x, y_train=y, x_test=None, y_test=None)
 
 
 def layers(network, settings, dataset):
@@ -72,6 +66,7 @@ def main():
     args = parser.parse_args()
     recipe = ctep.recipes.get(args.recipe)
     dataset = first(load(args, recipe), 200 if args.toy else args.examples)
+    dataset = dataclasses.replace(dataset, x_test=None, y_test=None)
     scale, seeds = (0.05, 1) if args.toy else (args.scale, args.seeds)
     runs, cosines = {"recipe": [], "twin": []}, []
     for seed in range(args.seed, args.seed + seeds):
