@@ -78,10 +78,10 @@ class StatePhase(AbstractProblem):
 class IncrementPhase(AbstractProblem):
     r"""$d_n = \rho_n(h_n + dh_n + f_n) - \rho_n(h_n)$, solved for $d$ itself.
 
-    `data` is `(drives, sources, targets, state, context)`: what activations and
-    couplings (by the state at either end) need to know of the free phase, its state,
-    and the pull's arrays. Measured per block in units of the block's largest
-    increment, which may be 1e-30.
+    `data` is `(drives, sources, targets, state, image, context)`: what activations and
+    couplings (by the state at either end) need to know of the free phase, its state
+    $s$ and $\rho(h)$, and the pull's arrays. Measured per block in units of the
+    block's largest increment, which may be 1e-30.
     """
 
     network: Network
@@ -94,6 +94,10 @@ class IncrementPhase(AbstractProblem):
             layer.activation.anchor(h, s)
             for layer, h, s in zip(network.layers, memory[1], state, strict=True)
         )
+        image = tuple(
+            layer.activation(h)
+            for layer, h in zip(network.layers, memory[1], strict=True)
+        )
         sources, targets = [], []
         for c in network.couplings:
             source = target = tape = None
@@ -103,7 +107,7 @@ class IncrementPhase(AbstractProblem):
                 target = c.returning.adjoint_anchor(state[c.target - 1], tape)
             sources.append(source)
             targets.append(target)
-        free = (drives, tuple(sources), tuple(targets), state)
+        free = (drives, tuple(sources), tuple(targets), state, image)
         free = jax.tree_util.tree_map(lambda leaf: leaf[None], free)
         return IncrementPhase(network=network, data=(*free, context), pull=pull)
 
@@ -113,8 +117,10 @@ class IncrementPhase(AbstractProblem):
 
     def bounds(self, n):
         least, largest = self.network.layers[n].activation.range
-        free = self.data[3][n]
-        return least - free, largest - free
+        # Not the free state, which is at rest up to a tolerance that is far larger than
+        # increments may be: they could not settle where it lies outside these bounds.
+        image = self.data[4][n]
+        return least - image, largest - image
 
     def recall(self, state, zero=frozenset()):
         moves = []
@@ -130,7 +136,7 @@ class IncrementPhase(AbstractProblem):
         return tuple(moves)
 
     def update(self, n, state, memory, zero=frozenset()):
-        drives, sources, targets, free, context = self.data
+        drives, sources, targets, free, _, context = self.data
         moves, a = list(memory), None
         for c, coupling in enumerate(self.network.couplings):
             i, j = coupling.source - 1, coupling.target - 1
