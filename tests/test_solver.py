@@ -280,6 +280,73 @@ def test_relaxation_stays_within_the_range_and_lowers_the_energy():
         assert bool(jnp.any((d != 0) & ((s + d == 0) | (s + d == 1))))
 
 
+def test_relaxed_increments_settle_however_loose_the_free_phase():
+    """Oracle: that they contract, whatever state is taken for the free one.
+
+    Units that saturate in the drive of a loose rest, but not in its state or the other
+    way round, were asked to leave bounds of the one for values of the other.
+    """
+    p = oracles.chain(
+        (6, 20, 20, 3), activation=ctep.HardSigmoid(), init=oracles.centred(0.6)
+    )
+    free = settle(sweeps(2, relaxation=1.3), p.network, p.x)
+    pairs = zip(free.state, free.memory[1], strict=True)
+    assert any(bool(jnp.any((s == 1) != (h >= 1))) for s, h in pairs)
+    problem = p.network.increments(
+        p.x, free.state, free.memory, Pull(p.nudge, p.network, jnp.asarray(0)),
+        (jnp.full((1, 1), 1e-6), p.y[None]),
+    )  # fmt: skip
+    start = tuple(jnp.zeros((1, *s.shape)) for s in free.state)
+    solver = ctep.Sweeps(300, relaxation=1.3)
+    assert explain(solver.solve(problem, start, throw=False).result) is None
+
+
+# ------------------------------------------------------------ batches that shrink
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("gather", [(0.5,), (0.75, 0.3, 0.01)])
+@pytest.mark.parametrize("zeros", [True, False])
+def test_gathered_examples_take_the_sweeps_that_they_take_alone(gather, zeros):
+    """Oracle: the same solve without gathering; each example has another weight."""
+    network, x = pair(0.95, 0.5), jnp.eye(2).repeat(4, 0) * jnp.arange(1.0, 9)[:, None]
+    lone, few = (
+        settle(ctep.Sweeps(200, gather=g), network, x, zeros=zeros)
+        for g in ((), gather)
+    )
+    assert len(set(lone.steps.tolist())) > 2
+    for name in ("state", "steps", "residual"):
+        a, b = getattr(lone, name), getattr(few, name)
+        jax.tree.map(np.testing.assert_array_equal, a, b)
+    assert names(lone.result) == names(few.result)
+
+
+@pytest.mark.usefixtures("x64")
+def test_gathered_phases_know_their_own_nudge_and_their_own_example():
+    """Oracle: the gradient without gathering, on pooled images and of two nudges."""
+    x = jax.random.normal(KEY, (6, 6, 6, 1))
+    y = jnp.arange(6) % 3
+    network = ctep.vgg((3, 4), (5,), 3, input_shape=(6, 6, 1), feedback=0.5, key=KEY)
+    nudge = ctep.OutputError() + ctep.LocalError((1,)).drawn(network, KEY)
+    lone, few = (
+        ctep.gradient(
+            network, x, y, nudge=nudge, rule=ctep.Centered(0.2),
+            solver=ctep.Sweeps(500, 1e-10, 1e-10, gather=gather),
+        )
+        for gather in ((), (0.7, 0.2))
+    )  # fmt: skip
+    assert lone[0] == few[0]
+    assert oracles.error(few[1], lone[1]) < 1e-8
+
+
+def test_what_never_settles_is_given_up_after_all_its_sweeps():
+    """Oracle: a map with slope -1.5 beside one that is at rest at once."""
+    x = jnp.array([[1.0], [0.0], [0.0], [1.0]])
+    got = settle(ctep.Sweeps(30, gather=(0.25,)), turning(1.5**0.5), x)
+    assert got.settled.tolist() == [False, True, True, False]
+    assert got.steps.tolist() == [30, 1, 1, 30]
+
+
 def turning(weight):
     """Return s1 = x - w s2 and s2 = w s1, which rest at x/(1 + w^2)."""
     dense = lambda w: ctep.Dense((1,), (1,), key=KEY, init=diagonal(w))  # noqa: E731

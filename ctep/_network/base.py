@@ -8,7 +8,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Inexact, PyTree
+from jaxtyping import Array, Float, Inexact, Int, PyTree
 
 from .._custom_types import Lead, Memory, Shape, State
 
@@ -41,6 +41,8 @@ class AbstractProblem(eqx.Module):
     @abc.abstractmethod
     def recall(self, state: State, zero: frozenset[int] = frozenset()) -> Memory:
         """Return the memory with which `update` can start from `state`.
+
+        Every array of a memory has the examples' leading axes, in full size.
 
         Args:
             state: of all blocks.
@@ -168,6 +170,25 @@ class AbstractProblem(eqx.Module):
             for n, s in enumerate(state)
         ]
         return tuple(jnp.where(size > 0, size, 1) for size in sizes)
+
+    def take(self, index: Int[Array, " taken"], lead: Shape) -> "AbstractProblem":
+        """Return the problem of some examples, with one leading axis.
+
+        Args:
+            index: of the examples, counted along all leading axes.
+            lead: lengths of the leading axes.
+        """
+        places = jnp.unravel_index(index, lead)
+
+        def one(leaf):
+            lengths = leaf.shape[: len(lead)]
+            if max(lengths) == 1:
+                return leaf.reshape((1, *leaf.shape[len(lead) :]))
+            pairs = zip(places, lengths, strict=True)
+            return leaf[tuple(i if n > 1 else jnp.zeros_like(i) for i, n in pairs)]
+
+        data = jax.tree_util.tree_map(one, self.data)
+        return dataclasses.replace(self, data=data)
 
     def per_example(self, function, *batched: PyTree) -> PyTree:
         """Apply `function(problem, *example)` to each example by itself.

@@ -115,6 +115,10 @@ class _Held(AbstractProblem):
     def incremental(self):
         return True
 
+    def bounds(self, n):
+        # The held block goes where it is put.
+        return None if n == len(self.shapes) - 1 else self._inner.bounds(n)
+
     def recall(self, state, zero=frozenset()):
         return self._inner.recall(state, zero)
 

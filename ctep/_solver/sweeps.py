@@ -1,13 +1,25 @@
 """Sweeps: block updates in the direction of the signal, the fast path."""
 
+import itertools
+import math
+from typing import NamedTuple
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Bool, Int
 
 from .. import _checks as checks
+from .._custom_types import Lead, Memory, State
 from .base import AbstractSolver
 from .equilibrium import judge
 from .order import AbstractOrder, Backward, Forward
+
+
+def _shares(value):
+    for share in (shares := checks.members("gather", value)):
+        checks.real("gather", share, "(0.25, 0.05)")
+    return tuple(float(share) for share in shares)
 
 
 class Sweeps(AbstractSolver):
@@ -30,10 +42,16 @@ class Sweeps(AbstractSolver):
         relaxation: $\omega$. Deep chains settle in half the sweeps with 1.1 to 1.2
             (successive over-relaxation); below 1 it damps an oscillation. The
             residual is that of the full update.
+        gather: falling shares of the batch, none by default. Once no more examples
+            than that share still move, they go on in a batch of their own: with
+            `(0.25, 0.05)` the slowest one of a hundred is swept alone and does not
+            cost a hundred times its sweeps. It pays where the slowest example takes
+            many times the sweeps of most others, and compiles one more loop per share.
 
     Raises:
-        ValueError: if `max_sweeps` is not positive, a tolerance is negative, or
-            `relaxation` is outside (0, 2).
+        ValueError: if `max_sweeps` is not positive, a tolerance is negative,
+            `relaxation` is outside (0, 2), or `gather` does not fall within (0, 1).
+        TypeError: if an argument is of the wrong kind.
 
     Cost: one `apply` and one `adjoint` per coupling and sweep.
     """
@@ -43,6 +61,7 @@ class Sweeps(AbstractSolver):
     atol: float = 1e-3
     order: AbstractOrder | None = None
     relaxation: float = 1.0
+    gather: tuple[float, ...] = eqx.field(default=(), converter=_shares)
 
     def __check_init__(self):
         checks.integer("max_sweeps", self.max_sweeps, "100")
@@ -59,59 +78,93 @@ class Sweeps(AbstractSolver):
                 f"`relaxation` is {self.relaxation}, but sweeps can only converge "
                 "within (0, 2): pass 1.0, or 1.1 for a deep chain."
             )
+        bounds = (1.0, *self.gather, 0.0)
+        if not all(a > b for a, b in itertools.pairwise(bounds)):
+            raise ValueError(
+                f"`gather` is {self.gather}, but holds shares of a batch that fall "
+                "within (0, 1): pass for example `(0.25, 0.05)`."
+            )
 
     def solve(self, problem, state, *, zeros=False, throw=True):
         order = self.order or (Backward() if problem.incremental else Forward())
         groups = order.groups(len(problem.shapes), problem.network.edges)
         lead = state[0].shape[: state[0].ndim - len(problem.shapes[0])]
+        blocks = frozenset(range(len(state)))
+        infinite = jnp.full(lead, jnp.inf, jnp.finfo(state[0].dtype).dtype)
+        memory = problem.recall(state, blocks if zeros else frozenset())
+        steps, count = jnp.zeros(lead, jnp.int32), jnp.zeros((), jnp.int32)
+        active = jnp.ones(lead, bool)
+        carry = _Examples(state, memory, active, steps, infinite, infinite), count
+        if zeros:
+            carry = self._sweep(problem, groups, carry, blocks)
+        examples, _ = self._settle(problem, groups, carry, self._widths(active.size))
+        state, memory, _, steps, residual, excess = examples
+        return judge(state, residual, excess, steps, memory, throw)
 
-        def sweep(carry, zero):
-            first = bool(zero)
-            state, memory, active, steps, residual, excess, count = carry
-            change: list[Array] = list(state)
-            for group in groups:
-                for n in group:
-                    value, memory = problem.update(n, state, memory, zero)
-                    change[n] = value - state[n]
-                state = tuple(
-                    self._moved(problem, n, active, s, change[n]) if n in group else s
-                    for n, s in enumerate(state)
-                )
-                zero = zero.difference(group)
-            if first:
-                # Blocks that nothing reaches yet are constants, which XLA would spend
-                # minutes on folding.
-                change, state = jax.lax.optimization_barrier((change, state))
-            # An example that has settled is frozen and must not be judged again.
-            measured = problem.residual(tuple(change), state, self.rtol, self.atol)
-            residual = jnp.where(active, measured[0], residual)
-            excess = jnp.where(active, measured[1], excess)
-            steps = steps + active
-            active = active & (excess > 0)
-            return state, memory, active, steps, residual, excess, count + 1
+    def _widths(self, count):
+        widths = [max(1, math.floor(share * count)) for share in self.gather]
+        return [width for width in widths if width < count]
+
+    def _settle(self, problem, groups, carry, widths):
+        """Sweep until nothing moves, the last examples in ever narrower batches."""
+        most = widths[0] if widths else 0
 
         def unfinished(carry):
-            return jnp.any(carry[2]) & (carry[6] < self.max_sweeps)
+            examples, count = carry
+            moving = jnp.any(examples.active)
+            if widths:
+                moving = jnp.sum(examples.active) > most
+            return moving & (count < self.max_sweeps)
 
-        blocks = frozenset(range(len(state)))
-        dtype = jnp.finfo(state[0].dtype).dtype
-        infinite = jnp.full(lead, jnp.inf, dtype)
-        carry = (
-            state,
-            problem.recall(state, blocks if zeros else frozenset()),
-            jnp.ones(lead, bool),
-            jnp.zeros(lead, jnp.int32),
-            infinite,
-            infinite,
-            jnp.zeros((), jnp.int32),
+        examples, count = jax.lax.while_loop(
+            unfinished, lambda carry: self._sweep(problem, groups, carry), carry
         )
-        if zeros:
-            carry = sweep(carry, blocks)
-        carry = jax.lax.while_loop(
-            unfinished, lambda carry: sweep(carry, frozenset()), carry
+        if not widths:
+            return examples, count
+        lead = examples.active.shape
+        size = examples.active.size
+        (index,) = jnp.nonzero(examples.active.ravel(), size=most, fill_value=size)
+        # An index of `size` fills a place that is left over: nobody is there, nothing
+        # moves and nothing is put back.
+        few = jax.tree_util.tree_map(
+            lambda leaf: _flat(leaf, lead).at[index].get(mode="clip"), examples
         )
-        state, memory, _, steps, residual, excess, _ = carry
-        return judge(state, residual, excess, steps, memory, throw)
+        few = few._replace(active=few.active & (index < size))
+        part = problem.take(jnp.minimum(index, size - 1), lead)
+        few, count = self._settle(part, groups, (few, count), widths[1:])
+        examples = jax.tree_util.tree_map(
+            lambda leaf, own: (
+                _flat(leaf, lead).at[index].set(own, mode="drop").reshape(leaf.shape)
+            ),
+            examples,
+            few,
+        )
+        return examples, count
+
+    def _sweep(self, problem, groups, carry, zero=frozenset()):
+        """Return examples and count after one sweep; blocks in `zero` are known."""
+        (state, memory, active, steps, residual, excess), count = carry
+        first, change = bool(zero), list(state)
+        for group in groups:
+            for n in group:
+                value, memory = problem.update(n, state, memory, zero)
+                change[n] = value - state[n]
+            state = tuple(
+                self._moved(problem, n, active, s, change[n]) if n in group else s
+                for n, s in enumerate(state)
+            )
+            zero = zero.difference(group)
+        if first:
+            # Blocks that nothing reaches yet are constants, which XLA would spend
+            # minutes on folding.
+            change, state = jax.lax.optimization_barrier((change, state))
+        # An example that has settled is frozen and must not be judged again.
+        measured = problem.residual(tuple(change), state, self.rtol, self.atol)
+        residual = jnp.where(active, measured[0], residual)
+        excess = jnp.where(active, measured[1], excess)
+        steps = steps + active
+        active = active & (excess > 0)
+        return _Examples(state, memory, active, steps, residual, excess), count + 1
 
     def _moved(self, problem, n, active, state, change):
         moved, bounds = state + self.relaxation * change, problem.bounds(n)
@@ -119,3 +172,19 @@ class Sweeps(AbstractSolver):
             moved = jnp.clip(moved, *bounds)
         mask = active.reshape(active.shape + (1,) * (state.ndim - active.ndim))
         return jnp.where(mask, moved, state)
+
+
+class _Examples(NamedTuple):
+    """What a sweep carries to the next, example by example."""
+
+    state: State
+    memory: Memory
+    active: Bool[Array, "..."]
+    steps: Int[Array, "..."]
+    residual: Lead
+    excess: Lead
+
+
+def _flat(leaf, lead):
+    """Return an array with its leading axes made one."""
+    return leaf.reshape((-1, *leaf.shape[len(lead) :]))
