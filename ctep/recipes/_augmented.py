@@ -104,10 +104,10 @@ def sgd(rates, decay: float = 3e-4):
             )
 
         kinds: dict[Hashable, Any] = {str(rate): one(rate) for rate in set(rates)}
-        return optax.chain(
-            optax.clip_by_global_norm(1.0),
-            optax.multi_transform(kinds, lambda tree: _labels(tree, rates)),
-        )
+        momentum = one(rates[0])
+        if len(kinds) > 1:
+            momentum = optax.multi_transform(kinds, lambda tree: _labels(tree, rates))
+        return optax.chain(optax.clip_by_global_norm(1.0), momentum)
 
     return build
 
