@@ -22,6 +22,7 @@ LIMIT = 900  # seconds per run; a mutant that hangs is a mutant that was noticed
 
 ACTIVATION, BASE = "_network/activation.py", "_network/base.py"
 NETWORK, PHASES = "_network/network.py", "_network/phases.py"
+CONV = "_network/conv.py"
 ENERGY = "_network/energy_network.py"
 SWEEPS, VERDICT = "_solver/sweeps.py", "_solver/equilibrium.py"
 ORDER, ODE = "_solver/order.py", "_solver/ode.py"
@@ -412,8 +413,8 @@ MUTANTS = [
     Mutant(
         "one sweep too many",
         SWEEPS,
-        "(carry[6] < self.max_sweeps)",
-        "(carry[6] <= self.max_sweeps)",
+        "(count < self.max_sweeps)",
+        "(count <= self.max_sweeps)",
         "solver",
     ),
     Mutant(
@@ -433,9 +434,44 @@ MUTANTS = [
     Mutant(
         "over-relaxed increments leave their range",
         PHASES,
-        "return least - free, largest - free",
+        "return least - image, largest - image",
         "return None",
         "solver",
+    ),
+    Mutant(
+        "increments are bounded by a state that is not quite at rest",
+        PHASES,
+        "image = self.data[4][n]",
+        "image = self.data[3][n]",
+        "solver",
+    ),
+    Mutant(
+        "a place that is left over in a narrower batch is put back",
+        SWEEPS,
+        "size=most, fill_value=size)",
+        "size=most, fill_value=0)",
+        "solver",
+    ),
+    Mutant(
+        "gathered examples are given those of others as data",
+        SWEEPS,
+        "problem.take(jnp.minimum(index, size - 1), lead)",
+        "problem.take(jnp.minimum(index, 0), lead)",
+        "solver",
+    ),
+    Mutant(
+        "narrower batches may sweep as often again",
+        SWEEPS,
+        "groups, (few, count), widths[1:])",
+        "groups, (few, count * 0), widths[1:])",
+        "solver",
+    ),
+    Mutant(
+        "patches of tiny images out of order",
+        CONV,
+        "for i, j in itertools.product(*map(range, size))",
+        "for j, i in itertools.product(*map(range, size))",
+        "operators",
     ),
     Mutant(
         "alternating updates neighbours together",

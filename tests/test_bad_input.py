@@ -539,6 +539,16 @@ CASES = {
         ValueError,
         "`relaxation` is 2.0, but",
     ),
+    "gather all": (
+        lambda: ctep.Sweeps(gather=(1.0,)),
+        ValueError,
+        r"`gather` is \(1.0,\), but holds shares .* that fall within \(0, 1\)",
+    ),
+    "gather more and more": (
+        lambda: ctep.Sweeps(gather=(0.1, 0.5)),
+        ValueError,
+        r"`gather` is \(0.1, 0.5\), but",
+    ),
     "max_steps": (
         lambda: ctep.FixedPoint(max_steps=0),
         ValueError,
@@ -774,6 +784,8 @@ KINDS = {
     "max_sweeps of a half": (lambda: ctep.Sweeps(2.5), "max_sweeps"),
     "max_sweeps of text": (lambda: ctep.Sweeps("10"), "max_sweeps"),
     "tolerance": (lambda: ctep.Sweeps(rtol=None), "rtol"),
+    "gather of a number": (lambda: ctep.Sweeps(gather=0.25), "gather"),
+    "gather of text": (lambda: ctep.Sweeps(gather=("0.25",)), "gather"),
     "order class": (lambda: ctep.Sweeps(order=ctep.Forward), "order"),
     "order name": (lambda: ctep.Sweeps(order="forward"), "order"),
     "ode solver class": (lambda: ctep.ODE(dfx.Euler), "solver"),
