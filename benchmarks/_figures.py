@@ -133,6 +133,21 @@ def figures():
             verdict = "" if test is None else "yes" if test(value) else "**no**"
             command = f"`{record['command']}`"
             yield what, target, layout.format(value), verdict, command
+    yield _local_errors()
+
+
+def _local_errors():
+    """Return the row of the two runs with and without local errors."""
+    names = [f"accuracy-{name}-scale-0.25-seed0" for name in ("vgg7-le", "vgg7")]
+    records = [record for name in names if (record := read(name))]
+    values = [record["details"]["final_train_accuracy"] for record in records]
+    command = "`python benchmarks/accuracy.py vgg7-le --scale 0.25 --epochs 3`, `vgg7`"
+    what = "training accuracy after 3 epochs, percent: `vgg7-le`; `vgg7`, x 0.25"
+    if len(values) < 2:
+        return what, "the first one ahead", NOT_RUN, "", command
+    verdict = "yes" if values[0] > values[1] else "**no**"
+    shown = "; ".join(map(percent, values))
+    return what, "the first one ahead", shown, verdict, command
 
 
 def accuracies():

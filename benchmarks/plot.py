@@ -133,7 +133,7 @@ def main():
             }
         ),
     }
-    run = "scale-0.25-examples-10000-seed0.jsonl"
+    run = "scale-0.25-seed0.jsonl"
     pair = {
         "local errors (vgg7-le)": results / f"vgg7-le-{run}",
         "output error alone (vgg7)": results / f"vgg7-{run}",

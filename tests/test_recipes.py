@@ -183,22 +183,29 @@ def test_a_teacher_is_asked_for():
         recipe.setup(random_images(recipe))
 
 
-def test_rates_by_layer():
-    """Oracle: the published list; each array moves by the rate of its layer."""
+@pytest.mark.parametrize("size", [1e-9, 1.0])
+def test_rates_by_layer(size):
+    """Oracle: the published list; each array moves by the rate of its layer.
+
+    A gradient whose norm is above 1 is shrunk to it as a whole.
+    """
     recipe = RECIPES["vgg11-le"]
     network, options = setup(recipe, random_images(recipe), 0.05)
     nudge = options["nudge"].drawn(network, jax.random.key(0))
     trained, _ = ctep._rule.partition(network, nudge)
-    ones = jax.tree.map(jnp.ones_like, trained)
+    gradient = jax.tree.map(lambda leaf: jnp.full_like(leaf, size), trained)
+    count = sum(leaf.size for leaf in jax.tree.leaves(trained))
     optimizer = options["optimizer"]
     zeros = jax.tree.map(jnp.zeros_like, trained)
-    step, _ = optimizer.update(ones, optimizer.init(trained), zeros)
+    step, _ = optimizer.update(gradient, optimizer.init(trained), zeros)
     moved = step[0]
     found = [-float(c.forward.weight.ravel()[0]) if hasattr(c.forward, "weight")
              else -float(c.forward.operators[0].weight.ravel()[0])
              for c in moved.couplings]  # fmt: skip
     found.append(-float(moved.readout.operator.weight.ravel()[0]))
-    np.testing.assert_allclose(found, [0.03, *[0.05] * 7, *[0.025] * 3], rtol=1e-5)
+    each = min(size, count**-0.5)
+    rates = np.array([0.03, *[0.05] * 7, *[0.025] * 3])
+    np.testing.assert_allclose(found, each * rates, rtol=1e-5)
 
 
 @pytest.mark.mnist
