@@ -44,9 +44,9 @@ class Sweeps(AbstractSolver):
             residual is that of the full update.
         gather: falling shares of the batch, none by default. Once no more examples
             than that share still move, they go on in a batch of their own: with
-            `(0.25, 0.05)` the slowest one of a hundred is swept alone and does not
-            cost a hundred times its sweeps. It pays where the slowest example takes
-            many times the sweeps of most others, and compiles one more loop per share.
+            `(0.25, 0.05)` the slowest one of a hundred is swept with four others in
+            the end and not with all of them. It pays where the slowest example takes
+            many times the sweeps of most, and compiles one more loop per share.
 
     Raises:
         ValueError: if `max_sweeps` is not positive, a tolerance is negative,
@@ -102,8 +102,8 @@ class Sweeps(AbstractSolver):
         return judge(state, residual, excess, steps, memory, throw)
 
     def _widths(self, count):
-        widths = [max(1, math.floor(share * count)) for share in self.gather]
-        return [width for width in widths if width < count]
+        widths = {max(1, math.floor(share * count)) for share in self.gather}
+        return sorted(widths - {count}, reverse=True)
 
     def _settle(self, problem, groups, carry, widths):
         """Sweep until nothing moves, the last examples in ever narrower batches."""
@@ -111,10 +111,7 @@ class Sweeps(AbstractSolver):
 
         def unfinished(carry):
             examples, count = carry
-            moving = jnp.any(examples.active)
-            if widths:
-                moving = jnp.sum(examples.active) > most
-            return moving & (count < self.max_sweeps)
+            return (jnp.sum(examples.active) > most) & (count < self.max_sweeps)
 
         examples, count = jax.lax.while_loop(
             unfinished, lambda carry: self._sweep(problem, groups, carry), carry
@@ -142,7 +139,7 @@ class Sweeps(AbstractSolver):
         return examples, count
 
     def _sweep(self, problem, groups, carry, zero=frozenset()):
-        """Return examples and count after one sweep; blocks in `zero` are known."""
+        """Return examples and count after one sweep; blocks `zero` are zeros."""
         (state, memory, active, steps, residual, excess), count = carry
         first, change = bool(zero), list(state)
         for group in groups:
