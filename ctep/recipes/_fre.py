@@ -165,6 +165,7 @@ def conv(
     pipeline,
     published: str,
     ours: str,
+    cost: str = "not measured",
 ) -> Recipe:
     """Return convolutions that pass on pooled activity, with feedback 0.01."""
 
@@ -199,6 +200,7 @@ def conv(
         epochs=epochs,
         published=published,
         ours=ours,
+        cost=cost,
         pipeline=pipeline,
         source=(
             f"{_PAPER} Same network, initialisation, nudge, optimiser and data. Here "
