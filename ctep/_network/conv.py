@@ -220,12 +220,9 @@ def _correlate(v, weight, stride, padding, precision):
         )
     config = [(0, 0, 0), *((*pad, 0) for pad in padding), (0, 0, 0)]
     v = jax.lax.pad(v, jnp.zeros((), v.dtype), config)
-    height, width = (
-        range(0, n - k + 1, t)
-        for n, k, t in zip(v.shape[1:3], size, stride, strict=True)
-    )
+    tall, wide = (n - k + 1 for n, k in zip(v.shape[1:3], size, strict=True))
     taps = [
-        v[:, i : i + height.stop : stride[0], j : j + width.stop : stride[1]]
+        v[:, i : i + tall : stride[0], j : j + wide : stride[1]]
         for i, j in itertools.product(*map(range, size))
     ]
     patches = jnp.concatenate(taps, -1)
