@@ -5,8 +5,9 @@
     python benchmarks/gpu.py --data FOLDER --runs FOLDER --minutes 25
 
 The second command needs `TFDS_DATA_DIR`; the third one nothing but its two folders, and
-jax, equinox, diffrax, optimistix, optax and numpy. It divides the time that is left
-among the recipes that are not finished, and goes on where an earlier call stopped.
+jax, equinox, diffrax, optimistix, optax and numpy (a checkout that is not installed can
+be the `PYTHONPATH`). It divides the time that is left among the recipes that are not
+finished, and goes on where an earlier call stopped.
 """
 
 import json
@@ -23,8 +24,14 @@ from _report import RESULTS, keep, options, report
 import ctep
 from ctep.data import Dataset
 
-# Epochs of each: a tenth of what is published for symmetric networks.
-EPOCHS = {"fre-vgg11": 25, "fre-resnet13": 25, "vgg5": 12, "hopfield-resnet13": 12}
+# Epochs of each, far fewer than are published for symmetric networks (300).
+EPOCHS = {
+    "fre-conv-cifar10": 25,
+    "fre-vgg11": 25,
+    "fre-resnet13": 25,
+    "vgg5": 12,
+    "hopfield-resnet13": 12,
+}
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -58,13 +65,26 @@ def within(seconds, function, *args, **kwargs):
         timer.cancel()
 
 
+def called(name, args):
+    """Return the name of a run and of its files."""
+    precision = f"-precision-{args.precision}" if args.precision else ""
+    twin = "-twin" if args.twins else ""
+    return f"gpu-{name}{twin}{precision}-seed{args.seed}"
+
+
 def train(name, dataset, args, seconds):
     """Train a recipe until it is finished or the time is over."""
-    epochs, scale = (1, 0.03) if args.toy else (EPOCHS[name], 1.0)
+    epochs, scale = (1, 0.03) if args.toy else (args.epochs or EPOCHS[name], 1.0)
     network, settings = ctep.recipes.get(name).setup(
-        dataset, seed=args.seed, epochs=epochs, scale=scale
+        dataset,
+        seed=args.seed,
+        epochs=epochs,
+        scale=scale,
+        rule=ctep.Backprop() if args.twins else None,
     )
-    out = args.runs / f"{name}-seed{args.seed}"
+    if args.precision:
+        network = ctep.with_precision(network, args.precision)
+    out = args.runs / called(name, args)
     settings |= {"out": out, "resume": out.exists(), "progress": False}
     return within(seconds, ctep.fit, network, dataset, **settings)
 
@@ -74,6 +94,8 @@ def save(name, args, history):
     best = max(history, key=lambda record: record["test_accuracy"])
     details = {
         "recipe": name,
+        "twin": args.twins,
+        "precision": args.precision or "float32",
         "epochs": len(history),
         "best_test_accuracy": best["test_accuracy"],
         "best_epoch": best["epoch"],
@@ -81,26 +103,28 @@ def save(name, args, history):
         "seconds_per_epoch": float(np.median([r["seconds"] for r in history])),
         "worst_unsettled": max(r["unsettled"] for r in history),
     }
-    keep(f"gpu-{name}-seed{args.seed}", history, args)
+    keep(called(name, args), history, args)
+    twin = ", its backprop twin" if args.twins else ""
+    products = f", products in {args.precision}" if args.precision else ""
     line = (
-        f"{name} on CIFAR-10, {len(history)} epochs: test accuracy "
+        f"{name}{twin} on CIFAR-10{products}, {len(history)} epochs: test accuracy "
         f"{100 * best['test_accuracy']:.2f} % at the best epoch ({best['epoch']}), "
         f"{100 * history[-1]['test_accuracy']:.2f} % at the final one, "
         f"{details['seconds_per_epoch']:.1f} s per epoch"
     )
     value = best["test_accuracy"]
-    report(f"gpu-{name}-seed{args.seed}", line, args, value=value, details=details)
+    report(called(name, args), line, args, value=value, details=details)
 
 
 def status(args):
     """Print what has been run, and what has not."""
     folder = args.results or RESULTS
     for name, epochs in EPOCHS.items():
-        path = folder / f"gpu-{name}-seed{args.seed}.json"
-        line = f"not run ({epochs} epochs)"
-        if path.is_file():
-            line = json.loads(path.read_text())["figure"]
-        print(f"{name}: {line}")
+        files = sorted(folder.glob(f"gpu-{name}-*.json"))
+        for path in files:
+            print(json.loads(path.read_text())["figure"])
+        if not files:
+            print(f"{name}: not run ({epochs} epochs)")
 
 
 def main():
@@ -109,6 +133,14 @@ def main():
     parser.add_argument("--data", type=Path, help="folder that --pack has written")
     parser.add_argument("--runs", type=Path, help="folder of checkpoints")
     parser.add_argument("--minutes", type=float, default=25.0, help="for all of it")
+    text = "which ones, by default all"
+    parser.add_argument("--recipes", nargs="+", choices=EPOCHS, default=list(EPOCHS),
+                        metavar="RECIPE", help=text)  # fmt: skip
+    parser.add_argument("--epochs", type=int, help="of each, instead of its own")
+    text = "their feed-forward twins, by backpropagation, instead"
+    parser.add_argument("--twins", action="store_true", help=text)
+    text = "of products, such as tensorfloat32"
+    parser.add_argument("--precision", help=text)
     args = parser.parse_args()
     args.dataset = "cifar10"
     if args.pack:
@@ -117,8 +149,8 @@ def main():
         return status(args)
     deadline = time.monotonic() + 60 * args.minutes
     dataset = unpack(args.data, args.toy)
-    for n, name in enumerate(EPOCHS):
-        left = list(EPOCHS)[n:]
+    for n, name in enumerate(args.recipes):
+        left = args.recipes[n:]
         share = (deadline - time.monotonic()) / len(left)
         if share <= 0:
             sys.exit(f"no time left for {', '.join(left)}")

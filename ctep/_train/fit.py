@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +179,7 @@ def fit(
         # A checksum reads all data once, which only a run with a folder needs.
         "data_digest": "" if out is None else loaded.digest,
         "key": np.asarray(jax.random.key_data(key)).tolist(),
-        "versions": {p: version(p) for p in ("ctep", "jax", "equinox", "optax")},
+        "versions": {p: _version(p) for p in ("ctep", "jax", "equinox", "optax")},
         **(identity or {}),
     }
     run = Run(None if out is None else Path(out), who, resume, keep, place)
@@ -247,6 +247,13 @@ def restore(
         where = checkpoint.file_of(where, epoch)
     state, _ = checkpoint.load(where, state)
     return loop.model(state)
+
+
+def _version(package):
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # imported from a folder
+        return "not installed"
 
 
 def _place(mesh, shard_parameters):
