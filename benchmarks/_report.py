@@ -14,6 +14,7 @@ import jax
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
+_FOLDERS = ("--results", "--out", "--data", "--runs")
 _PACKAGES = "ctep jax jaxlib equinox diffrax optimistix lineax optax numpy".split()
 
 
@@ -124,9 +125,9 @@ def _words(argv):
     """Return the command without its folders: where a file lies is no protocol."""
     kept, skip = ["python", f"benchmarks/{Path(argv[0]).name}"], False
     for word in argv[1:]:
-        if not skip and not word.startswith(("--results", "--out")):
+        if not skip and word.partition("=")[0] not in _FOLDERS:
             kept.append(word)
-        skip = word in ("--results", "--out")
+        skip = word in _FOLDERS
     return kept
 
 

@@ -8,15 +8,11 @@ the final epoch is the unbiased number.
 import sys
 from pathlib import Path
 
-from _report import keep, options, report
+from _accuracy import save
+from _report import options
 from _setup import first, load
 
 import ctep
-
-_KEYS = (
-    "epoch loss train_accuracy test_accuracy sweeps unsettled residual "
-    "gradient_cosine seconds"
-).split()
 
 
 def main():
@@ -44,37 +40,16 @@ def main():
     size = "" if args.scale == 1 else f"-scale-{args.scale:g}"
     size += f"-examples-{args.examples}" if args.examples else ""
     name = f"{recipe.name}{size}-seed{args.seed}"
-    history = [{k: record[k] for k in _KEYS} for record in result.history]
-    if result.status != "completed" or not history:
+    if result.status != "completed" or not result.history:
         sys.exit(f"{name} {result.status}: {result.reason}")
-    keep(name, history, args)
-    best = max(history, key=lambda record: record["test_accuracy"])
-    # None where the gradient vanished.
-    cosines = [r["gradient_cosine"] or 0.0 for r in history]
-    details = {
-        "recipe": recipe.name,
-        "epochs": epochs,
-        "scale": args.scale,
-        "examples": dataset.examples,
-        "best_test_accuracy": best["test_accuracy"],
-        "best_epoch": best["epoch"],
-        "final_test_accuracy": history[-1]["test_accuracy"],
-        "final_train_accuracy": history[-1]["train_accuracy"],
-        "seconds": sum(r["seconds"] for r in history),
-        "mean_sweeps": sum(r["sweeps"] for r in history) / epochs,
-        "worst_unsettled": max(r["unsettled"] for r in history),
-        "worst_gradient_cosine": min(cosines),
-    }
-    line = (
-        f"{name}, {epochs} epochs: test accuracy "
-        f"{100 * best['test_accuracy']:.2f} % at the best epoch ({best['epoch']}), "
-        f"{100 * history[-1]['test_accuracy']:.2f} % at the final one; "
-        f"{details['seconds']:.0f} s in all, {details['mean_sweeps']:.1f} sweeps, "
-        f"unsettled at most {100 * details['worst_unsettled']:.2g} %, gradient cosine "
-        f"at least {details['worst_gradient_cosine']:.4f}"
+    save(
+        name,
+        result.history,
+        args,
+        recipe=recipe.name,
+        scale=args.scale,
+        examples=dataset.examples,
     )
-    value = [best["test_accuracy"], history[-1]["test_accuracy"]]
-    report(f"accuracy-{name}", line, args, value=value, details=details)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from _report import RESULTS, keep, options, report
+from _accuracy import save
+from _report import RESULTS, options
 
 import ctep
 from ctep.data import Dataset
@@ -69,7 +70,7 @@ def called(name, args):
     """Return the name of a run and of its files."""
     precision = f"-precision-{args.precision}" if args.precision else ""
     twin = "-twin" if args.twins else ""
-    return f"gpu-{name}{twin}{precision}-seed{args.seed}"
+    return f"{name}{twin}{precision}-seed{args.seed}"
 
 
 def train(name, dataset, args, seconds):
@@ -89,38 +90,11 @@ def train(name, dataset, args, seconds):
     return within(seconds, ctep.fit, network, dataset, **settings)
 
 
-def save(name, args, history):
-    """Keep the figures of a recipe that is finished."""
-    best = max(history, key=lambda record: record["test_accuracy"])
-    details = {
-        "recipe": name,
-        "twin": args.twins,
-        "precision": args.precision or "float32",
-        "epochs": len(history),
-        "best_test_accuracy": best["test_accuracy"],
-        "best_epoch": best["epoch"],
-        "final_test_accuracy": history[-1]["test_accuracy"],
-        "seconds_per_epoch": float(np.median([r["seconds"] for r in history])),
-        "worst_unsettled": max(r["unsettled"] for r in history),
-    }
-    keep(called(name, args), history, args)
-    twin = ", its backprop twin" if args.twins else ""
-    products = f", products in {args.precision}" if args.precision else ""
-    line = (
-        f"{name}{twin} on CIFAR-10{products}, {len(history)} epochs: test accuracy "
-        f"{100 * best['test_accuracy']:.2f} % at the best epoch ({best['epoch']}), "
-        f"{100 * history[-1]['test_accuracy']:.2f} % at the final one, "
-        f"{details['seconds_per_epoch']:.1f} s per epoch"
-    )
-    value = best["test_accuracy"]
-    report(called(name, args), line, args, value=value, details=details)
-
-
 def status(args):
     """Print what has been run, and what has not."""
     folder = args.results or RESULTS
     for name, epochs in EPOCHS.items():
-        files = sorted(folder.glob(f"gpu-{name}-*.json"))
+        files = sorted(folder.glob(f"accuracy-{name}-*.json"))
         for path in files:
             print(json.loads(path.read_text())["figure"])
         if not files:
@@ -156,7 +130,14 @@ def main():
             sys.exit(f"no time left for {', '.join(left)}")
         result = train(name, dataset, args, share)
         if result.status == "completed":
-            save(name, args, result.history)
+            save(
+                called(name, args),
+                result.history,
+                args,
+                recipe=name,
+                twin=args.twins,
+                precision=args.precision or "float32",
+            )
         else:
             done = len(result.history)
             print(f"{name}: {result.status} after {done} epochs. {result.reason}")

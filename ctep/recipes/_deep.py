@@ -7,7 +7,7 @@ from .._network import ReLU6, hopfield_resnet, vgg
 from .._rule import OneSided
 from .._solver import Sweeps
 from ..data import Pipeline
-from .base import Recipe, widths
+from .base import Recipe, cosine_decay, widths
 
 FEEDBACK = 0.003
 _HE = jax.nn.initializers.he_uniform()
@@ -60,7 +60,8 @@ def recipe(name: str, summary: str, network) -> Recipe:
         network=network,
         rule=OneSided(0.01),
         solver=Sweeps(rtol=5e-2, atol=5e-2),
-        optimizer=lambda epochs, steps: optax.adam(1e-3),
+        # At 1e-3 the full widths saturate within the first epoch, the twin's too.
+        optimizer=lambda epochs, steps: optax.adam(cosine_decay(3e-4, epochs, steps)),
         batch_size=128,
         epochs=50,
         published="none",

@@ -9,7 +9,7 @@ import optax
 
 from .._network import Fixed, HardSigmoid, Tanh, graph, mlp, vgg
 from .._nudge import Frozen, OutputError
-from .._rule import OneSided
+from .._rule import OneSided, Ramped
 from .._solver import Sweeps
 from .._train.watch import Watch
 from ..data import Pipeline
@@ -20,10 +20,6 @@ _SOURCE = (
     f"{_PAPER} Same network, initialisation, data, nudge and optimiser. Here the "
     "nudged phase is solved for increments, layers are rescaled by their attenuation, "
     "phases stop on a residual, and batches are drawn anew in each epoch."
-)
-_UNRAMPED = (
-    f"{_SOURCE} The published code adds the nudge again at every clamped step, and "
-    "ends far from rest (`ctep.Ramped`); here it is constant, and the phase settles."
 )
 _SCALING = jax.nn.initializers.variance_scaling
 # Within 1 / sqrt(fan-in), biases too.
@@ -116,7 +112,11 @@ def residual(
         relaxation,
         published,
         ours,
-        source=f"{_UNRAMPED} Skips have the cube of the published feedback.",
+        source=(
+            f"{_SOURCE} The published code adds the nudge again at every clamped step, "
+            "and ends far from rest (`ctep.Ramped`); here it is constant, and the "
+            "phase settles. Skips have the cube of the published feedback."
+        ),
         **options,
     )
 
@@ -151,7 +151,12 @@ def agt(layers: int, probability: float, published: str, ours: str) -> Recipe:
         1.0,
         published,
         ours,
-        source=_UNRAMPED,
+        rule=Ramped(0.1, 50),
+        watch=Watch(unsettled=1.0),  # a ramp ends where nothing rests
+        source=(
+            f"{_SOURCE} The nudge grows along a ramp of 50 steps as in the published "
+            "code: there is no energy, and a constant one learns a little less."
+        ),
     )
 
 
