@@ -193,6 +193,8 @@ def protocol():
     for path in sorted(RESULTS.glob("*.json")):
         r = read(path.stem)
         machine = f"{r['machine']['cpu']}, {r['machine']['cores']} cores"
+        if not (device := r["machine"]["device"]).startswith("cpu"):
+            machine = f"{device}, {machine}"
         packages = ("python", "jax", "jaxlib", "equinox", "diffrax")
         versions = ", ".join(f"{name} {r['versions'][name]}" for name in packages)
         yield path.stem, r["figure"], machine, versions, r["commit"], r["date"]

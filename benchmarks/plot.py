@@ -66,18 +66,26 @@ def twins(recipe):
     return fig
 
 
-def compared(names):
-    """Draw the training accuracy of several runs."""
-    fig, ax = plt.subplots(figsize=(4.6, 3.2))
-    for (name, path), style in zip(names.items(), ("-", "--", ":"), strict=False):
-        records = [json.loads(line) for line in path.read_text().splitlines()]
-        epochs = [record["epoch"] for record in records]
-        values = [100 * record["train_accuracy"] for record in records]
-        color = ACCENT if style == "-" else INK
-        ax.plot(epochs, values, style, marker="o", color=color, label=name)
-    dress(ax)
-    ax.set_ylabel("training accuracy (%)")
-    ax.legend(frameon=False, fontsize=8)
+def compared(paths, keys):
+    """Draw entries of the histories of several runs, one panel per entry.
+
+    Args:
+        paths: of the histories, by what the legend calls them.
+        keys: of the entries, with the label and the factor of their axis.
+    """
+    size = (4.3 * len(keys), 3.2)
+    fig, axes = plt.subplots(1, len(keys), figsize=size, squeeze=False)
+    for ax, (key, (label, factor)) in zip(axes[0], keys.items(), strict=True):
+        for (name, path), style in zip(paths.items(), ("-", "--"), strict=True):
+            records = [json.loads(line) for line in path.read_text().splitlines()]
+            epochs = [record["epoch"] for record in records]
+            values = [factor * record[key] for record in records]
+            color = ACCENT if style == "-" else INK
+            marker = "o" if len(epochs) < 10 else None
+            ax.plot(epochs, values, style, marker=marker, color=color, label=name)
+        dress(ax)
+        ax.set_ylabel(label)
+    axes[0, 0].legend(frameon=False, fontsize=8)
     fig.tight_layout()
     return fig
 
@@ -133,13 +141,29 @@ def main():
             }
         ),
     }
-    run = "scale-0.25-seed0.jsonl"
-    pair = {
-        "local errors (vgg7-le)": results / f"vgg7-le-{run}",
-        "output error alone (vgg7)": results / f"vgg7-{run}",
+    pairs = {
+        "local-errors": (
+            {
+                "local errors (vgg7-le)": "vgg7-le-scale-0.25-seed0",
+                "output error alone (vgg7)": "vgg7-scale-0.25-seed0",
+            },
+            {"train_accuracy": ("training accuracy (%)", 100)},
+        ),
+        "full-width": (
+            {
+                NAMES["recipe"]: "fre-vgg11-precision-tensorfloat32-seed0",
+                NAMES["twin"]: "fre-vgg11-twin-precision-tensorfloat32-seed0",
+            },
+            {
+                "loss": ("training loss (nats)", 1),
+                "test_accuracy": ("test accuracy (%)", 100),
+            },
+        ),
     }
-    if all(path.is_file() for path in pair.values()):
-        figures["local-errors"] = compared(pair)
+    for name, (files, keys) in pairs.items():
+        paths = {who: results / f"{file}.jsonl" for who, file in files.items()}
+        if all(path.is_file() for path in paths.values()):
+            figures[name] = compared(paths, keys)
     for name, figure in figures.items():
         figure.savefig(pictures / f"{name}.svg", metadata={"Date": None})
 

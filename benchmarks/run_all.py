@@ -10,7 +10,10 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-RECIPES = ("fre-2x512", "fre-3x512", "fre-10x64", "fre-20x64")
+RECIPES = (
+    "fre-2x512", "fre-3x512", "fre-10x64", "fre-20x64", "fre-10x64-residual",
+    "fre-20x64-residual", "fre-10x64-agt", "fre-5x64",
+)  # fmt: skip
 # Timings first, while nothing has warmed the machine up.
 RUNS = (
     ("throughput.py",),

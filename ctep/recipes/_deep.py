@@ -51,7 +51,13 @@ def _pipeline(dataset):
     return Pipeline.standard(dataset, crop=4, flip=0.5)
 
 
-def recipe(name: str, summary: str, network) -> Recipe:
+def recipe(
+    name: str,
+    summary: str,
+    network,
+    ours: str = "not run",
+    cost: str = "not measured",
+) -> Recipe:
     """Return the recipe of one of the networks."""
     return Recipe(
         name=name,
@@ -65,7 +71,8 @@ def recipe(name: str, summary: str, network) -> Recipe:
         batch_size=128,
         epochs=50,
         published="none",
-        ours="not run",
+        ours=ours,
+        cost=cost,
         source="ctep: no local errors, no teacher, no normalisation layers.",
         pipeline=_pipeline,
         probe=8,

@@ -35,7 +35,14 @@ def _pipeline(dataset):
     return Pipeline.standard(dataset, crop=4, fill="edge", flip=0.5, std_factor=factor)
 
 
-def recipe(name: str, summary: str, network, published: str, ours: str) -> Recipe:
+def recipe(
+    name: str,
+    summary: str,
+    network,
+    published: str,
+    ours: str,
+    cost: str = "not measured",
+) -> Recipe:
     """Return the recipe of one of the networks; `network` is its builder."""
 
     def build(shape, classes, key, scale):
@@ -63,6 +70,7 @@ def recipe(name: str, summary: str, network, published: str, ours: str) -> Recip
         epochs=300,
         published=published,
         ours=ours,
+        cost=cost,
         source=_SOURCE,
         pipeline=_pipeline,
         probe=8,
