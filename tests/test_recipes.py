@@ -132,6 +132,28 @@ def test_learning_rate_as_published():
         np.testing.assert_allclose(step, [-1e-3, 1e-3], rtol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["fre-vgg11", "fre-vgg13", "fre-resnet13"])
+def test_rate_falls_to_zero(name):
+    """Adam moves a weight by its rate: 3e-4 first, half of it in the middle."""
+    optimizer = RECIPES[name].optimizer(2, 10)
+    weight = jnp.ones(1)
+    state, moves = optimizer.init(weight), []
+    for _ in range(21):
+        step, state = optimizer.update(jnp.ones(1), state)
+        moves.append(-float(step[0]))
+    np.testing.assert_allclose(
+        [moves[0], moves[10], moves[20]], [3e-4, 1.5e-4, 0], rtol=1e-3, atol=1e-9
+    )
+
+
+def test_agt_is_ramped_as_published():
+    """By 0.1 in each of 50 steps, of which none rests, with the error of the start."""
+    recipe = RECIPES["fre-10x64-agt"]
+    assert recipe.rule == ctep.Ramped(0.1, 50)
+    assert isinstance(recipe.nudge(50, None), ctep.Frozen)
+    assert recipe.watch.unsettled == 1.0
+
+
 @pytest.mark.parametrize("name", sorted(set(RECIPES) - {"digits"}))
 def test_setup(name):
     """The parts of a recipe fit each other, also with every width an eighth."""

@@ -1,5 +1,6 @@
 import contextlib
 import errno
+import importlib.metadata
 import json
 import os
 import random
@@ -108,6 +109,22 @@ def test_folder_of_a_run(whole):
     assert identity["batch_size"] == 6
     assert identity["versions"]["jax"] == jax.__version__
     assert f"Checkpoints and history are in {whole.out}." in str(whole)
+
+
+def test_a_package_that_is_not_installed(tmp_path, monkeypatch):
+    """Imported from a folder, it has no version; a run goes on and says so."""
+
+    def missing(name):
+        if name == "ctep":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version(name)
+
+    version = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    fit(tmp_path / "run")
+    found = strict((tmp_path / "run" / "run.json").read_text())["versions"]
+    assert found["ctep"] == "not installed"
+    assert found["jax"] == jax.__version__
 
 
 def test_out_does_not_change_the_run(whole):
