@@ -32,6 +32,7 @@ CHECKPOINT, RUN, TRAIN = "_train/checkpoint.py", "_train/run.py", "_train/train.
 ORDERS, STREAM, PLACE = "data/order.py", "data/stream.py", "_train/placement.py"
 NUDGE, STENCIL, IMPLICIT = "_nudge/base.py", "_rule/stencil.py", "_rule/implicit.py"
 RAMPED = "_rule/ramped.py"
+FIT, DEEP = "_train/fit.py", "recipes/_deep.py"
 
 
 @dataclass(frozen=True)
@@ -809,6 +810,21 @@ MUTANTS = [
         "-(-batch_size // self.mesh.size) * self.mesh.size",
         "max(batch_size // self.mesh.size, 1) * self.mesh.size",
         "parallel",
+    ),
+    # -------------------------------------------------------------- recipes
+    Mutant(
+        "deep recipes keep their first rate",
+        DEEP,
+        "optax.adam(cosine_decay(3e-4, epochs, steps))",
+        "optax.adam(3e-4)",
+        "recipes",
+    ),
+    Mutant(
+        "a run needs an installed package",
+        FIT,
+        "except metadata.PackageNotFoundError:",
+        "except KeyError:",
+        "resume",
     ),
 ]
 
