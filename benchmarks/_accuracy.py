@@ -40,7 +40,7 @@ def save(name, history, args, **details):
         f"{100 * best['test_accuracy']:.2f} % at the best epoch ({best['epoch']}), "
         f"{100 * history[-1]['test_accuracy']:.2f} % at the final one; "
         f"{details['seconds']:.0f} s in all, {details['mean_sweeps']:.1f} sweeps, "
-        f"unsettled at most {100 * details['worst_unsettled']:.2g} %, gradient cosine "
+        f"unsettled at most {100 * details['worst_unsettled']:.3g} %, gradient cosine "
         f"at least {details['worst_gradient_cosine']:.4f}"
     )
     value = [best["test_accuracy"], history[-1]["test_accuracy"]]

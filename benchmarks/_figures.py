@@ -9,7 +9,8 @@ RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 NOT_RUN = "not run"
 
 # Test accuracy in percent: target best / final; published best and final without
-# residual connections, best with them, best of backpropagation (arXiv:2508.11659).
+# residual connections, best with them, best of backpropagation (arXiv:2508.11659), and
+# of Hopfield networks after 300 epochs (arXiv:2509.26003).
 ACCURACY = {
     "fre-2x512": ("98.30 / 98.20", "98.30±.07", "98.08", "-", "98.29±.05"),
     "fre-3x512": ("-", "98.36±.06", "98.17", "-", "98.36±.08"),
@@ -21,6 +22,10 @@ ACCURACY = {
     "fre-5x64": ("49.5 / - (CIFAR-10)", "50.72±.17", "-", "-", "49.23±.81"),
     "fre-conv-mnist": ("99.1 / -", "99.27±.07", "99.18", "-", "99.34±.04"),
     "fre-conv-cifar10": ("70 / - (CIFAR-10)", "75.04±.51", "75.02", "-", "75.45±.46"),
+    "fre-vgg11": ("- (CIFAR-10)", "-", "-", "-", "-"),
+    "fre-resnet13": ("- (CIFAR-10)", "-", "-", "-", "-"),
+    "vgg5": ("- (CIFAR-10)", "92.84", "-", "-", "-"),
+    "hopfield-resnet13": ("- (CIFAR-10)", "93.92", "-", "-", "-"),
 }
 SCRIPTS = {
     "ode-overhead": "ode_overhead",
@@ -118,6 +123,19 @@ def read(name):
     return json.loads(path.read_text()) if path.is_file() else None
 
 
+def full_runs(recipe, folder=RESULTS):
+    """Return the records of a recipe as it is: at full width, on all of its data."""
+    found = [
+        json.loads(path.read_text())
+        for path in sorted(folder.glob(f"accuracy-{recipe}-*.json"))
+        if "-examples-" not in path.stem
+    ]
+    whole = {"recipe": recipe, "scale": 1, "twin": False}
+    return [
+        r for r in found if all(r["details"].get(k, v) == v for k, v in whole.items())
+    ]
+
+
 def percent(value):
     return f"{100 * value:.2f}"
 
@@ -152,11 +170,10 @@ def _local_errors():
 
 def accuracies():
     for recipe, (target, *published) in ACCURACY.items():
-        files = sorted(RESULTS.glob(f"accuracy-{recipe}-seed*.json"))
-        if not files:
+        records = full_runs(recipe)
+        if not records:
             yield (f"`{recipe}`", "", NOT_RUN, NOT_RUN, target, *published)
-        for path in files:
-            record = read(path.stem)
+        for record in records:
             d = record["details"]
             best = f"{percent(d['best_test_accuracy'])} (epoch {d['best_epoch']})"
             final, seed = percent(d["final_test_accuracy"]), record["seeds"][0]

@@ -14,7 +14,8 @@ import jax
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
-_FOLDERS = ("--results", "--out", "--data", "--runs")
+_FOLDERS = ("--results", "--out")
+_NEEDED = ("--data", "--runs")  # without which a command does something else
 _PACKAGES = "ctep jax jaxlib equinox diffrax optimistix lineax optax numpy".split()
 
 
@@ -122,12 +123,15 @@ def dataset_name(args) -> str:
 
 
 def _words(argv):
-    """Return the command without its folders: where a file lies is no protocol."""
-    kept, skip = ["python", f"benchmarks/{Path(argv[0]).name}"], False
+    """Return the command, and not where its files lie, which is no protocol."""
+    kept, before = ["python", f"benchmarks/{Path(argv[0]).name}"], ""
     for word in argv[1:]:
-        if not skip and word.partition("=")[0] not in _FOLDERS:
+        name, equals, _ = word.partition("=")
+        if before in _NEEDED or (name in _NEEDED and equals):
+            kept += ["FOLDER"] if before in _NEEDED else [name, "FOLDER"]
+        elif before not in _FOLDERS and name not in _FOLDERS:
             kept.append(word)
-        skip = word in _FOLDERS
+        before = word
     return kept
 
 

@@ -1,4 +1,4 @@
-"""Deep convolutional recipes on CIFAR-10, for a machine with an accelerator.
+"""Convolutional recipes on CIFAR-10, for a machine with an accelerator.
 
     python benchmarks/gpu.py                                  what has been run
     python benchmarks/gpu.py --pack FOLDER                    write the data
@@ -10,7 +10,6 @@ be the `PYTHONPATH`). It divides the time that is left among the recipes that ar
 finished, and goes on where an earlier call stopped.
 """
 
-import json
 import os
 import signal
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from _accuracy import save
+from _figures import full_runs
 from _report import RESULTS, options
 
 import ctep
@@ -85,19 +85,19 @@ def train(name, dataset, args, seconds):
     )
     if args.precision:
         network = ctep.with_precision(network, args.precision)
-    out = args.runs / called(name, args)
+    # Another number of epochs has other rates, and is another run.
+    out = args.runs / f"{called(name, args)}-epochs{epochs}"
     settings |= {"out": out, "resume": out.exists(), "progress": False}
     return within(seconds, ctep.fit, network, dataset, **settings)
 
 
 def status(args):
     """Print what has been run, and what has not."""
-    folder = args.results or RESULTS
     for name, epochs in EPOCHS.items():
-        files = sorted(folder.glob(f"accuracy-{name}-*.json"))
-        for path in files:
-            print(json.loads(path.read_text())["figure"])
-        if not files:
+        records = full_runs(name, args.results or RESULTS)
+        for record in records:
+            print(record["figure"])
+        if not records:
             print(f"{name}: not run ({epochs} epochs)")
 
 
@@ -107,7 +107,7 @@ def main():
     parser.add_argument("--data", type=Path, help="folder that --pack has written")
     parser.add_argument("--runs", type=Path, help="folder of checkpoints")
     parser.add_argument("--minutes", type=float, default=25.0, help="for all of it")
-    text = "which ones, by default all"
+    text = "which ones, in this order; by default all"
     parser.add_argument("--recipes", nargs="+", choices=EPOCHS, default=list(EPOCHS),
                         metavar="RECIPE", help=text)  # fmt: skip
     parser.add_argument("--epochs", type=int, help="of each, instead of its own")
@@ -119,8 +119,10 @@ def main():
     args.dataset = "cifar10"
     if args.pack:
         return pack(args.pack)
-    if args.runs is None or (args.data is None and not args.toy):
+    if args.runs is None and args.data is None:
         return status(args)
+    if args.runs is None or (args.data is None and not args.toy):
+        parser.error("training takes both --data and --runs")
     deadline = time.monotonic() + 60 * args.minutes
     dataset = unpack(args.data, args.toy)
     for n, name in enumerate(args.recipes):

@@ -67,7 +67,7 @@ def twins(recipe):
 
 
 def compared(paths, keys):
-    """Draw entries of the histories of several runs, one panel per entry.
+    """Draw entries of the histories of two runs, one panel per entry.
 
     Args:
         paths: of the histories, by what the legend calls them.

@@ -21,11 +21,16 @@ from ctep._train.loop import inputs
 def altered(network, settings, args):
     """Return the network and options with the feedback, sweeps, precision asked for."""
     if args.feedback is not None:
-        tied = lambda c: isinstance(c.feedback, ctep.Tied)  # noqa: E731
+        tied = {
+            n: c.target - c.source
+            for n, c in enumerate(network.couplings)
+            if isinstance(c.feedback, ctep.Tied)
+        }
         network = eqx.tree_at(
-            lambda n: [c.feedback for c in n.couplings if tied(c)],
+            lambda network: [network.couplings[n].feedback for n in tied],
             network,
-            replace_fn=lambda _: ctep.Tied(args.feedback),
+            # A skip has the feedback of the couplings that it bypasses.
+            [ctep.Tied(args.feedback**span) for span in tied.values()],
         )
     if args.sweeps is not None:
         settings["solver"] = ctep.Sweeps(args.sweeps, rtol=0.0, atol=0.0)

@@ -811,6 +811,13 @@ MUTANTS = [
         "max(batch_size // self.mesh.size, 1) * self.mesh.size",
         "parallel",
     ),
+    Mutant(
+        "a run needs an installed package",
+        FIT,
+        "except metadata.PackageNotFoundError:",
+        "except KeyError:",
+        "resume",
+    ),
     # -------------------------------------------------------------- recipes
     Mutant(
         "deep recipes keep their first rate",
@@ -818,13 +825,6 @@ MUTANTS = [
         "optax.adam(cosine_decay(3e-4, epochs, steps))",
         "optax.adam(3e-4)",
         "recipes",
-    ),
-    Mutant(
-        "a run needs an installed package",
-        FIT,
-        "except metadata.PackageNotFoundError:",
-        "except KeyError:",
-        "resume",
     ),
 ]
 

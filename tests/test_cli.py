@@ -233,6 +233,21 @@ def test_evaluate_knows_recipe_dataset_and_seed(run, tmp_path):
     assert f"fre-2x512 on the test set of digits (360 examples): {accuracy}" in text
 
 
+def test_a_narrower_run_says_so(run, tmp_path):
+    """And is evaluated as it was trained: narrower, with rounded products."""
+    out = tmp_path / "run"
+    options = ["--epochs", 1, "--scale", 0.25, "--precision", "bfloat16", "--out", out]
+    code, text, err = run("fit", "digits", *options)
+    assert code == 0, err
+    assert "scale: 0.25 of every width, so this is not the recipe itself" in text
+    assert "Trained at 0.25 of every width" in text
+    who = json.loads((out / "run.json").read_text())
+    assert (who["scale"], who["precision"]) == (0.25, "bfloat16")
+    code, text, err = run("evaluate", out)
+    assert code == 0, err
+    assert f"accuracy {100 * rows(out)[-1]['test_accuracy']:.2f} %" in text
+
+
 # ---------------------------------------------------------------- bad input
 
 

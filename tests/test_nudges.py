@@ -109,6 +109,16 @@ def test_schedules_as_published():
     assert ctep.cosine(0.65, 10) == ctep.cosine(0.65, 10)
 
 
+def test_an_optax_schedule_is_a_weight():
+    """Oracle: by hand, 0.5 (1 - 4 / 10) of the cost in epoch 4."""
+    net = ctep.mlp((3, 4, 2), key=jax.random.key(0))
+    state, nudge = (jnp.ones((2, 4)),), ctep.OutputError()
+    y, epoch = jnp.array([0, 1]), jnp.asarray(4)
+    faded = optax.linear_schedule(0.5, 0.0, 10) * nudge
+    want = 0.3 * nudge.cost(net, state, y, epoch)
+    np.testing.assert_allclose(faded.cost(net, state, y, epoch), want, rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", NUDGES)
 def test_force_is_lipschitz(name):
     """Oracle: the differences of the force at random states, against the bound."""

@@ -417,6 +417,23 @@ def test_biases_are_drawn_within_their_gain():
 # ------------------------------------------------------------ precision
 
 
+@pytest.mark.parametrize("images", [False, True])
+def test_bfloat16_rounds_the_factors_alone(images):
+    """Oracle: by hand, 1 + 1/512, which needs ten bits, of factors that need eight."""
+    if images:
+        operator = ctep.Conv((1, 2, 1), 1, kernel=(1, 2), padding="valid", key=KEY)
+        weight, shape = jnp.ones((1, 2, 1, 1)), (1, 1, 2, 1)
+    else:
+        operator = ctep.Dense((2,), (1,), key=KEY)
+        weight, shape = jnp.ones_like(operator.weight), (1, 2)
+    operator = eqx.tree_at(lambda o: o.weight, operator, weight)
+    operator = ctep.with_precision(operator, "bfloat16")
+    exact = operator.product(jnp.array([1, 1 / 512]).reshape(shape))
+    np.testing.assert_array_equal(exact.ravel(), [1 + 1 / 512])
+    rounded = operator.product(jnp.array([1 + 1 / 512, 0]).reshape(shape))
+    np.testing.assert_array_equal(rounded.ravel(), [1.0])
+
+
 def _deep_images():
     network = ctep.vgg(
         (4, 4, 4), (8, 8), input_shape=(8, 8, 2), feedback=0.05, key=KEY,

@@ -132,6 +132,69 @@ def test_learning_rate_as_published():
         np.testing.assert_allclose(step, [-1e-3, 1e-3], rtol=1e-3)
 
 
+@pytest.mark.parametrize("name", [name for name in RECIPES if "vgg" in name])
+def test_depth_of_the_name(name):
+    """A VGG-11 has eleven layers of weights, those of the outputs among them."""
+    network = build(RECIPES[name], scale=0.05)
+    depth = len(network.couplings) + (network.readout is not None)
+    assert depth == int(re.search(r"vgg(\d+)", name)[1])
+
+
+def test_agt_is_drawn_edge_by_edge():
+    """A chain both ways; skips of either way with chance 0.2, apart from each other."""
+    chain = {(n, n + 1) for n in range(1, 10)}
+    skips = [(i, j) for i in range(1, 11) for j in range(i + 2, 11)]
+    found = {"forward": 0, "back": 0, "both": 0}
+    for seed in range(20):
+        recipe = RECIPES["fre-10x64-agt"]
+        network = recipe.network((28, 28, 1), 10, jax.random.key(seed), 0.05)
+        pairs = {(c.source, c.target): c for c in network.couplings}
+        forward = {pair for pair, c in pairs.items() if c.forward}
+        back = {pair for pair, c in pairs.items() if c.feedback}
+        assert chain | {(0, 1)} <= forward
+        assert chain <= back
+        found["forward"] += len(forward & set(skips))
+        found["back"] += len(back & set(skips))
+        found["both"] += len(forward & back & set(skips))
+    drawn = 20 * len(skips)
+    assert abs(found["forward"] / drawn - 0.2) < 0.05
+    assert abs(found["back"] / drawn - 0.2) < 0.05
+    assert abs(found["both"] / drawn - 0.04) < 0.03
+
+
+@pytest.mark.parametrize("layers", [10, 20])
+def test_skips_have_the_feedback_of_what_they_bypass(layers):
+    """Spans of 3 one after another, and 0.1 to the power of the span."""
+    network = build(RECIPES[f"fre-{layers}x64-residual"], scale=0.05)
+    scales = {(c.source, c.target): c.feedback and c.feedback.scale
+              for c in network.couplings}  # fmt: skip
+    skips = {pair: scale for pair, scale in scales.items() if pair[1] > pair[0] + 1}
+    assert sorted(skips) == [(n, n + 3) for n in range(1, layers - 2, 3)]
+    np.testing.assert_allclose(list(skips.values()), 1e-3)
+    assert {s for pair, s in scales.items() if pair not in skips} == {None, 0.1}
+
+
+IMAGES = [
+    name
+    for name, recipe in RECIPES.items()
+    if recipe.dataset.startswith("cifar") and not re.match("fre-.*(x64|conv)", name)
+]
+
+
+@pytest.mark.parametrize("dataset", ["mnist", "fashion_mnist", "cifar10", "cifar100"])
+@pytest.mark.parametrize("name", IMAGES)
+def test_image_recipes_take_other_images(name, dataset):
+    """28 x 28 is padded to 32 x 32; only Hopfield's CIFAR-10 is divided by three."""
+    recipe = RECIPES[name]
+    pipeline = recipe.pipeline(dataset)
+    shape = (28, 28, 1) if "mnist" in dataset else (32, 32, 3)
+    pipeline.check(shape)
+    assert pipeline.shape(shape)[:2] == (32, 32)
+    recipe.network(pipeline.shape(shape), 10, jax.random.key(0), 0.02)
+    tripled = dataset == "cifar10" and name in ("vgg5", "hopfield-resnet13")
+    assert pipeline.std_factor == (3.0 if tripled else 1.0)
+
+
 @pytest.mark.parametrize("name", ["fre-vgg11", "fre-vgg13", "fre-resnet13"])
 def test_rate_falls_to_zero(name):
     """Adam moves a weight by its rate: 3e-4 first, half of it in the middle."""

@@ -325,12 +325,17 @@ def multiply(precision: Precision, product: Callable, v: Array, weight: Array) -
     Increments are read to their last bit, so nothing is reduced unless asked for.
     """
     if precision == "bfloat16":
-        return product(v.astype(jnp.bfloat16), weight.astype(jnp.bfloat16)).astype(
-            v.dtype
-        )
-    full = precision == "float32"
-    level = jax.lax.Precision.HIGHEST if full else jax.lax.Precision.HIGH
-    return product(v, weight, precision=level)
+        v, weight = (_rounded(array) for array in (v, weight))
+    levels = {
+        "float32": jax.lax.Precision.HIGHEST,
+        "tensorfloat32": jax.lax.Precision.HIGH,
+    }
+    return product(v, weight, precision=levels.get(precision))
+
+
+def _rounded(array: Array) -> Array:
+    """Round to the 8 bits of bfloat16, which every fast unit multiplies exactly."""
+    return jax.lax.reduce_precision(array, exponent_bits=8, mantissa_bits=7)
 
 
 def with_precision(tree: PyTree, precision: Precision) -> PyTree:

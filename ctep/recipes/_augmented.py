@@ -13,7 +13,7 @@ from .._rule import Backprop, Centered
 from .._solver import Sweeps
 from .._train.watch import Watch
 from ..data import Pipeline
-from .base import Recipe, cosine_decay, widths, within
+from .base import Recipe, cosine_decay, padded, widths, within
 
 _PAPER = (
     "Scalable equilibrium propagation via intermediate error signals, 2025, "
@@ -81,7 +81,7 @@ def network(architecture, dense: int, bound: float = 1.0, relu=False, **options)
 
 def augmented(dataset: str) -> Pipeline:
     """Return random crops, mirror images and normalisation."""
-    return Pipeline.standard(dataset, crop=4, flip=0.5)
+    return padded(dataset, crop=4, flip=0.5)
 
 
 def sgd(rates, decay: float = 3e-4):

@@ -6,8 +6,7 @@ import optax
 from .._network import ReLU6, hopfield_resnet, vgg
 from .._rule import OneSided
 from .._solver import Sweeps
-from ..data import Pipeline
-from .base import Recipe, cosine_decay, widths
+from .base import Recipe, cosine_decay, padded, widths
 
 FEEDBACK = 0.003
 _HE = jax.nn.initializers.he_uniform()
@@ -48,7 +47,7 @@ def deep_resnet(shape, classes, key, scale):
 
 
 def _pipeline(dataset):
-    return Pipeline.standard(dataset, crop=4, flip=0.5)
+    return padded(dataset, crop=4, flip=0.5)
 
 
 def recipe(

@@ -121,7 +121,9 @@ def residual(
     )
 
 
-def agt(layers: int, probability: float, published: str, ours: str) -> Recipe:
+def agt(
+    layers: int, probability: float, published: str, ours: str, **options
+) -> Recipe:
     """Return a chain with random skips, forward and back independently, fixed back."""
 
     def network(shape, classes, key, scale):
@@ -154,9 +156,12 @@ def agt(layers: int, probability: float, published: str, ours: str) -> Recipe:
         rule=Ramped(0.1, 50),
         watch=Watch(unsettled=1.0),  # a ramp ends where nothing rests
         source=(
-            f"{_SOURCE} The nudge grows along a ramp of 50 steps as in the published "
-            "code: there is no energy, and a constant one learns a little less."
+            f"{_PAPER} Same network, initialisation, data, nudge, ramp over 50 steps "
+            "and optimiser. Here the free phase stops on a residual, the nudged one is "
+            "computed as increments, layers are rescaled by their attenuation, and "
+            "batches are drawn anew in each epoch."
         ),
+        **options,
     )
 
 

@@ -139,6 +139,12 @@ def within(bound: float):
     return scaling(bound**2 / 3, "fan_in", "uniform")
 
 
+def padded(dataset: str, **options) -> Pipeline:
+    """Return `Pipeline.standard`, with images of 28 x 28 padded to 32 x 32."""
+    small = dataset.startswith(("mnist", "fashion_mnist"))
+    return Pipeline.standard(dataset, pad=2 if small else 0, **options)
+
+
 def cosine_decay(rate: float, epochs: int, steps: int, least: float = 0.0):
     """Return a rate that falls along half a cosine, step by step within the run."""
     return optax.cosine_decay_schedule(rate, epochs * steps, least / rate)

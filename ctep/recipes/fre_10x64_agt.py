@@ -6,5 +6,6 @@ RECIPE = agt(
     layers=10,
     probability=0.2,
     published="96.71±.14 % (best epoch, mean of 5)",
-    ours="96.60 % best, 96.28 % final epoch (seed 0)",
+    ours="96.87±.08 % best, 96.62±.25 % final epoch (3 seeds)",
+    cost="15 s on 1 CPU core",
 )

@@ -7,5 +7,5 @@ RECIPE = residual(
     relaxation=1.1,
     published="95.95±.18 % (best epoch, mean of 5)",
     ours="97.55 % best, 97.22 % final epoch (seed 0)",
-    cost="10 s on 2 CPU cores",
+    cost="24 s on 2 shared CPU cores",
 )

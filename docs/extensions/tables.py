@@ -94,9 +94,10 @@ def reached(name):
     """Return what the full runs of a recipe have reached, in the table's columns."""
     found = [
         json.loads(path.read_text())["details"]
-        for path in sorted(RESULTS.glob(f"*-{name}-seed*.json"))
+        for path in sorted(RESULTS.glob(f"accuracy-{name}-*.json"))
     ]
-    runs = [d for d in found if d["recipe"] == name and d.get("scale", 1) == 1]
+    whole = {"recipe": name, "scale": 1, "twin": False}
+    runs = [d for d in found if all(d.get(k, v) == v for k, v in whole.items())]
     if not runs:
         return (NOT_RUN, "", "", "", "")
     cosines = [d["worst_gradient_cosine"] for d in runs if "worst_gradient_cosine" in d]
