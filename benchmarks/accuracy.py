@@ -17,7 +17,8 @@ import ctep
 
 def main():
     parser = options(__doc__)
-    parser.add_argument("recipe", choices=sorted(ctep.recipes.RECIPES))
+    alone = [name for name, r in ctep.recipes.RECIPES.items() if r.teacher is None]
+    parser.add_argument("recipe", choices=alone, help="one that has no teacher")
     parser.add_argument("--epochs", type=int, help="by default those of the recipe")
     text = "factor of every width: another network than the recipe's"
     parser.add_argument("--scale", type=float, default=1.0, help=text)

@@ -46,19 +46,14 @@ def dress(ax):
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def twins(recipe):
-    """Draw the recipe with its twin, and each change of the recipe with its own."""
-    found = RESULTS.glob(f"twins-{recipe}*.jsonl")
-    paths = sorted(found, key=lambda path: path.stem)
-    plain = f"twins-{recipe}"
-    titles = {p: p.stem.removeprefix(plain).strip("-").replace("-", " ") for p in paths}
-    fig, axes = plt.subplots(
-        1, len(paths), figsize=(3.1 * len(paths), 3.2), sharey=True, squeeze=False
-    )
-    for ax, path in zip(axes[0], paths, strict=True):
-        for who, values in losses(path).items():
+def twins(panels):
+    """Draw recipes with their twins; `panels` are titles by the name of the result."""
+    size = (3.1 * len(panels), 3.2)
+    fig, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
+    for ax, (name, title) in zip(axes[0], panels.items(), strict=True):
+        for who, values in losses(RESULTS / f"{name}.jsonl").items():
             curve(ax, values, who, NAMES[who])
-        ax.set_title(titles[path] or "as the recipe has it", fontsize=10)
+        ax.set_title(title, fontsize=10)
         dress(ax)
     axes[0, 0].set_ylabel("training loss (nats)")
     axes[0, 0].legend(frameon=False, fontsize=8)
@@ -131,7 +126,20 @@ def main():
     results, pictures = RESULTS, RESULTS.parent / "assets" / "figures"
     pictures.mkdir(parents=True, exist_ok=True)
     figures = {
-        "twins-fre-vgg11": twins("fre-vgg11"),
+        "twins-fre-vgg11": twins(
+            {
+                "twins-fre-vgg11": "as the recipe has it",
+                "twins-fre-vgg11-feedback-0.03": "feedback 0.03",
+                "twins-fre-vgg11-precision-bfloat16": "products in bfloat16",
+                "twins-fre-vgg11-sweeps-1": "one sweep per phase",
+            }
+        ),
+        "twins-others": twins(
+            {
+                "twins-fre-vgg13": "fre-vgg13",
+                "twins-fre-resnet13": "fre-resnet13",
+            }
+        ),
         "depth": accuracies({"fre-10x64": "10 layers", "fre-20x64": "20 layers"}, 88),
         "fre-accuracy": accuracies(
             {

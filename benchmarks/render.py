@@ -23,7 +23,7 @@ TABLES = (
      "recipe, seed, best epoch, final epoch, target best / final, published best, "
      "published final, published best with residual, "
      "published backpropagation best", accuracies),
-    ("Evidence of the same runs", "run, epochs, seconds, mean sweeps, worst unsettled "
+    ("Evidence of the runs", "run, epochs, seconds, mean sweeps, worst unsettled "
      "%, worst gradient cosine, command", evidence),
     ("Other figures", "figure, target, measured, reached, command", figures),
     ("Cosine with the exact gradient by layer", "recipe, weights, increments, recipe's "

@@ -1,4 +1,7 @@
-"""Run every benchmark at its final settings, then write the tables and the figures.
+"""Run the benchmarks at their final settings, then write the tables and the figures.
+
+Left out are `accuracy.py` of convolutional recipes, which takes hours, changes of
+`twins.py`, and `gpu.py`.
 
 Figures of speed need an idle machine. A benchmark that fails does not stop the others.
 """
