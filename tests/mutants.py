@@ -449,8 +449,8 @@ MUTANTS = [
     Mutant(
         "a place that is left over in a narrower batch is put back",
         SWEEPS,
-        "size=most, fill_value=size)",
-        "size=most, fill_value=0)",
+        '.set(own, mode="drop")',
+        '.set(own, mode="clip")',
         "solver",
     ),
     Mutant(

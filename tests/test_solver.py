@@ -347,6 +347,21 @@ def test_what_never_settles_is_given_up_after_all_its_sweeps():
     assert got.steps.tolist() == [30, 1, 1, 30]
 
 
+@pytest.mark.parametrize("last", [0, 3])
+def test_a_place_left_over_is_nobodys(last):
+    """Oracle: the same without gathering; one example moves on in a batch of two."""
+    x = jnp.zeros((4, 1)).at[last].set(1.0)
+    lone, few = (
+        settle(ctep.Sweeps(50, gather=gather), turning(0.5), x)
+        for gather in ((), (0.5,))
+    )
+    assert few.settled.all()
+    assert lone.steps[last] > 5
+    for name in ("state", "steps", "residual"):
+        a, b = getattr(lone, name), getattr(few, name)
+        jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
 def turning(weight):
     """Return s1 = x - w s2 and s2 = w s1, which rest at x/(1 + w^2)."""
     dense = lambda w: ctep.Dense((1,), (1,), key=KEY, init=diagonal(w))  # noqa: E731
