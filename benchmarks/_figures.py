@@ -124,16 +124,12 @@ def read(name):
 
 
 def full_runs(recipe, folder=RESULTS):
-    """Return the records of a recipe as it is: at full width, on all of its data."""
-    found = [
-        json.loads(path.read_text())
-        for path in sorted(folder.glob(f"accuracy-{recipe}-*.json"))
-        if "-examples-" not in path.stem
+    """Return the records of a recipe as it is: of full width, all data, and no twin."""
+    kinds = ("seed", "precision")  # what follows the name where nothing else differs
+    paths = [
+        p for kind in kinds for p in folder.glob(f"accuracy-{recipe}-{kind}*.json")
     ]
-    whole = {"recipe": recipe, "scale": 1, "twin": False}
-    return [
-        r for r in found if all(r["details"].get(k, v) == v for k, v in whole.items())
-    ]
+    return [json.loads(path.read_text()) for path in sorted(paths)]
 
 
 def percent(value):

@@ -2,7 +2,6 @@
 
 import argparse
 import datetime
-import importlib.metadata
 import json
 import os
 import platform
@@ -11,6 +10,8 @@ import sys
 from pathlib import Path
 
 import jax
+
+from ctep._train.fit import version
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
@@ -44,14 +45,6 @@ def machine() -> dict:
         "device": f"{jax.default_backend()} ({jax.devices()[0].device_kind})",
         "system": f"{platform.system()} {platform.machine()}",
     }
-
-
-def version(package: str) -> str:
-    """Return the version of a package, which need not be installed to be imported."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def commit() -> str:
@@ -127,8 +120,10 @@ def _words(argv):
     kept, before = ["python", f"benchmarks/{Path(argv[0]).name}"], ""
     for word in argv[1:]:
         name, equals, _ = word.partition("=")
-        if before in _NEEDED or (name in _NEEDED and equals):
-            kept += ["FOLDER"] if before in _NEEDED else [name, "FOLDER"]
+        if before in _NEEDED:
+            kept.append("FOLDER")
+        elif name in _NEEDED:
+            kept += [name, "FOLDER"] if equals else [name]
         elif before not in _FOLDERS and name not in _FOLDERS:
             kept.append(word)
         before = word

@@ -179,7 +179,7 @@ def fit(
         # A checksum reads all data once, which only a run with a folder needs.
         "data_digest": "" if out is None else loaded.digest,
         "key": np.asarray(jax.random.key_data(key)).tolist(),
-        "versions": {p: _version(p) for p in ("ctep", "jax", "equinox", "optax")},
+        "versions": {p: version(p) for p in ("ctep", "jax", "equinox", "optax")},
         **(identity or {}),
     }
     run = Run(None if out is None else Path(out), who, resume, keep, place)
@@ -249,10 +249,11 @@ def restore(
     return loop.model(state)
 
 
-def _version(package):
+def version(package: str) -> str:
+    """Return the version of a package, which need not be installed to be imported."""
     try:
         return metadata.version(package)
-    except metadata.PackageNotFoundError:  # imported from a folder
+    except metadata.PackageNotFoundError:
         return "not installed"
 
 

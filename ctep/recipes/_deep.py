@@ -6,7 +6,8 @@ import optax
 from .._network import ReLU6, hopfield_resnet, vgg
 from .._rule import OneSided
 from .._solver import Sweeps
-from .base import Recipe, cosine_decay, padded, widths
+from ._augmented import augmented
+from .base import Recipe, cosine_decay, widths
 
 FEEDBACK = 0.003
 _HE = jax.nn.initializers.he_uniform()
@@ -46,16 +47,12 @@ def deep_resnet(shape, classes, key, scale):
     )
 
 
-def _pipeline(dataset):
-    return padded(dataset, crop=4, flip=0.5)
-
-
 def recipe(
     name: str,
     summary: str,
     network,
     ours: str = "not run",
-    cost: str = "not measured",
+    **options,
 ) -> Recipe:
     """Return the recipe of one of the networks."""
     return Recipe(
@@ -65,14 +62,14 @@ def recipe(
         network=network,
         rule=OneSided(0.01),
         solver=Sweeps(rtol=5e-2, atol=5e-2),
-        # At 1e-3 the full widths saturate within the first epoch, the twin's too.
+        # At 1e-3 the full widths saturate in the first epoch, and fre-vgg11's twin too.
         optimizer=lambda epochs, steps: optax.adam(cosine_decay(3e-4, epochs, steps)),
         batch_size=128,
         epochs=50,
         published="none",
         ours=ours,
-        cost=cost,
         source="ctep: no local errors, no teacher, no normalisation layers.",
-        pipeline=_pipeline,
+        pipeline=augmented,
         probe=8,
+        **options,
     )

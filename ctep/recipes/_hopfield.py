@@ -41,7 +41,7 @@ def recipe(
     network,
     published: str,
     ours: str,
-    cost: str = "not measured",
+    **options,
 ) -> Recipe:
     """Return the recipe of one of the networks; `network` is its builder."""
 
@@ -70,10 +70,10 @@ def recipe(
         epochs=300,
         published=published,
         ours=ours,
-        cost=cost,
         source=_SOURCE,
         pipeline=_pipeline,
         probe=8,
         carry_state=True,
         watch=Watch(unsettled=1.0),
+        **options,
     )

@@ -92,12 +92,12 @@ def results(names):
 
 def reached(name):
     """Return what the full runs of a recipe have reached, in the table's columns."""
-    found = [
+    # What follows the name where width, data and rule are the recipe's own.
+    runs = [
         json.loads(path.read_text())["details"]
-        for path in sorted(RESULTS.glob(f"accuracy-{name}-*.json"))
+        for kind in ("seed", "precision")
+        for path in sorted(RESULTS.glob(f"accuracy-{name}-{kind}*.json"))
     ]
-    whole = {"recipe": name, "scale": 1, "twin": False}
-    runs = [d for d in found if all(d.get(k, v) == v for k, v in whole.items())]
     if not runs:
         return (NOT_RUN, "", "", "", "")
     cosines = [d["worst_gradient_cosine"] for d in runs if "worst_gradient_cosine" in d]
