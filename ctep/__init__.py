@@ -33,6 +33,7 @@ from ._network import (
     vgg as vgg,
     with_precision as with_precision,
 )
+from ._parameter import parameter as parameter
 
 # Nudge: what pulls it.
 from ._nudge import (
@@ -76,6 +77,7 @@ from ._solver import (
     Backward as Backward,
     Equilibrium as Equilibrium,
     FixedPoint as FixedPoint,
+    FixedSweeps as FixedSweeps,
     Forward as Forward,
     Sweeps as Sweeps,
     Synchronous as Synchronous,

@@ -201,9 +201,13 @@ def key(value: Any) -> None:
 
 
 def array(name: str, value: Any) -> Array:
-    """Return real numbers as an array, or raise `TypeError`."""
+    """Return real numbers as an array, or raise if it would hold others than these."""
+    unmasked(name, value)
     try:
-        out = jnp.asarray(value)
+        # NumPy keeps what JAX would wrap or overflow, but cannot read what is traced.
+        given = value if _is_of_jax(value) else np.asarray(value)
+        with np.errstate(over="ignore"):  # what overflows is reported below
+            out = jnp.asarray(given)
     except (TypeError, ValueError, OverflowError) as error:
         raise TypeError(
             f"`{name}` cannot be made an array of numbers, but must be one: convert "
@@ -213,7 +217,37 @@ def array(name: str, value: Any) -> Array:
         raise TypeError(
             f"`{name}` has dtype {out.dtype}, but must be real: pass its real part."
         )
+    if isinstance(given, np.ndarray) and given.dtype.itemsize > out.dtype.itemsize:
+        info = jnp.iinfo if given.dtype.kind in "iu" else jnp.finfo
+        low, high = info(out.dtype).min, info(out.dtype).max
+        beyond = given[np.isfinite(given) & ((given < low) | (given > high))]
+        if beyond.size:
+            raise ValueError(
+                f"`{name}` holds {beyond[0]}, which {out.dtype} cannot hold: bring its "
+                "numbers into that range, or set `jax_enable_x64`."
+            )
     return out
+
+
+def unmasked(name: str, value: Any) -> None:
+    """Raise `ValueError` if numbers are masked."""
+    if _is_masked(value):
+        raise ValueError(
+            f"`{name}` is a masked array, but a mask would be dropped: leave those "
+            "examples out, or fill them, for example with `numpy.ma.filled`."
+        )
+
+
+def _is_masked(value):
+    if isinstance(value, list | tuple):
+        return any(map(_is_masked, value))
+    return isinstance(value, np.ma.MaskedArray) and bool(np.ma.is_masked(value))
+
+
+def _is_of_jax(value):
+    if isinstance(value, list | tuple):
+        return any(map(_is_of_jax, value))
+    return isinstance(value, jax.Array) or getattr(value, "__jax_array__", False)
 
 
 def numbers_or_none(name: str, value: Any) -> None:

@@ -87,9 +87,9 @@ def randomised(network, seed=1, scale=0.3):
 class Hopfield(ctep.EnergyNetwork):
     r"""Two blocks with $E = \sum (s^2/2 + s^4/4) - x U s_1 - s_1 V s_2 - b s_2$."""
 
-    u: jax.Array
-    v: jax.Array
-    b: jax.Array
+    u: jax.Array = ctep.parameter()
+    v: jax.Array = ctep.parameter()
+    b: jax.Array = ctep.parameter()
     input_shape: tuple = eqx.field(static=True, default=(6,))
     shapes: tuple = eqx.field(static=True, default=((4,), (3,)))
     step: float = eqx.field(static=True, default=0.5)
@@ -106,9 +106,9 @@ class Quartic(ctep.EnergyNetwork):
     The minimum is at $m$, whatever V.
     """
 
-    weight: jax.Array
-    bias: jax.Array
-    mixing: jax.Array
+    weight: jax.Array = ctep.parameter()
+    bias: jax.Array = ctep.parameter()
+    mixing: jax.Array = ctep.parameter()
     input_shape: tuple = eqx.field(static=True, default=(6,))
     shapes: tuple = eqx.field(static=True, default=((4,), (3,)))
     step: float = eqx.field(static=True, default=0.5)

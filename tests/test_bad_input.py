@@ -721,6 +721,29 @@ CASES |= {
 # Objects of the wrong kind, which a type checker would refuse but Python does not,
 # and the argument that the message is about.
 KINDS = {
+    "y masked": (
+        lambda: gradient(y=np.ma.array([0, 2], mask=[False, True])),
+        "y",
+    ),
+    "x of masked rows": (
+        lambda: gradient([np.ma.array(np.ones(4), mask=[0, 0, 1, 0])] * 2),
+        "x",
+    ),
+    "x masked in an analysis": (
+        lambda: ctep.analysis.spectral_radius(
+            network(), np.ma.array(np.ones((1, 4)), mask=[[0, 0, 1, 0]])
+        ),
+        "x",
+    ),
+    "y that would wrap": (lambda: gradient(y=np.array([0, 2**32 + 2])), "y"),
+    "y that would wrap, in a list": (lambda: gradient(y=[0, 2**32 + 2]), "y"),
+    "y unsigned that would wrap": (
+        lambda: gradient(y=np.array([0, 2**32 + 2], np.uint64)),
+        "y",
+    ),
+    "x that would overflow": (lambda: gradient(np.full((2, 4), 1e39)), "x"),
+    "x of objects": (lambda: gradient(np.ones((2, 4), object)), "x"),
+    "x of records": (lambda: gradient(np.zeros(2, [("a", float, 4)])), "x"),
     "y beyond arrays": (lambda: gradient(y=-(2**63)), "y"),
     "weight of an array": (lambda: np.ones(2) * ctep.OutputError(), "weight"),
     "edges of no axes": (lambda: graph(np.array(3)), "edges"),

@@ -5,9 +5,11 @@ import re
 import subprocess
 import sys
 import urllib.error
+import zlib
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -206,6 +208,26 @@ REFUSED = {
         TypeError,
         "`x_test` is uint8, but `x_train` is float32.*convert both",
     ),
+    "masked": (
+        (np.ma.array(X, mask=X > 0.9), Y),
+        {},
+        ValueError,
+        "`x` is a masked array, but a mask would be dropped: leave",
+    ),
+    "masked y": (
+        (TEST, (X, np.ma.array(Y, mask=Y > 1))),
+        {},
+        ValueError,
+        "`y_test` is a masked array",
+    ),
+    "wrapped y": ((X, Y + 2**32), {}, ValueError, "`y` must hold.*to 4294967298; num"),
+    "unsigned y": (
+        (X, Y.astype("u8") + np.uint64(2**63)),
+        {},
+        ValueError,
+        "`y` must hold cl",
+    ),
+    "durations": ((X, Y.astype("m8[s]")), {}, TypeError, r"got timedelta64\[s\]"),
     "zero classes": ((X, Y), {"classes": 0}, ValueError, "`classes`.*got 0; leave it"),
     "true classes": ((X, Y), {"classes": True}, ValueError, "`classes`.*got True;"),
     "digits": ("digits", {"classes": 5}, ValueError, "`classes` is 5.*has 10 classes"),
@@ -224,6 +246,38 @@ def test_refuses_dtype(dtype):
     match = r"`x` must be uint8.*; convert it, for example with `x.astype\('float32'\)`"
     with pytest.raises(TypeError, match=match):
         load((X.astype(dtype), Y))
+
+
+def test_a_mask_that_masks_nothing_is_dropped():
+    assert type(load((np.ma.array(X), Y)).x_train) is np.ndarray
+
+
+def test_a_dataset_of_a_users_own_is_checked(monkeypatch):
+    """Oracle: the labels and the mask; types go unchecked where users run it."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    masked = np.ma.array(X, mask=X > 0.9)
+    for arrays, match in [
+        ((X, Y + 2**32, None, None), "^`y_train` must hold class numbers.*4294967298"),
+        ((masked, Y, None, None), "^`x_train` is a masked array"),
+        ((X, Y, X, Y + 1), "^`y_test` must hold labels below.* 3, but got 3"),
+    ]:
+        with pytest.raises(ValueError, match=match):
+            load(Dataset("own", *arrays, 3, ""))
+    assert load((X, Y), classes=np.int64(4)).classes == 4
+
+
+def test_the_digest_covers_all_arrays():
+    """Oracle: any change of any array, and the checksum of the inputs by themselves."""
+    arrays = [X, Y.astype(np.int32), X[:3], Y[:3].astype(np.int32)]
+    first = Dataset("a", *arrays, 3, "").digest
+    assert Dataset("b", *[a.copy() for a in arrays], 3, "x").digest == first
+    assert first.split("-")[0] == f"{zlib.crc32(X.tobytes()):08x}"
+    changed = {first, load((X, Y)).digest, load((X.reshape(4, 1, 3), Y)).digest}
+    for i, array in enumerate(arrays):
+        parts = [*arrays[:i], np.roll(array, 1, 0), *arrays[i + 1 :]]
+        changed.add(Dataset("a", *parts, 3, "").digest)
+    assert len(changed) == 3 + 4
+    assert Dataset("a", *arrays, 3, "", "content").digest == "content"
 
 
 # Digits.

@@ -27,7 +27,7 @@ from ctep.analysis._contraction import contraction, operator_norm
 from ctep.analysis._depth import depth_profile, weight_statistics
 from ctep.analysis._gradient_check import gradient_check
 from ctep.analysis._gradient_curve import gradient_curve
-from ctep.analysis._names import parameter_names
+from ctep._network.names import parameter_names
 from ctep.analysis._recommended_beta import recommended_beta
 from ctep.analysis.plot import _gradients as plot
 

@@ -373,9 +373,8 @@ def test_a_ramp_does_not_pass_for_a_rest():
         p = oracles.chain(init=oracles.centred(0.5), feedback=feedback)
         task = Task.mean(p.x, p.y, nudge, TIGHT, throw=False)
         result = rule.estimate(p.network, task).result
-        assert bool((result == ctep.RESULTS.successful).all()) == rests
-    with pytest.raises(RuntimeError, match="still moving"):
-        oracles.chain(init=oracles.centred(0.5)).gradient(rule=rule, solver=TIGHT)
+        want = ctep.RESULTS.successful if rests else ctep.RESULTS.as_published
+        assert bool((result == want).all())
 
 
 # ------------------------------------------------------------ outputs that are held

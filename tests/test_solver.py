@@ -275,7 +275,9 @@ def test_relaxation_stays_within_the_range_and_lowers_the_energy():
     )  # fmt: skip
     start = tuple(jnp.zeros((1, *s.shape)) for s in free.state)
     moved = sweeps(3, relaxation=1.7).solve(problem, start, throw=False).state
-    for s, d in zip(free.state, moved, strict=True):
+    # Of the image of the drive, which the free state equals to the tolerance.
+    for h, d in zip(free.memory[1], moved, strict=True):
+        s = jnp.clip(h, 0, 1)
         assert bool(jnp.all((s + d >= 0) & (s + d <= 1)))
         assert bool(jnp.any((d != 0) & ((s + d == 0) | (s + d == 1))))
 
@@ -405,7 +407,7 @@ def test_each_example_stops_by_itself(name):
 
 @pytest.mark.usefixtures("x64")
 def test_an_example_is_not_touched_once_it_has_settled():
-    """Oracle: as many sweeps as it took, counted by hand, without a tolerance."""
+    """Oracle: as many sweeps as it moved in, counted by hand, without a tolerance."""
     network = pair(0.9)
     x = jnp.array([[1.0], [1e-3]])
     rest = settle(ctep.Sweeps(500, rtol=0.0, atol=1e-4), network, x)
@@ -414,9 +416,12 @@ def test_an_example_is_not_touched_once_it_has_settled():
     assert [int(n) for n in rest.steps] == count
     assert count[1] + 30 < count[0]
     for n in (0, 1):
-        exact = settle(sweeps(count[n]), network, x)
+        exact = settle(sweeps(count[n] - 1), network, x)
         np.testing.assert_allclose(rest.state[0][n], exact.state[0][n], rtol=1e-14)
-        assert float(rest.residual[n]) == pytest.approx(float(exact.residual[n]))
+        image = network.free(x).map(rest.state)
+        pairs = zip(image, rest.state, strict=True)
+        largest = max(float(jnp.abs(t - s)[n].max()) for t, s in pairs)
+        assert float(rest.residual[n]) == pytest.approx(largest)
 
 
 @pytest.mark.parametrize("limit", [1, 4])
@@ -585,7 +590,9 @@ def test_strong_symmetric_weights_oscillate_in_synchronous_sweeps_alone():
     assert float(both.residual[0]) == pytest.approx(2, abs=1e-2)
     turn = settle(ctep.Sweeps(), network, x, state)
     assert names(turn.result) == ["successful"]
-    assert float(turn.state[0][0, 0]) == pytest.approx(float(turn.state[1][0, 0]))
+    ends = [float(s[0, 0]) for s in turn.state]
+    assert ends[0] == pytest.approx(ends[1], abs=2e-3)
+    assert abs(ends[0]) > 0.99
 
 
 THROWS = {

@@ -133,6 +133,16 @@ def test_data_that_vanish_cost_no_training(monkeypatch, tmp_path):
     assert bits(fit(data, workers=0, out=out, resume=True)) == bits(whole)
 
 
+@pytest.mark.parametrize("label", [-1, 2**32 + 1])
+def test_labels_that_would_wrap_are_named(label):
+    """Oracle: the label, as some test sets have it that were never labelled."""
+    labels = np.array([0, 1, label])
+    records = ArrayRecords(np.zeros((3, 1), np.float32), labels)
+    batches = Batches(records, None, Order(3, 3, 4), slice(None))
+    with pytest.raises(ValueError, match=f"^`dataset` has the labels .*{label}.*: "):
+        batches[0]
+
+
 SCRIPT = """
 import ctep, jax
 def run():

@@ -12,6 +12,8 @@ from .base import (
     AbstractNetwork as AbstractNetwork,
     AbstractProblem as AbstractProblem,
     AbstractPull as AbstractPull,
+    closure as closure,
+    largest as largest,
 )
 from .builders import graph as graph, mlp as mlp
 from .conv import Conv as Conv

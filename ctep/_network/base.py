@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact, Int, PyTree
 
 from .._custom_types import Lead, Memory, Shape, State
+from .._parameter import declared
 
 
 class AbstractProblem(eqx.Module):
@@ -48,6 +49,15 @@ class AbstractProblem(eqx.Module):
             state: of all blocks.
             zero: as in `update`.
         """
+
+    def refreshed(self, state: State, memory: Memory) -> Memory:
+        """Return a memory that has seen `state` in all that several blocks share.
+
+        A group of blocks that are updated at once, from the same state, needs it: no
+        block of the group is updated before the others.
+        """
+        del state
+        return memory
 
     @abc.abstractmethod
     def update(
@@ -109,29 +119,47 @@ class AbstractProblem(eqx.Module):
         """Return the axes of block `n` that belong to one example."""
         return tuple(range(-len(self.shapes[n]), 0))
 
+    @property
+    def step(self) -> float:
+        """How far $T$ moves a state for each unit of the force on it."""
+        return 1.0
+
     def residual(
         self, change: State, state: State, rtol: float, atol: float
     ) -> tuple[Lead, Lead]:
-        r"""Measure a change of the state, example by example.
+        r"""Measure a change $T(s) - s$ of the state, example by example.
 
-        An element has settled if $|\Delta| \le atol\,u + rtol\,|s|$, where the unit
-        $u$ is 1, or the largest element of the block where it is an increment.
+        What is judged is the force $f = (T(s) - s)/\eta$ and not the move, which a small
+        step $\eta$ could make as small as one likes. An element has settled if
+        $|f| \le atol\,u + rtol\,|s|$, where the unit $u$ is 1, or the largest element of
+        the block where it is an increment.
+
+        Args:
+            change: $T(s) - s$, of all blocks.
+            state: what it is measured against, of all blocks.
+            rtol: relative tolerance.
+            atol: absolute tolerance.
 
         Returns:
-            The largest $|\Delta|/u$ over all elements, and the largest excess
-            $|\Delta|/u - rtol\,|s|/u - atol$, which is not positive once settled.
+            The largest $|f|/u$ over all elements, and the largest excess
+            $|f|/u - rtol\,|s|/u - atol$, which is not positive once settled.
         """
-        worst, excess = [], []
-        for n, (delta, value) in enumerate(zip(change, state, strict=True)):
-            axes = self.ndims(n)
-            delta, value = jnp.abs(delta), jnp.abs(value)
-            tiny = jnp.finfo(value.dtype).tiny
-            unit = 1.0
-            if self.incremental:
-                unit = jnp.maximum(jnp.max(value, axes), tiny)
-            worst.append(jnp.max(delta, axes) / unit)
-            excess.append(jnp.max(delta - rtol * value, axes) / unit)
-        return _largest(worst), _largest(excess) - atol
+        blocks = enumerate(zip(change, state, strict=True))
+        parts = [self.block_residual(n, d, s, rtol, atol) for n, (d, s) in blocks]
+        worst, excess = zip(*parts, strict=True)
+        return largest(worst), largest(excess)
+
+    def block_residual(
+        self, n: int, change: Array, value: Array, rtol: float, atol: float
+    ) -> tuple[Lead, Lead]:
+        """Return what `residual` does, of block `n` alone."""
+        axes = self.ndims(n)
+        force, value = jnp.abs(change) / self.step, jnp.abs(value)
+        unit = 1.0
+        if self.incremental:
+            unit = jnp.maximum(jnp.max(value, axes), jnp.finfo(value.dtype).tiny)
+        worst = jnp.max(force, axes) / unit
+        return worst, jnp.max(force - rtol * value, axes) / unit - atol
 
     def sizes(self, state: State, image: State) -> State:
         """Return what `residual` is to measure changes of a state against: the state.
@@ -148,11 +176,11 @@ class AbstractProblem(eqx.Module):
             return state
         axes = [self.ndims(n) for n in range(len(state))]
         pairs = zip(state, axes, strict=True)
-        largest = _largest([jnp.max(jnp.abs(s), a) for s, a in pairs])
+        most = largest([jnp.max(jnp.abs(s), a) for s, a in pairs])
 
         def size(s, t, a):
             felt = jnp.any(t != 0, a, keepdims=True)
-            return jnp.where(felt, s, jnp.expand_dims(largest, a))
+            return jnp.where(felt, s, jnp.expand_dims(most, a))
 
         return tuple(map(size, state, image, axes))
 
@@ -218,11 +246,25 @@ class AbstractProblem(eqx.Module):
         )
 
 
-def _largest(values):
+def largest(values: Sequence[Array]) -> Array:
+    """Return the largest of several arrays, element by element."""
     out = values[0]
     for value in values[1:]:
         out = jnp.maximum(out, value)
     return out
+
+
+def closure(
+    blocks: Iterable[int], pairs: Iterable[tuple[int, int]]
+) -> frozenset[int]:
+    """Return all that can be reached from some blocks along pairs (from, to)."""
+    found, todo, pairs = set(blocks), list(blocks), list(pairs)
+    while todo:
+        here = todo.pop()
+        new = {b for a, b in pairs if a == here} - found
+        found |= new
+        todo += new
+    return frozenset(found)
 
 
 class AbstractPull(eqx.Module):
@@ -288,8 +330,14 @@ class AbstractNetwork(eqx.Module):
     def output(self, state: State) -> Inexact[Array, "*lead outputs"]:
         """Return what the network predicts: logits or values."""
 
-    def check_nudged(self) -> None:
-        """Raise `ValueError` if no nudge can move the network."""
+    def check_nudged(self, blocks: Iterable[int]) -> None:
+        """Raise `ValueError` if a nudge of `blocks` cannot move the network."""
+
+    @property
+    def influences(self) -> frozenset[tuple[int, int]]:
+        """Pairs (a, b) of blocks, counted from 0, where a drives b, either way."""
+        count = len(self.shapes)
+        return frozenset((a, b) for a in range(count) for b in range(count))
 
     @abc.abstractmethod
     def without_feedback(self) -> "AbstractNetwork":
@@ -369,6 +417,26 @@ class AbstractNetwork(eqx.Module):
             tangent: $v_n = \sum_k w_k d_{k,n}$, `(batch, *shape)`.
         """
 
+    def drive_contrast(
+        self, memory: Memory, moved: Memory, weights: Array, rescale: bool
+    ) -> Float[Array, ""]:
+        r"""Return what arrays of activations add to either contrast, 0 without any.
+
+        $$-\sum_{k,n} w_k c_n \int_0^1 \langle u_{k,n}, \rho_n(h_n + t u_{k,n})
+        \rangle\,dt,$$
+
+        $G_n(s + d_k) - G_n(s)$ by its derivative at a fixed state (of the Legendre
+        transform), with $u_k$ the increments of the drives.
+
+        Args:
+            memory: what the free problem recalls of the free equilibrium.
+            moved: what the problem of the increments recalls of them.
+            weights: $w_k$ times the weight of each example, `(phases, batch)`.
+            rescale: whether to take $c_n$, or 1.
+        """
+        del memory, moved, weights, rescale
+        return jnp.zeros(())
+
     @property
     def dtype(self) -> jnp.dtype:
         """Of the parameters, and so of the states: that of the first array."""
@@ -380,6 +448,13 @@ class AbstractNetwork(eqx.Module):
         lead = x.shape[: x.ndim - len(self.input_shape)]
         return tuple(jnp.zeros(lead + shape, x.dtype) for shape in self.shapes)
 
-    def trainable(self) -> PyTree:
-        """Return a tree of booleans: the arrays that a gradient trains."""
+    def differentiable(self) -> PyTree:
+        """Return a tree of booleans: the arrays by which rules differentiate."""
         return jax.tree_util.tree_map(eqx.is_inexact_array, self)
+
+    def trainable(self) -> PyTree:
+        """Return a tree of booleans: the arrays that `ctep.fit` trains.
+
+        Those that the class declares by `ctep.parameter`.
+        """
+        return declared(self)

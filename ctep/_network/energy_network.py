@@ -1,14 +1,17 @@
 """Networks given by nothing but a scalar energy."""
 
 import abc
+import dataclasses
+import functools
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Inexact, PyTree
 
 from .._custom_types import Shape, State
-from .activation import path_integral
+from .activation import change, sizes
 from .base import AbstractNetwork, AbstractProblem, AbstractPull
 
 
@@ -20,9 +23,12 @@ class EnergyNetwork(AbstractNetwork):
     $\dot s = -\partial (E + \beta C)/\partial s$; the discrete solvers iterate
     $s \leftarrow s - \eta\,\partial (E + \beta C)/\partial s$ with $\eta$ = `step`.
 
-    The increments of the nudged phase are the energy's mean Hessian along the way to
-    them, by Gauss-Legendre quadrature of Jacobian-vector products, so they keep their
-    relative precision here too; the quadrature's own error is $O(d^9)$.
+    The increments of the force are the energy's mean Hessian along the way, by
+    Gauss-Legendre quadrature of Jacobian-vector products, so small ones keep their
+    relative precision here too. Where that differs visibly from the difference of two
+    forces, because the way is long or crosses a kink of the force (a rectifier's, say),
+    the difference is taken, which is right to the rounding of the forces. The gradient
+    is made in the same way, parameter by parameter.
 
     Fields:
         input_shape: shape of one input.
@@ -30,12 +36,25 @@ class EnergyNetwork(AbstractNetwork):
         step: $\eta$; near a minimum the iteration settles if it is below 2 over the
             largest curvature of the energy.
 
-    Cost: one gradient of the energy per block update; eight in nudged phases.
+    Cost: one gradient of the energy per block update; nine in nudged phases.
+
+    Raises:
+        TypeError: if a field holds a masked array.
+        ValueError: when first used, if `energy` does not return one real number.
     """
 
     input_shape: eqx.AbstractVar[Shape]
     shapes: eqx.AbstractVar[tuple[Shape, ...]]
     step: eqx.AbstractVar[float]
+
+    def __check_init__(self):
+        for field in dataclasses.fields(self):
+            leaves = jax.tree_util.tree_leaves(getattr(self, field.name))
+            if any(isinstance(leaf, np.ma.MaskedArray) for leaf in leaves):
+                raise TypeError(
+                    f"`{field.name}` is a masked array, whose mask no array of JAX "
+                    "knows: fill it, for example with `numpy.ma.filled(values, 0)`."
+                )
 
     @abc.abstractmethod
     def energy(self, state: State, x: Array) -> Inexact[Array, ""]:
@@ -73,13 +92,38 @@ class EnergyNetwork(AbstractNetwork):
     def has_energy(self):
         return True
 
+    def check_nudged(self, blocks):
+        state = tuple(jnp.zeros(shape, self.dtype) for shape in self.shapes)
+        jax.eval_shape(self._energies, state, jnp.zeros(self.input_shape, self.dtype))
+
     def total_energy(self, state: State, x: Array) -> Inexact[Array, ""]:
         """Return the energy summed over the leading axes of the state."""
+        return jnp.sum(self._energies(state, x))
+
+    def _energies(self, state: State, x: Array) -> Inexact[Array, "..."]:
+        """Return the energy, example by example."""
         lead = state[0].shape[: state[0].ndim - len(self.shapes[0])]
-        energy = self.energy
+        energy = self._checked
         for _ in lead:
             energy = jax.vmap(energy)
-        return jnp.sum(energy(state, jnp.broadcast_to(x, lead + self.input_shape)))
+        return energy(state, jnp.broadcast_to(x, lead + self.input_shape))
+
+    def _checked(self, state, x):
+        """Return the energy of one example, or raise if it is no energy."""
+        value = self.energy(state, x)
+        known = eqx.is_array_like(value)
+        kind = jnp.result_type(value) if known else None
+        number = jnp.inexact if any(map(jnp.iscomplexobj, state)) else jnp.floating
+        if known and jnp.shape(value) == () and jnp.issubdtype(kind, number):
+            return value
+        what = f"a {type(value).__name__}"
+        if known:
+            what = f"an array of shape {jnp.shape(value)} and dtype {kind}"
+        raise ValueError(
+            f"`energy` of `{type(self).__name__}` returns {what}, but must return a "
+            "scalar, one real number for one example: sum what it adds up with "
+            "`jnp.sum`, in floating point."
+        )
 
     def force(self, n: int, state: State, x: Array) -> Array:
         r"""Return $-\partial E/\partial s_n$, with the leading axes of the state."""
@@ -104,19 +148,46 @@ class EnergyNetwork(AbstractNetwork):
 
     def increments(self, x, state, memory, pull, context):
         x, state = jax.tree_util.tree_map(lambda leaf: leaf[None], (x, state))
-        return GradientIncrementPhase(network=self, data=(x, state, context), pull=pull)
+        held = []
+        for n in range(len(state)):
+            force = functools.partial(self.force, n)
+            held.append((force(state, x), sizes(force, (state, x), 2)))
+        return GradientIncrementPhase(
+            network=self, data=(x, state, tuple(held), context), pull=pull
+        )
 
     def energy_contrast(self, x, state, increments, weights):
-        def slope(t):
-            moved = tuple(s + t * d for s, d in zip(state, increments, strict=True))
-            tangent = tuple(
-                weights.reshape(weights.shape + (1,) * (d.ndim - weights.ndim)) * d
-                for d in increments
-            )
-            energy = lambda s: self.total_energy(s, x)  # noqa: E731
-            return jax.jvp(energy, (moved,), (tangent,))[1].real
+        arrays, rest = eqx.partition(self, eqx.is_inexact_array)
+        fixed = jax.lax.stop_gradient(arrays)
 
-        return path_integral(slope)
+        def slopes(weights, state, x):
+            """Return the weighted sum of energies and its gradient."""
+
+            def total(arrays):
+                energies = eqx.combine(arrays, rest)._energies(state, x)
+                return jnp.sum(weights * energies).real
+
+            return jax.value_and_grad(total)(fixed)
+
+        def moved(t):
+            return tuple(s + t * d for s, d in zip(state, increments, strict=True))
+
+        def slope(t):
+            one = functools.partial(slopes, weights, x=x)
+            return jax.jvp(one, (moved(t),), (increments,))[1]
+
+        positive = functools.partial(slopes, jnp.sum(jnp.abs(weights), 0))
+        value, gradient = change(
+            slope,
+            slopes(jnp.sum(weights, 0), state, x),
+            slopes(weights, moved(1), x),
+            sizes(positive, (state, x), 0),
+        )
+        # Linear in the parameters, so that its derivative is the one found here.
+        terms = jax.tree_util.tree_map(
+            lambda g, a, b: jnp.sum(g * (a - b)).real, gradient, arrays, fixed
+        )
+        return value + sum(jax.tree_util.tree_leaves(terms))
 
     def field_contrast(self, x, state, tangent):
         # The drive of the gradient flow is -dE/ds, so the contrast is its derivative.
@@ -135,6 +206,10 @@ class GradientPhase(AbstractProblem):
     def incremental(self):
         return False
 
+    @property
+    def step(self):
+        return self.network.step
+
     def recall(self, state, zero=frozenset()):
         return ()
 
@@ -150,7 +225,8 @@ class GradientPhase(AbstractProblem):
 class GradientIncrementPhase(AbstractProblem):
     r"""The same for $d$, with $\partial E(s+d)/\partial s - \partial E(s)/\partial s$.
 
-    `data` is `(inputs, state, context)`.
+    `data` is `(inputs, state, held, context)`, where `held` has the force on each block
+    in that state, and the size of what cancels in it.
     """
 
     network: EnergyNetwork
@@ -161,19 +237,26 @@ class GradientIncrementPhase(AbstractProblem):
     def incremental(self):
         return True
 
+    @property
+    def step(self):
+        return self.network.step
+
     def recall(self, state, zero=frozenset()):
         return ()
 
     def update(self, n, state, memory, zero=frozenset()):
-        x, free, context = self.data
+        x, free, held, context = self.data
+        nudged = tuple(s + d for s, d in zip(free, state, strict=True))
+
+        def force(s):
+            return self.network.force(n, s, x)
 
         def slope(t):
             moved = tuple(s + t * d for s, d in zip(free, state, strict=True))
-            force = lambda s: self.network.force(n, s, x)  # noqa: E731
             return jax.jvp(force, (moved,), (state,))[1]
 
-        force = path_integral(slope)
-        nudged = tuple(s + d for s, d in zip(free, state, strict=True))
+        before, size = held[n]
+        move = change(slope, before, force(nudged), size)
         pull = self.pull(n, nudged, context)
-        force = force if pull is None else force + pull
-        return state[n] + self.network.step * force, memory
+        move = move if pull is None else move + pull
+        return state[n] + self.network.step * move, memory

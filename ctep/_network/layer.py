@@ -1,6 +1,7 @@
 """Layer: one block of the state."""
 
 import equinox as eqx
+import jax
 from jaxtyping import Array, Float
 
 from .. import _checks as checks
@@ -52,6 +53,12 @@ class Layer(eqx.Module):
                 f"`bias` has shape {shape}, which does not broadcast to the layer's "
                 f"shape {self.shape}: give it that shape, or one number per channel."
             )
+
+    @property
+    def learns(self) -> bool:
+        """Whether the activation holds arrays of its own."""
+        arrays = eqx.filter(self.activation, eqx.is_inexact_array)
+        return bool(jax.tree_util.tree_leaves(arrays))
 
 
 def _broadcasts(shape, target):

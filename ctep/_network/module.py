@@ -11,6 +11,7 @@ from jaxtyping import PyTree
 
 from .. import _checks as checks
 from .._custom_types import Shape
+from .._parameter import parameter
 from .base import AbstractNetwork, AbstractProblem
 
 
@@ -29,7 +30,7 @@ class Module(AbstractNetwork):
         ValueError: if the outputs are no vector.
     """
 
-    module: Callable[..., PyTree]
+    module: Callable[..., PyTree] = parameter()
     input_shape: Shape = eqx.field(static=True)
     shapes: tuple[Shape, ...] = eqx.field(static=True)
 
@@ -72,16 +73,16 @@ class Module(AbstractNetwork):
         return _Constant(network=self, data=jax.vmap(self._layers)(x))
 
     def nudged(self, x, pull, context):
-        self.check_nudged()
+        self.check_nudged(())
 
     def increments(self, x, state, memory, pull, context):
-        self.check_nudged()
+        self.check_nudged(())
 
     def energy_contrast(self, x, state, increments, weights):
-        self.check_nudged()
+        self.check_nudged(())
 
     def field_contrast(self, x, state, tangent):
-        self.check_nudged()
+        self.check_nudged(())
 
     def __str__(self):
         names = " x ".join(map(str, self.input_shape))
@@ -94,7 +95,7 @@ class Module(AbstractNetwork):
         out = self.module(x)
         return tuple(out) if isinstance(out, tuple | list) else (out,)
 
-    def check_nudged(self) -> NoReturn:
+    def check_nudged(self, blocks) -> NoReturn:
         raise ValueError(
             "`network` is a feed-forward `ctep.Module`, which no nudge can move: pass "
             "`rule=ctep.Backprop()`."

@@ -1,6 +1,8 @@
 """Networks of layers and couplings around a clamped input."""
 
 import dataclasses
+import math
+import warnings
 
 import equinox as eqx
 import jax
@@ -9,7 +11,9 @@ from jaxtyping import Array, Float, Inexact
 
 from .. import _checks as checks
 from .._custom_types import Lead, Shape, State
-from .base import AbstractNetwork
+from .._parameter import declared
+from .activation import path_integral
+from .base import AbstractNetwork, closure
 from .coupling import Coupling, Fixed, Tied
 from .layer import Layer
 from .operator import AbstractOperator
@@ -84,6 +88,17 @@ class Network(AbstractNetwork):
 
     def __check_init__(self):
         _check(self)
+        weakest = min(range(len(self.layers)), key=lambda n: self._grades[n])
+        least = math.log(jnp.finfo(self.dtype).tiny / jnp.finfo(self.dtype).eps)
+        if self._grades[weakest] < least:
+            warnings.warn(
+                f"Feedback reaches layer {weakest + 1} of this network "
+                f"10^{self._grades[weakest] / math.log(10):.1f} times weaker than the "
+                f"output: the increments of equilibrium propagation leave {self.dtype} "
+                "there, and its gradient is rounded or lost. Use stronger feedback, "
+                "fewer layers or float64.",
+                stacklevel=3,
+            )
 
     @property
     def shapes(self):
@@ -105,26 +120,47 @@ class Network(AbstractNetwork):
 
     @property
     def attenuation(self):
-        r"""Largest product of feedback scales on a path from the output, $1/c_n$."""
-        out = [0.0] * len(self.layers)
-        out[-1] = 1.0
-        for _ in self.layers:
-            for c in self.couplings:
-                if c.returning is not None:
-                    i, j = c.source - 1, c.target - 1
+        r"""$1/c_n$, the weight that the scales give a layer against the output's.
+
+        Where they can be graded it follows from $c_i \gamma_c = c_j$ along any couplings
+        that join the layer to the output. Elsewhere it is the largest product of scales
+        on a path of feedback from the output.
+        """
+        return tuple(map(math.exp, self._grades))
+
+    @property
+    def _grades(self) -> tuple[float, ...]:
+        """Logarithms of the attenuation, which itself may leave every dtype."""
+        last = len(self.layers) - 1
+        joins = [
+            (c.source - 1, c.target - 1, math.log(c.scale))
+            for c in reversed(self.couplings)
+            if c.returning is not None
+        ]
+        found: dict[int, float] = {}
+        for root in reversed(range(len(self.layers))):
+            # Layers that no feedback joins to the output have an energy of their own.
+            found.setdefault(root, 0.0)
+            for _ in self.layers:
+                before = dict(found)
+                for i, j, log in joins:
                     # The output's own attenuation is 1 by definition.
-                    if i != len(self.layers) - 1:
-                        out[i] = max(out[i], c.scale * out[j])
-        return tuple(a or 1.0 for a in out)
+                    if j in found and i != last:
+                        found[i] = max(found.get(i, -math.inf), found[j] + log)
+                if found == before:
+                    ahead = [(j, found[i] - log) for i, j, log in joins if i in found]
+                    found = dict(reversed(ahead)) | found
+                if found == before:
+                    break
+        return tuple(found[n] for n in range(len(self.layers)))
 
     @property
     def has_energy(self):
-        a = self.attenuation
-        return all(
-            isinstance(c.feedback, Tied)
-            and abs(c.scale * a[c.target - 1] / a[c.source - 1] - 1) < 1e-6
-            for c in self.couplings
-            if c.source
+        grades = self._grades
+        inner = [c for c in self.couplings if c.source]
+        return all(isinstance(c.feedback, Tied) for c in inner) and all(
+            abs(math.log(c.scale) + grades[c.target - 1] - grades[c.source - 1]) < 1e-6
+            for c in inner
         )
 
     @property
@@ -144,6 +180,30 @@ class Network(AbstractNetwork):
     @property
     def holomorphic(self):
         return self.obstacle is None
+
+    @property
+    def influences(self):
+        inner = [c for c in self.couplings if c.source]
+        forward = {(c.source - 1, c.target - 1) for c in inner if c.forward}
+        back = {(c.target - 1, c.source - 1) for c in inner if c.returning}
+        return frozenset(forward | back)
+
+    def check_nudged(self, blocks):
+        moved = closure(blocks, self.influences)
+        still = sorted(set(range(len(self.layers))) - moved)
+        if still and all(c.returning is None for c in self.couplings):
+            raise ValueError(
+                f"`network` has no feedback, so no nudge moves layer {still[0] + 1} and "
+                "its weights would never be trained: build it with `feedback=0.1`, or "
+                "pass `rule=ctep.Backprop()`."
+            )
+        weakest = min(self._grades)
+        if weakest < math.log(jnp.finfo(self.dtype).tiny):
+            raise ValueError(
+                "`network` attenuates its feedback to "
+                f"10^{weakest / math.log(10):.1f}, which no {self.dtype} can hold: use "
+                "stronger feedback, fewer layers, float64, or `rule=ctep.Implicit()`."
+            )
 
     def without_feedback(self):
         """Return the network with its forward couplings alone.
@@ -246,14 +306,27 @@ class Network(AbstractNetwork):
                 total = total - jnp.vdot(tangent[c.source - 1], back)
         return total
 
+    def drive_contrast(self, memory, moved, weights, rescale):
+        total = jnp.zeros(())
+        for n, (layer, a) in enumerate(zip(self.layers, self.attenuation, strict=True)):
+            if not layer.learns:
+                continue
+            h, u = memory[1][n], moved[1][n]
+            mean = path_integral(lambda t: layer.activation(h + t * u) * u)  # noqa: B023
+            scale = 1 / a if rescale else 1
+            total = total - scale * jnp.sum(_weigh(weights, mean).real)
+        return total
+
+    def differentiable(self):
+        return _without_fixed(jax.tree_util.tree_map(eqx.is_inexact_array, self))
+
     def trainable(self):
-        mask = jax.tree_util.tree_map(eqx.is_inexact_array, self)
-        return eqx.tree_at(
-            lambda m: [c.feedback for c in m.couplings],
-            mask,
-            replace_fn=lambda f: jax.tree_util.tree_map(lambda _: False, f),
-            is_leaf=lambda v: v is None or isinstance(v, Tied | Fixed),
-        )
+        """Return a tree of booleans: the arrays that `ctep.fit` trains.
+
+        All but those of fixed feedback. Where the class of an operator or an
+        activation declares some by `ctep.parameter`, of its own only these.
+        """
+        return _without_fixed(declared(self, otherwise=True))
 
     def _rescaled(self, tangent):
         pairs = zip(tangent, self.attenuation, strict=True)
@@ -270,6 +343,15 @@ class Network(AbstractNetwork):
         from .describe import describe
 
         return describe(self)
+
+
+def _without_fixed(mask):
+    return eqx.tree_at(
+        lambda m: [c.feedback for c in m.couplings],
+        mask,
+        replace_fn=lambda f: jax.tree_util.tree_map(lambda _: False, f),
+        is_leaf=lambda v: v is None or isinstance(v, Tied | Fixed),
+    )
 
 
 def _sum(values, shape):
@@ -317,21 +399,8 @@ def _check(network):
                     f"{operator.in_shape} to {operator.out_shape}, but these layers "
                     f"have shapes {ends[0]} and {ends[1]}: make them agree."
                 )
-    reached, grown = {0}, True
-    while grown:
-        targets = {c.target for c in network.couplings if c.forward}
-        new = {
-            t
-            for t in targets
-            if any(
-                c.source in reached
-                for c in network.couplings
-                if c.target == t and c.forward
-            )
-        }
-        grown = not new <= reached
-        reached |= new
-    missing = sorted(set(range(1, count + 1)) - reached)
+    forward = [(c.source, c.target) for c in network.couplings if c.forward]
+    missing = sorted(set(range(1, count + 1)) - closure([0], forward))
     if missing:
         raise ValueError(
             f"`couplings` leaves layer {missing[0]} out of the input's reach: add a "

@@ -53,6 +53,9 @@ class StatePhase(AbstractProblem):
                 tape.append(c.forward.apply(state[i])[1])
         return tuple(tape), drives
 
+    def refreshed(self, state, memory):
+        return self.recall(state)[0], memory[1]
+
     def update(self, n, state, memory, zero=frozenset()):
         inputs, context = self.data
         tape, drives = list(memory[0]), list(memory[1])
@@ -78,7 +81,7 @@ class StatePhase(AbstractProblem):
 class IncrementPhase(AbstractProblem):
     r"""$d_n = \rho_n(h_n + dh_n + f_n) - \rho_n(h_n)$, solved for $d$ itself.
 
-    `data` is `(drives, sources, targets, state, image, context)`: what activations and
+    `data` is `(anchors, sources, targets, state, image, context)`: what activations and
     couplings (by the state at either end) need to know of the free phase, its state
     $s$ and $\rho(h)$, and the pull's arrays. Measured per block in units of the
     block's largest increment, which may be 1e-30.
@@ -90,7 +93,7 @@ class IncrementPhase(AbstractProblem):
 
     @staticmethod
     def of(network: Network, state: State, memory, pull, context) -> IncrementPhase:
-        drives = tuple(
+        anchors = tuple(
             layer.activation.anchor(h, s)
             for layer, h, s in zip(network.layers, memory[1], state, strict=True)
         )
@@ -107,7 +110,7 @@ class IncrementPhase(AbstractProblem):
                 target = c.returning.adjoint_anchor(state[c.target - 1], tape)
             sources.append(source)
             targets.append(target)
-        free = (drives, tuple(sources), tuple(targets), state, image)
+        free = (anchors, tuple(sources), tuple(targets), state, image)
         free = jax.tree_util.tree_map(lambda leaf: leaf[None], free)
         return IncrementPhase(network=network, data=(*free, context), pull=pull)
 
@@ -133,11 +136,17 @@ class IncrementPhase(AbstractProblem):
                 moves.append(c.forward.move_at_zero(lead, state[i].dtype, anchor))
             else:
                 moves.append(c.forward.apply_increment(state[i], anchor)[1])
-        return tuple(moves)
+        # As in `StatePhase`, and kept only of drives that somebody will ask for.
+        pairs = zip(state, self.network.layers, strict=True)
+        drives = [jnp.zeros_like(s) if layer.learns else None for s, layer in pairs]
+        return tuple(moves), tuple(drives)
+
+    def refreshed(self, state, memory):
+        return self.recall(state)[0], memory[1]
 
     def update(self, n, state, memory, zero=frozenset()):
-        drives, sources, targets, free, _, context = self.data
-        moves, a = list(memory), None
+        anchors, sources, targets, free, _, context = self.data
+        moves, drives, a = list(memory[0]), list(memory[1]), None
         for c, coupling in enumerate(self.network.couplings):
             i, j = coupling.source - 1, coupling.target - 1
             if j == n and coupling.forward and i >= 0 and i not in zero:
@@ -154,9 +163,12 @@ class IncrementPhase(AbstractProblem):
         if force is not None:
             a = _add(a, self.network.attenuation[n] * force)
         if a is None:
-            return jnp.zeros_like(state[n]), tuple(moves)
-        value = self.network.layers[n].activation.increment(drives[n], a)
-        return jnp.broadcast_to(value, state[n].shape), tuple(moves)
+            return jnp.zeros_like(state[n]), (tuple(moves), tuple(drives))
+        layer = self.network.layers[n]
+        if layer.learns:
+            drives[n] = jnp.broadcast_to(a, state[n].shape)
+        value = jnp.broadcast_to(layer.activation.increment(anchors[n], a), state[n].shape)
+        return value, (tuple(moves), tuple(drives))
 
 
 def _input_drives(network, x):

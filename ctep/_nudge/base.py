@@ -16,14 +16,15 @@ from jaxtyping import Array, Inexact, PRNGKeyArray, PyTree
 from .. import _checks as checks
 from .._custom_types import State
 from .._network import AbstractNetwork, AbstractPull
+from .._parameter import declared
 
 
 class AbstractNudge(eqx.Module):
     r"""A cost $C(s, y)$ whose negative gradient pulls at the state.
 
     Nudges add up and scale: `a + 0.65 * b`. A weight may be a function of the epoch.
-    Arrays in a nudge are parameters that it owns, and are trained along unless `owned`
-    excepts them.
+    Arrays in fields that are declared by `ctep.parameter` are its own, and are trained
+    along. All others, those of a loss too, are constants.
     """
 
     @property
@@ -73,7 +74,7 @@ class AbstractNudge(eqx.Module):
 
     def owned(self) -> PyTree:
         """Return a tree of booleans: the arrays that are trained."""
-        return jax.tree_util.tree_map(eqx.is_inexact_array, self)
+        return declared(self)
 
     def context(
         self, network: AbstractNetwork, state: State, target: PyTree, epoch: Array

@@ -12,6 +12,7 @@ import jax
 
 from .. import _checks as checks
 from .._network import AbstractNetwork, Conv, Dense
+from .._parameter import parameter
 from .base import AbstractNudge
 from .layers import check_layers, check_maps
 from .loss import CrossEntropy
@@ -47,7 +48,7 @@ class Distillation(AbstractNudge):
     pairs: tuple[tuple[int, int], ...] = eqx.field(static=True)
     temperature: float = eqx.field(static=True)
     mapping: Literal["linear"] | None = eqx.field(static=True)
-    maps: tuple[Conv | Dense, ...] | None
+    maps: tuple[Conv | Dense, ...] | None = parameter()
 
     def __init__(
         self,
@@ -95,11 +96,6 @@ class Distillation(AbstractNudge):
             _distribution(states[t - 1], self.teacher.shapes[t - 1], self.temperature)
             for _, t in self.pairs
         )
-
-    def owned(self):
-        mask = jax.tree_util.tree_map(eqx.is_inexact_array, self)
-        nothing = jax.tree_util.tree_map(lambda _: False, mask.teacher)
-        return eqx.tree_at(lambda m: m.teacher, mask, nothing)
 
     def blocks(self, network):
         return tuple(sorted(s - 1 for s, _ in self.pairs))

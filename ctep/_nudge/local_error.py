@@ -9,6 +9,7 @@ import jax
 
 from .. import _checks as checks
 from .._network import Dense
+from .._parameter import parameter
 from .base import AbstractNudge
 from .layers import check_layers, check_maps
 from .loss import AbstractLoss, CrossEntropy
@@ -44,7 +45,7 @@ class LocalError(AbstractNudge):
     )
     loss: AbstractLoss = CrossEntropy()
     temperature: float = eqx.field(static=True, default=4.0)
-    projections: tuple[Dense, ...] | None = None
+    projections: tuple[Dense, ...] | None = parameter(default=None)
 
     def __check_init__(self):
         example = "ctep.CrossEntropy()"

@@ -30,7 +30,8 @@ class AbstractLoss(eqx.Module):
 
         Args:
             output: logits or values.
-            target: integer labels `(*lead,)`, or values with the outputs' axis.
+            target: integer labels `(*lead,)`, or values with the outputs' axis. Where
+                a label names no output, the loss is not a number.
         """
 
 
@@ -66,6 +67,12 @@ class SquaredError(AbstractLoss):
 
 
 def _values(target, output):
-    if jnp.issubdtype(target.dtype, jnp.integer):
-        return jax.nn.one_hot(target, output.shape[-1], dtype=output.dtype)
-    return target
+    if not jnp.issubdtype(target.dtype, jnp.integer):
+        return target
+    classes = output.shape[-1]
+    if target.dtype.itemsize < 4:  # else as many classes may be too many for it
+        target = target.astype(jnp.int32)
+    known = (target >= 0) & (target < classes)
+    one_hot = jax.nn.one_hot(target, classes, dtype=output.dtype)
+    # A target of zeros would be learnt from by one loss and by the other passed over.
+    return jnp.where(known[..., None], one_hot, jnp.nan)

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from .._network import Fixed
+from .._network import Fixed, closure
 from .._solver import judge
 from .base import AbstractRule, Estimate, differentiate
 
@@ -16,6 +16,9 @@ class AbstractFeedforward(AbstractRule):
 
     def subject(self, network):
         return network.without_feedback()
+
+    def loss(self, network, task, estimate):
+        return task.cost(network, task.nudge, network.feedforward(task.x))
 
 
 class Backprop(AbstractFeedforward):
@@ -33,6 +36,9 @@ class Backprop(AbstractFeedforward):
     References:
         Rumelhart, Hinton and Williams, 1986, doi:10.1038/323533a0.
     """
+
+    def exact(self, network, nudge):
+        return True
 
     def estimate(self, network, task):
         state = jax.lax.stop_gradient(network.feedforward(task.x))
@@ -75,22 +81,31 @@ class FeedbackAlignment(AbstractFeedforward):
                     "`feedback=ctep.Fixed()`, or `rule=ctep.Backprop()`."
                 )
 
+    def reached(self, network, nudge):
+        back = network.influences - self.subject(network).influences
+        return closure(nudge.blocks(network), back)
+
     def estimate(self, network, task):
         state = jax.lax.stop_gradient(network.feedforward(task.x))
-        tangent = tuple(
-            task.weight.reshape((-1,) + (1,) * (d.ndim - 1)) * d
-            for d in _deltas(network, task, state)
-        )
+        deltas, totals, memory = _deltas(network, task, state)
 
+        def weighted(values):
+            return task.weight.reshape((-1,) + (1,) * (values.ndim - 1)) * values
+
+        tangent = tuple(map(weighted, deltas))
         def objective(network, nudge):
-            contrast = self.subject(network).field_contrast(task.x, state, tangent)
-            return task.cost(network, nudge, state) + contrast
+            total = task.cost(network, nudge, state)
+            total = total + self.subject(network).field_contrast(task.x, state, tangent)
+            for layer, h, e in zip(network.layers, memory[1], totals, strict=True):
+                if layer.learns:
+                    total = total - jnp.sum(weighted(e) * layer.activation(h))
+            return total
 
         return _estimate(network, task, state, objective)
 
 
 def _deltas(network, task, state):
-    """Return the errors of all layers, from the last one to the first."""
+    """Return the errors of all layers' drives and states, and the twin's memory."""
     problem = network.without_feedback().free(task.x)
     start = memory = problem.recall(state)
     own = task.nudge.context(network, state, task.target, task.epoch)
@@ -98,6 +113,7 @@ def _deltas(network, task, state):
     ends = [(c.source, c.target) for c in problem.network.couplings]
     tapes = dict(zip(ends, start[0], strict=True))
     deltas: list = [None] * len(state)
+    totals: list = [None] * len(state)
     for n in reversed(range(len(state))):
         _, memory = problem.update(n, state, memory)
         error = task.nudge.force(n, network, state, own, task.epoch)
@@ -107,8 +123,8 @@ def _deltas(network, task, state):
                 tape = tapes.get((c.source, c.target))
                 total = total + c.returning.adjoint(deltas[c.target - 1], tape)
         slope = network.layers[n].activation.derivative(memory[1][n])
-        deltas[n] = slope * total
-    return deltas
+        deltas[n], totals[n] = slope * total, total
+    return deltas, totals, memory
 
 
 def _estimate(network, task, state, objective):

@@ -1,16 +1,17 @@
 """What every learning rule offers."""
 
 import abc
+import dataclasses
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, PyTree
+from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from .._custom_types import State
-from .._network import AbstractNetwork
+from .._network import AbstractNetwork, closure
 from .._nudge import AbstractNudge
-from .._solver import RESULTS, AbstractSolver, Equilibrium
+from .._solver import RESULTS, AbstractSolver, Equilibrium, differentiable, usable
 
 
 class Task(eqx.Module):
@@ -59,6 +60,13 @@ class Task(eqx.Module):
         )
         return jax.lax.stop_gradient(free)
 
+    def of(self, counted: Bool[Array, " batch"]) -> "Task":
+        """Return the task of some of its examples: the others weigh nothing."""
+        weight = jnp.where(counted, self.weight, 0)
+        share = jnp.sum(weight) / jnp.sum(self.weight)
+        weight = weight / jnp.where(share > 0, share, 1)
+        return dataclasses.replace(self, weight=weight)
+
     def cost(self, network, nudge, state) -> Float[Array, ""]:
         """Return the weighted mean of the nudge's cost."""
         costs = nudge.cost(network, state, self.target, self.epoch)
@@ -68,12 +76,15 @@ class Task(eqx.Module):
 class Estimate(eqx.Module):
     """A gradient, with what it took to get it.
 
+    Examples with a phase that has failed take no part in loss and gradient, and the
+    weights of the others are scaled up to the same sum. Without any other, both are 0.
+
     Fields:
         loss: the weighted mean of the cost at the free state.
         gradient: `(network, nudge)` trees of arrays, `None` for what is not trained.
         free: the free equilibrium.
         sweeps: steps of all phases together, `(batch,)`.
-        result: of each example, the first phase that has not settled, `(batch,)`.
+        result: of each example, that of the first phase that has failed, `(batch,)`.
         nudged: state at the end of the first nudged phase; the free one without any.
     """
 
@@ -108,6 +119,37 @@ class AbstractRule(eqx.Module):
                 be tried; `None` if there is none yet.
         """
 
+    def exact(self, network: AbstractNetwork, nudge: AbstractNudge) -> bool:
+        """Say whether its estimate is to be the gradient of the loss.
+
+        For small nudges, that is, and tight tolerances: the cosine is then evidence.
+        """
+        del network, nudge
+        return False
+
+    def reached(
+        self, network: AbstractNetwork, nudge: AbstractNudge
+    ) -> frozenset[int]:
+        """Return the blocks, counted from 0, whose arrays can receive a gradient.
+
+        Those from which a way leads to a block that feels the nudge, for a start.
+        """
+        pairs = {(b, a) for a, b in self.subject(network).influences}
+        return closure(nudge.blocks(network), pairs)
+
+    def loss(
+        self, network: AbstractNetwork, task: Task, estimate: Estimate
+    ) -> Float[Array, ""]:
+        """Return the loss of an estimate once more, so that it can be differentiated.
+
+        Its derivative is that of the rest, by implicit differentiation.
+        """
+        counted = usable(estimate.result)
+        state = differentiable(
+            network, lambda network, x: network.free(x), task.x, estimate.free.state
+        )
+        return task.of(counted).cost(network, task.nudge, only(counted, state))
+
     def subject(self, network: AbstractNetwork) -> AbstractNetwork:
         """Return the network that is trained: all of it, or its feed-forward twin."""
         return network
@@ -121,12 +163,28 @@ class AbstractRule(eqx.Module):
         """
 
 
+def only(counted: Bool[Array, " batch"], tree: PyTree, axis: int = 0) -> PyTree:
+    """Return arrays with zeros for the examples that do not count, which may be NaN.
+
+    Args:
+        counted: which do.
+        tree: of arrays.
+        axis: of the examples.
+    """
+
+    def one(leaf):
+        others = [n for n in range(leaf.ndim) if n != axis]
+        return jnp.where(jnp.expand_dims(counted, others), leaf, 0)
+
+    return jax.tree_util.tree_map(one, tree)
+
+
 def partition(network: AbstractNetwork, nudge: AbstractNudge) -> tuple[PyTree, PyTree]:
-    """Return what is trained of `(network, nudge)`, and the rest."""
-    return eqx.partition((network, nudge), (network.trainable(), nudge.owned()))
+    """Return what rules differentiate by of `(network, nudge)`, and the rest."""
+    return eqx.partition((network, nudge), (network.differentiable(), nudge.owned()))
 
 
 def differentiate(objective, network, nudge) -> PyTree:
-    """Return the gradient of `objective(network, nudge)` by what is trained."""
+    """Return the gradient of `objective(network, nudge)` by what may be trained."""
     trained, rest = partition(network, nudge)
     return jax.grad(lambda t: objective(*eqx.combine(t, rest)))(trained)

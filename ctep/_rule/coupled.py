@@ -82,6 +82,9 @@ class Coupled(AbstractStencil):
                 "`ctep.OutputError(ctep.SquaredError())`."
             )
 
+    def exact(self, network, nudge):
+        return False
+
     def stencil(self):
         return np.array([self.eta]), np.array([1 / self.eta])
 
@@ -115,12 +118,19 @@ class _Held(AbstractProblem):
     def incremental(self):
         return True
 
+    @property
+    def step(self):
+        return self.problem.step
+
     def bounds(self, n):
         # The held block goes where it is put.
         return None if n == len(self.shapes) - 1 else self._inner.bounds(n)
 
     def recall(self, state, zero=frozenset()):
         return self._inner.recall(state, zero)
+
+    def refreshed(self, state, memory):
+        return self._inner.refreshed(state, memory)
 
     def update(self, n, state, memory, zero=frozenset()):
         value, memory = self._inner.update(n, state, memory, zero)

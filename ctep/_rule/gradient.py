@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
@@ -43,7 +44,9 @@ def gradient(
 
     Returns:
         The loss, and a gradient with the network's own tree; zero for arrays that are
-        never trained. What a nudge owns is trained by `ctep.fit`, not returned here.
+        never trained. The loss may be differentiated by JAX itself, by the network, the
+        inputs and the nudge (implicitly, with one more linear solve), so that an
+        encoder in front of a settling network can be trained; the gradient may not. What a nudge owns is trained by `ctep.fit`, not returned here.
 
     Raises:
         TypeError: if an argument is not of its kind.
@@ -70,8 +73,9 @@ def gradient(
     check_batch(network, nudge, x, y)
     x = x.astype(network.dtype)
     inputs = (network, x, y, nudge, rule, solver, jnp.asarray(epoch), key)
-    leaves = jax.tree_util.tree_leaves(inputs)
     # Inside somebody's `jit` nothing can be tried, and only the run itself can raise.
+    # There even what is made of constants has no value yet.
+    leaves = [*jax.tree_util.tree_leaves(inputs), jnp.zeros(()) + 0]
     traced = any(isinstance(leaf, Tracer) for leaf in leaves)
     rule.check(network, nudge, None if traced else (x[:1], y[:1]))
     loss, gradient, result = _gradient(*inputs, throw and traced)
@@ -82,14 +86,54 @@ def gradient(
 
 @eqx.filter_jit
 def _gradient(network, x, y, nudge, rule, solver, epoch, key, throw):
-    task = Task.mean(x, y, nudge, solver, epoch=epoch, throw=throw, key=key)
-    estimate = rule.estimate(network, task)
+    def task(x, y, nudge):
+        return Task.mean(x, y, nudge, solver, epoch=epoch, throw=throw, key=key)
+
+    given = (network, x, y, nudge)
+    still = jax.tree_util.tree_map(
+        lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_array(leaf) else leaf, given
+    )
+    estimate = rule.estimate(still[0], task(*still[1:]))
     fixed = jax.tree_util.tree_map(
         lambda leaf: jnp.zeros_like(leaf) if eqx.is_inexact_array(leaf) else None,
         network,
     )
     full = eqx.combine(estimate.gradient[0], fixed)
-    return estimate.loss, full, estimate.result
+    loss = rule.loss(network, task(x, y, nudge), estimate)
+    return loss, _underived(full, eqx.filter(given, eqx.is_inexact_array)), (
+        estimate.result
+    )
+
+
+def _underived(gradient, given):
+    """Return `gradient`, which must not be differentiated by what is `given`."""
+
+    @jax.custom_jvp
+    def kept(gradient, given):
+        return gradient
+
+    shapes = jax.eval_shape(lambda: gradient)
+
+    def poison(_, moved):
+        # Forwards nobody can tell whether it is used. It is at least no number.
+        some = sum(jnp.sum(leaf) for leaf in jax.tree_util.tree_leaves(moved))
+        return jax.tree_util.tree_map(
+            lambda leaf: jnp.full(leaf.shape, jnp.nan * some, leaf.dtype), shapes
+        )
+
+    def refuse(*_):
+        raise ValueError(
+            "`ctep.gradient` returns a gradient that has no derivative: its phases stop "
+            "at a tolerance. Differentiate the loss, which it returns first, or take "
+            "`rule=ctep.Unrolled()` and JAX itself."
+        )
+
+    @kept.defjvp
+    def moved(primals, tangents):
+        out = jax.custom_derivatives.linear_call(poison, refuse, (), tangents[1])
+        return primals[0], out
+
+    return kept(jax.lax.stop_gradient(gradient), given)
 
 
 _KINDS = {
@@ -121,7 +165,7 @@ def check_inputs(network: AbstractNetwork, x: Array) -> None:
             f"`x` has dtype {x.dtype}, but states are real: convert it, for pixels "
             "with `x.astype(float) / 255`."
         )
-    if not isinstance(x, Tracer) and not jnp.isfinite(x).all():
+    if not isinstance(x, Tracer) and not np.isfinite(np.asarray(x)).all():
         raise ValueError(
             "`x` holds NaN or infinity, but an input must be finite: clean it, for "
             "example with `jnp.nan_to_num`."
@@ -140,14 +184,16 @@ def check_batch(network: AbstractNetwork, nudge: AbstractNudge, x, y) -> None:
     classes = network.output_shape[-1] if network.output_shape else 1
     concrete = not isinstance(y, Tracer)
     if concrete and jnp.issubdtype(y.dtype, jnp.integer):
-        low, high = int(y.min()), int(y.max())
+        values = np.asarray(y)  # which no trace takes for its own
+        low, high = int(values.min()), int(values.max())
         if low < 0 or high >= classes:
             bad = low if low < 0 else high
             raise ValueError(
                 f"`y` holds the label {bad}, but this network has the classes 0 to "
                 f"{classes - 1}: fix the labels or build it with more outputs."
             )
-    if concrete and jnp.issubdtype(y.dtype, jnp.floating) and not jnp.isfinite(y).all():
+    floating = jnp.issubdtype(y.dtype, jnp.floating)
+    if concrete and floating and not np.isfinite(np.asarray(y)).all():
         raise ValueError(
             "`y` holds NaN or infinity, but a target must be finite: clean it."
         )

@@ -3,7 +3,6 @@
 import numpy as np
 
 from .. import _checks as checks
-from .._solver import RESULTS
 from .complex import check_holomorphic
 from .stencil import AbstractStencil
 
@@ -21,9 +20,8 @@ class Holomorphic(AbstractStencil):
     formula on a circle within it: finite nudges, no limit. One point is `OneSided`, two
     are `Centered`. Parameters and inputs are real, so that rests come in conjugate
     pairs and only those with $\mathrm{Im}\,\beta \ge 0$ are solved. What comes back
-    along a coupling is the plain transpose. An example with a phase that does not
-    settle, because its nudge lies outside the disc, is left out of the means of loss
-    and gradient and counted as unsettled; both are zero where none is left.
+    along a coupling is the plain transpose. An example whose nudge lies outside the disc
+    has a phase that does not settle, and takes no part.
 
     Args:
         radius: $r$, of the circle; `ctep.analysis.nudge_plane` shows where rests are.
@@ -65,6 +63,3 @@ class Holomorphic(AbstractStencil):
         if count <= 2:
             nudges = nudges.real
         return nudges, pairs / (count * nudges)
-
-    def counted(self, result):
-        return result == RESULTS.successful

@@ -31,8 +31,7 @@ class Oscillating(AbstractStencil):
 
     The first period is a transient and not used. An example has settled if the last
     one ends where it has begun, up to the tolerances of the task's solver (of which
-    nothing else is used) times $r$; one that has not is left out of the mean and
-    counted. States are not solved as increments, so that rounding errors are of the
+    nothing else is used) times $r$. States are not solved as increments, so that rounding errors are of the
     order of the precision over $r$: for symmetric and shallow networks.
 
     Args:
@@ -88,6 +87,13 @@ class Oscillating(AbstractStencil):
     def check(self, network, nudge, example=None):
         super().check(network, nudge, example)
         check_holomorphic(network, nudge, example)
+        for n, layer in enumerate(getattr(network, "layers", ()), 1):
+            if layer.learns:
+                raise ValueError(
+                    f"`network` has an activation with arrays of its own in layer {n}, "
+                    "which `Oscillating` cannot train: make them static fields, or use "
+                    "`ctep.Holomorphic()`."
+                )
         frozen = lambda part: isinstance(part, Frozen)  # noqa: E731
         if any(map(frozen, jax.tree_util.tree_leaves(nudge, is_leaf=frozen))):
             raise ValueError(
@@ -118,11 +124,8 @@ class Oscillating(AbstractStencil):
         increments = tuple(s - m for s, m in zip(orbit, mean, strict=True))
         _, weights = self.phases(task)
         return self.contrast(
-            network, task, free, increments, weights, steps, free.result
+            network, task, free, free, increments, weights, steps, free.result, ()
         )
-
-    def counted(self, result):
-        return result == RESULTS.successful
 
     def _follow(self, network, task):
         """Return the states after the transient, `(1 + looks, batch, *shape)`."""

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks as checks
+from .._solver import RESULTS
 from .stencil import AbstractStencil, zeros
 
 
@@ -58,4 +59,6 @@ class Ramped(AbstractStencil):
         d = jax.lax.fori_loop(0, self.steps, step, zeros(free, betas))
         last = self.problem(network, task, free, betas)
         taken = jnp.full((1, len(task.x)), self.steps, jnp.int32)
-        return task.solver.verdict(last, d, taken, task.throw)
+        return free, task.solver.verdict(
+            last, d, taken, task.throw, RESULTS.as_published
+        )

@@ -1,19 +1,18 @@
 """Equilibrium propagation: nudged rests, differenced by a stencil."""
 
 import abc
-import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, PyTree
+from jaxtyping import Array, PyTree
 
 from .. import _checks as checks
 from .._custom_types import State
-from .._network import AbstractNetwork, AbstractProblem
+from .._network import AbstractNetwork, AbstractProblem, closure
 from .._nudge import Pull
-from .._solver import RESULTS, Equilibrium, first_failure
-from .base import AbstractRule, Estimate, Task, differentiate
+from .._solver import Equilibrium, first_failure, usable
+from .base import AbstractRule, Estimate, Task, differentiate, only
 
 
 class AbstractStencil(AbstractRule):
@@ -42,7 +41,13 @@ class AbstractStencil(AbstractRule):
         """Whether increments are divided by the attenuation that brought them."""
 
     def check(self, network, nudge, example=None):
-        network.check_nudged()
+        network.check_nudged(nudge.blocks(network))
+
+    def exact(self, network, nudge):
+        return self.rescale and network.has_energy
+
+    def reached(self, network, nudge):
+        return closure(nudge.blocks(network), network.influences)
 
     @abc.abstractmethod
     def stencil(self) -> tuple[np.ndarray, np.ndarray]:
@@ -65,32 +70,31 @@ class AbstractStencil(AbstractRule):
         pull = Pull(task.nudge, network, task.epoch)
         return network.increments(task.x, free.state, free.memory, pull, context)
 
-    def counted(self, result: RESULTS) -> Bool[Array, " batch"] | None:
-        """Return which examples count, `None` for all.
-
-        Args:
-            result: of each example, the first phase that has not settled.
-        """
-        del result
-        return None
-
     def nudged(
         self, network: AbstractNetwork, task: Task, free: Equilibrium, betas: Array
-    ) -> Equilibrium:
-        """Return the increments in which all phases end."""
-        problem, start = self.problem(network, task, free, betas), zeros(free, betas)
-        return task.solver.solve(problem, start, zeros=True, throw=task.throw)
+    ) -> tuple[Equilibrium, Equilibrium]:
+        """Return the increments in which all phases end, after the free state there."""
+        return task.solver.solve_nudged(
+            network.free(task.x),
+            free,
+            lambda free: self.problem(network, task, free, betas),
+            zeros(free, betas),
+            throw=task.throw,
+        )
 
     def estimate(self, network, task):
         free = task.settle(network)
         betas, weights = self.phases(task)
-        nudged = self.nudged(network, task, free, betas)
+        around, nudged = self.nudged(network, task, free, betas)
         steps = free.steps + jnp.sum(nudged.steps, 0)
         result = first_failure(free.result, nudged.result)
-        return self.contrast(network, task, free, nudged.state, weights, steps, result)
+        return self.contrast(
+            network, task, free, around, nudged.state, weights, steps, result,
+            nudged.memory,
+        )  # fmt: skip
 
     def contrast(
-        self, network, task, free, increments, weights, steps, result
+        self, network, task, free, around, increments, weights, steps, result, moved
     ) -> Estimate:
         r"""Return what the increments say of the gradient.
 
@@ -98,37 +102,55 @@ class AbstractStencil(AbstractRule):
             network: whose increments they are.
             task: the whole batch.
             free: the free equilibrium.
+            around: the free state that the increments are those of.
             increments: $d_k$, `(phases, batch, *shape)` per block.
             weights: $w_k$, `(phases, batch)` or `(phases, 1)`.
             steps: of all phases together, `(batch,)`.
-            result: of each example, the first phase that has not settled.
+            result: of each example, that of the first phase that has failed.
+            moved: what the problem of the increments recalls of them.
         """
-        state, d = free.state, increments
-        if (counted := self.counted(result)) is not None:
-            task, state, d = _masked(counted, task, state, d)
+        counted = usable(result)
+        task = task.of(counted)
+        state, d = only(counted, around.state), only(counted, increments, 1)
         weights = weights * task.weight
         return Estimate(
-            loss=task.cost(network, task.nudge, state),
-            gradient=self.gradient(network, task, state, d, weights),
+            loss=task.cost(network, task.nudge, only(counted, free.state)),
+            gradient=self.gradient(
+                network, task, state, d, weights,
+                only(counted, around.memory), only(counted, moved, 1),
+            ),
             free=free,
             sweeps=steps,
             result=result,
             nudged=tuple(s + v[0].real for s, v in zip(state, d, strict=True)),
         )
 
-    def gradient(self, network, task, state, increments, weights) -> PyTree:
-        r"""Return what increments $d_k$ with weights $w_k$, `(phases, batch)`, make."""
-        d = jax.lax.stop_gradient(increments)
+    def gradient(
+        self, network, task, state, increments, weights, memory, moved
+    ) -> PyTree:
+        r"""Return what increments $d_k$ with weights $w_k$, `(phases, batch)`, make.
+
+        Args:
+            network: whose increments they are.
+            task: the examples that count.
+            state: the free state.
+            increments: $d_k$.
+            weights: $w_k$ times the weight of each example.
+            memory: what the free problem recalls of `state`.
+            moved: what that of the increments recalls of `increments`.
+        """
+        d, moved = jax.lax.stop_gradient((increments, moved))
 
         def objective(network, nudge):
-            direct = task.cost(network, nudge, state)
+            total = task.cost(network, nudge, state)
+            total = total + network.drive_contrast(memory, moved, weights, self.rescale)
             if self.rescale and network.has_energy:
-                return direct + network.energy_contrast(task.x, state, d, weights)
+                return total + network.energy_contrast(task.x, state, d, weights)
             tangent = tuple(
                 _weighted(weights, v).real / (a if self.rescale else 1.0)
                 for v, a in zip(d, network.attenuation, strict=True)
             )
-            return direct + network.field_contrast(task.x, state, tangent)
+            return total + network.field_contrast(task.x, state, tangent)
 
         return differentiate(objective, network, task.nudge)
 
@@ -236,22 +258,6 @@ class RandomSign(AbstractStencil):
 def zeros(free: Equilibrium, betas: Array) -> State:
     """Return increments of zero, `(phases, batch, *shape)` per block."""
     return tuple(jnp.zeros((len(betas), *s.shape), betas.dtype) for s in free.state)
-
-
-def _masked(counted, task, state, increments):
-    """Return task, state and increments without the examples that do not count."""
-    weight = jnp.where(counted, task.weight, 0)
-    share = jnp.sum(weight) / jnp.sum(task.weight)
-    weight = weight / jnp.where(share > 0, share, 1)
-
-    def mask(values, axis):
-        others = [n for n in range(values.ndim) if n != axis]
-        keep = jnp.expand_dims(counted, others)
-        return jnp.where(keep, values, 0)  # what has diverged may be NaN
-
-    state = tuple(mask(s, 0) for s in state)
-    increments = tuple(mask(d, 1) for d in increments)
-    return dataclasses.replace(task, weight=weight), state, increments
 
 
 def _weighted(weights, values):

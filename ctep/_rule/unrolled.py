@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import _checks as checks
+from .._solver import RESULTS
 from .base import AbstractRule, Estimate, partition
 
 
@@ -15,7 +16,8 @@ class Unrolled(AbstractRule):
     \frac{dL}{d\theta} = \frac{d}{d\theta} C\big(s^{T}(\theta), y\big)$$
 
     with synchronous steps, from the start of a free phase. Of the solver only the
-    tolerances are used, to say whether the last state is at rest. What remains of a
+    tolerances are used, to say whether the last state is at rest; where it is not, the
+    gradient of so many steps is taken all the same (`RESULTS.as_published`). What remains of a
     transient vanishes from the gradient geometrically, as it does from the state, and
     in the limit this is `Implicit`. Truncated to the last $K$ steps of a settled
     relaxation, in a network with an energy, it is what equilibrium propagation has
@@ -55,6 +57,14 @@ class Unrolled(AbstractRule):
                     "taken: pass at most that many, or raise `steps`."
                 )
 
+    def exact(self, network, nudge):
+        return self.truncate is None
+
+    def loss(self, network, task, estimate):
+        start = network.zeros(task.x) if task.start is None else task.start
+        state = _relax(network, task.x, start, self.steps)
+        return task.cost(network, task.nudge, state)
+
     def estimate(self, network, task):
         last = self.steps if self.truncate is None else self.truncate
         start = network.zeros(task.x) if task.start is None else task.start
@@ -69,7 +79,9 @@ class Unrolled(AbstractRule):
 
         (loss, state), gradient = jax.value_and_grad(objective, has_aux=True)(trained)
         steps = jnp.full(task.weight.shape, self.steps, jnp.int32)
-        free = task.solver.verdict(network.free(task.x), state, steps, task.throw)
+        free = task.solver.verdict(
+            network.free(task.x), state, steps, task.throw, RESULTS.as_published
+        )
         return Estimate(
             loss=loss,
             gradient=gradient,

@@ -6,8 +6,12 @@ from .equilibrium import (
     explain as explain,
     first_failure as first_failure,
     judge as judge,
+    raised as raised,
+    usable as usable,
 )
 from .fixed_point import FixedPoint as FixedPoint
+from .fixed_sweeps import FixedSweeps as FixedSweeps
+from .linear import Adjoint as Adjoint, differentiable as differentiable
 from .ode import ODE as ODE
 from .order import (
     AbstractOrder as AbstractOrder,

@@ -1,6 +1,7 @@
 """What every solver offers."""
 
 import abc
+from collections.abc import Callable
 
 import equinox as eqx
 from jaxtyping import Array, Int
@@ -8,7 +9,7 @@ from jaxtyping import Array, Int
 from .. import _checks as checks
 from .._custom_types import State
 from .._network import AbstractProblem
-from .equilibrium import Equilibrium, judge
+from .equilibrium import RESULTS, Equilibrium, judge
 
 
 class AbstractSolver(eqx.Module):
@@ -48,12 +49,41 @@ class AbstractSolver(eqx.Module):
                 that of its `RESULTS` member.
         """
 
+    def solve_nudged(
+        self,
+        problem: AbstractProblem,
+        free: Equilibrium,
+        increments: Callable[[Equilibrium], AbstractProblem],
+        start: State,
+        *,
+        throw: bool = True,
+    ) -> tuple[Equilibrium, Equilibrium]:
+        """Follow nudged phases from a free one to rest.
+
+        Args:
+            problem: of the free phase.
+            free: where it has ended.
+            increments: returns the problem of the increments around a free state.
+            start: increments of zero, `(phases, batch, *shape)` per block.
+            throw: as in `solve`.
+
+        Returns:
+            The free state, where it is at the end of the nudged phases, and the
+            increments around it.
+
+        Raises:
+            RuntimeError: as in `solve`.
+        """
+        del problem
+        return free, self.solve(increments(free), start, zeros=True, throw=throw)
+
     def verdict(
         self,
         problem: AbstractProblem,
         state: State,
         steps: Int[Array, "..."],
         throw: bool = True,
+        otherwise: RESULTS = RESULTS.not_settled,
     ) -> Equilibrium:
         """Return `state` as an equilibrium, judged by one more application of $T$.
 
@@ -62,6 +92,7 @@ class AbstractSolver(eqx.Module):
             state: where somebody has stopped.
             steps: that each example took.
             throw: as in `solve`.
+            otherwise: of an example that has not settled, but is finite and bounded.
 
         Raises:
             RuntimeError: as in `solve`.
@@ -70,4 +101,4 @@ class AbstractSolver(eqx.Module):
         change = tuple(t - s for t, s in zip(image, state, strict=True))
         sizes = problem.sizes(state, image)
         residual, excess = problem.residual(change, sizes, self.rtol, self.atol)
-        return judge(state, residual, excess, steps, memory, throw)
+        return judge(state, residual, excess, steps, memory, throw, otherwise)

@@ -1,5 +1,7 @@
 """What a solver returns: a state, and the evidence that it is at rest."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,11 @@ class RESULTS(optx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "The state was still moving when the solver's limit was reached. Raise "
         "`max_sweeps`, `t1` or `max_steps`, loosen `rtol` and `atol`, weaken the "
         "feedback, or check that the dynamics has a stable equilibrium."
+    )
+    as_published = (
+        "The phase ran the number of sweeps that its protocol asks for and was not at "
+        "rest. It takes part in the update as it is: judge it by the cosine with the "
+        "exact gradient, or use `ctep.Sweeps`."
     )
     not_closed = (
         "The orbit of an oscillating nudge did not close: its last period did not end "
@@ -48,12 +55,13 @@ _RUNAWAY = 1e6
 
 
 class Equilibrium(eqx.Module):
-    """The end of a solve, example by example.
+    r"""The end of a solve, example by example.
 
     Fields:
         state: one array per block, `(*lead, *shape)`.
-        residual: largest change of an element in the last sweep, or largest
-            $|T(s) - s|$; in units of the block's largest element for increments.
+        residual: largest force $|T(s) - s|/\eta$ on an element, see
+            `AbstractProblem.residual`; in units of the block's largest element for
+            increments.
         steps: sweeps, time steps or iterations that each example took.
         result: the `RESULTS` member of each example, as one batched member.
         memory: what the problem recalls of `state`.
@@ -112,13 +120,14 @@ def judge(
     for _ in lead:
         verdict = jax.vmap(verdict)
     result = verdict(excess <= 0, finite, size)
-    if throw:
-        state = _raise(state, result)
-    return Equilibrium(state, residual, steps, result, memory)
+    found = Equilibrium(state, residual, steps, result, memory)
+    return raised(found) if throw else found
 
 
 def first_failure(free: RESULTS, nudged: RESULTS) -> RESULTS:
-    """Return per example the result of the first phase that has not settled.
+    """Return per example the result of the first phase that failed.
+
+    Where none did it is that of the first phase that was taken as published, if any.
 
     Args:
         free: results of the free phase, `(batch,)`.
@@ -126,13 +135,19 @@ def first_failure(free: RESULTS, nudged: RESULTS) -> RESULTS:
     """
 
     def either(a, b):
-        return RESULTS.where(a == RESULTS.successful, b, a)
+        milder = (a == RESULTS.as_published) & ~usable(b)
+        return RESULTS.where((a == RESULTS.successful) | milder, b, a)
 
     def one(free, nudged):
         out, _ = jax.lax.scan(lambda a, b: (either(a, b), None), free, nudged)
         return out
 
     return jax.vmap(one, in_axes=(0, 1))(free, nudged)
+
+
+def usable(result: RESULTS) -> Bool[Array, "..."]:
+    """Return which examples a gradient may be taken of: at rest, or as published."""
+    return (result == RESULTS.successful) | (result == RESULTS.as_published)
 
 
 def explain(result: RESULTS) -> str | None:
@@ -143,7 +158,9 @@ def explain(result: RESULTS) -> str | None:
     return None
 
 
-def _raise(state, result):
+def raised(found: Equilibrium) -> Equilibrium:
+    """Return an equilibrium, or raise `RuntimeError` when it is not one."""
+    state = found.state
     for member in _FAILURES:
-        state = member.error_if(state, jnp.any(result == member))
-    return state
+        state = member.error_if(state, jnp.any(found.result == member))
+    return dataclasses.replace(found, state=state)

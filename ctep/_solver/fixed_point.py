@@ -47,8 +47,10 @@ class FixedPoint(AbstractSolver):
         checks.count("max_steps", self.max_steps, "1000")
 
     def solve(self, problem, state, *, zeros=False, throw=True):
+        # Its tolerances are of the move, ours of the force.
+        tenth = 0.1 * problem.step
         solver = self.solver or optx.FixedPointIteration(
-            0.1 * self.rtol, 0.1 * self.atol
+            tenth * self.rtol, tenth * self.atol
         )
 
         def one(problem, state):

@@ -11,25 +11,28 @@ from jaxtyping import Array, Bool, Int
 
 from .. import _checks as checks
 from .._custom_types import Lead, Memory, State
+from .._network import AbstractProblem, largest
 from .base import AbstractSolver
 from .equilibrium import judge
 from .order import AbstractOrder, Backward, Forward
 
 
-def _shares(value):
-    for share in (shares := checks.members("gather", value)):
+def shares(value) -> tuple[float, ...]:
+    """Return the shares of `gather`, or raise `TypeError`."""
+    for share in (members := checks.members("gather", value)):
         checks.real("gather", share, "(0.25, 0.05)")
-    return tuple(float(share) for share in shares)
+    return tuple(float(share) for share in members)
 
 
 class Sweeps(AbstractSolver):
     r"""Update the blocks one group after the other until none of them moves.
 
     One sweep moves each block by $s_n \leftarrow s_n + \omega (T_n(s) - s_n)$ at the
-    newest state of the others, but not out of its activation's range. An example stops
-    by itself once no element moves in a sweep by more than `atol` + `rtol` $|s|$
-    (increments: `atol` in units of their block's largest element), and is not touched
-    again, so that no example depends on the others in its batch.
+    newest state of the others, but not out of its activation's range. A block of which
+    no element is to move by more than `atol` + `rtol` $|s|$ (increments: `atol` in
+    units of their block's largest element) stays where it is, and an example stops by
+    itself after a sweep in which none has moved. So the residual is $|T(s) - s|$ of
+    the very state that is returned, and no example depends on the others in its batch.
 
     Args:
         max_sweeps: when to give up.
@@ -61,7 +64,7 @@ class Sweeps(AbstractSolver):
     atol: float = 1e-3
     order: AbstractOrder | None = None
     relaxation: float = 1.0
-    gather: tuple[float, ...] = eqx.field(default=(), converter=_shares)
+    gather: tuple[float, ...] = eqx.field(default=(), converter=shares)
 
     def __check_init__(self):
         checks.integer("max_sweeps", self.max_sweeps, "100")
@@ -86,6 +89,19 @@ class Sweeps(AbstractSolver):
             )
 
     def solve(self, problem, state, *, zeros=False, throw=True):
+        state, memory, _, steps, residual, excess = self.sweep(problem, state, zeros)
+        return judge(state, residual, excess, steps, memory, throw)
+
+    def sweep(
+        self, problem: AbstractProblem, state: State, zeros: bool = False
+    ) -> "Examples":
+        """Return where sweeps from `state` end, before any verdict.
+
+        Args:
+            problem: free, nudged or incremental.
+            state: where to start, `(*lead, *shape)` per block.
+            zeros: whether `state` is known to be zero.
+        """
         order = self.order or (Backward() if problem.incremental else Forward())
         groups = order.groups(len(problem.shapes), problem.network.edges)
         lead = state[0].shape[: state[0].ndim - len(problem.shapes[0])]
@@ -94,12 +110,10 @@ class Sweeps(AbstractSolver):
         memory = problem.recall(state, blocks if zeros else frozenset())
         steps, count = jnp.zeros(lead, jnp.int32), jnp.zeros((), jnp.int32)
         active = jnp.ones(lead, bool)
-        carry = _Examples(state, memory, active, steps, infinite, infinite), count
+        carry = Examples(state, memory, active, steps, infinite, infinite), count
         if zeros:
             carry = self._sweep(problem, groups, carry, blocks)
-        examples, _ = self._settle(problem, groups, carry, self._widths(active.size))
-        state, memory, _, steps, residual, excess = examples
-        return judge(state, residual, excess, steps, memory, throw)
+        return self._settle(problem, groups, carry, self._widths(active.size))[0]
 
     def _widths(self, count):
         widths = {max(1, math.floor(share * count)) for share in self.gather}
@@ -141,37 +155,44 @@ class Sweeps(AbstractSolver):
     def _sweep(self, problem, groups, carry, zero=frozenset()):
         """Return examples and count after one sweep; blocks `zero` are zeros."""
         (state, memory, active, steps, residual, excess), count = carry
-        first, change = bool(zero), list(state)
+        first, found = bool(zero), []
         for group in groups:
+            if len(group) > 1 and not first:
+                memory = problem.refreshed(state, memory)
+            moved = list(state)
             for n in group:
                 value, memory = problem.update(n, state, memory, zero)
-                change[n] = value - state[n]
-            state = tuple(
-                self._moved(problem, n, active, s, change[n]) if n in group else s
-                for n, s in enumerate(state)
-            )
-            zero = zero.difference(group)
+                change = value - state[n]
+                found.append(
+                    problem.block_residual(n, change, state[n], self.rtol, self.atol)
+                )
+                # Nothing moves that is at rest within the tolerance. So nothing has
+                # moved in the last sweep of an example: its residuals are all those of
+                # one state, the one returned, and its memory is, in whatever company.
+                moving = active & (found[-1][1] > 0)
+                moved[n] = self._moved(problem, n, moving, state[n], change)
+            state, zero = tuple(moved), zero.difference(group)
+        measured = tuple(map(largest, zip(*found, strict=True)))
         if first:
             # Blocks that nothing reaches yet are constants, which XLA would spend
             # minutes on folding.
-            change, state = jax.lax.optimization_barrier((change, state))
+            measured, state = jax.lax.optimization_barrier((measured, state))
         # An example that has settled is frozen and must not be judged again.
-        measured = problem.residual(tuple(change), state, self.rtol, self.atol)
         residual = jnp.where(active, measured[0], residual)
         excess = jnp.where(active, measured[1], excess)
         steps = steps + active
         active = active & (excess > 0)
-        return _Examples(state, memory, active, steps, residual, excess), count + 1
+        return Examples(state, memory, active, steps, residual, excess), count + 1
 
-    def _moved(self, problem, n, active, state, change):
+    def _moved(self, problem, n, moving, state, change):
         moved, bounds = state + self.relaxation * change, problem.bounds(n)
         if self.relaxation > 1 and bounds and not jnp.iscomplexobj(moved):
             moved = jnp.clip(moved, *bounds)
-        mask = active.reshape(active.shape + (1,) * (state.ndim - active.ndim))
+        mask = moving.reshape(moving.shape + (1,) * (state.ndim - moving.ndim))
         return jnp.where(mask, moved, state)
 
 
-class _Examples(NamedTuple):
+class Examples(NamedTuple):
     """What a sweep carries to the next, example by example."""
 
     state: State

@@ -29,6 +29,7 @@ from .placement import Placement
 from .result import Result
 from .run import Run
 from .train import Job, train
+from .trained import trained
 from .watch import Watch
 
 
@@ -166,6 +167,7 @@ def fit(
     x, y = map(jnp.asarray, splits["train"].sample(np.arange(1)))
     check_fit(network, nudge, loaded, pipeline, y)
     rule.check(network, nudge, (inputs(pipeline, x, network), y))
+    told = trained(network, nudge, rule)
     who = {
         "network": str(network).splitlines(),
         "nudge": str(nudge),
@@ -199,7 +201,9 @@ def fit(
     try:
         position = run.restore(state)
         chosen = splits["train"].sample(np.asarray(rows))
-        return train(Job(loop, run, splits, chosen, epochs, watch), position, progress)
+        exact = rule.exact(network, nudge)
+        job = Job(loop, run, splits, chosen, epochs, watch, exact, told)
+        return train(job, position, progress)
     finally:
         for feed in splits.values():
             feed.close()

@@ -10,8 +10,8 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 from .._custom_types import State
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
-from .._rule import AbstractRule, Implicit, Task, partition
-from .._solver import RESULTS, AbstractSolver
+from .._rule import AbstractRule, Implicit, Task
+from .._solver import RESULTS, AbstractSolver, usable
 from ..data import Pipeline
 from .feed import AbstractBlock, AbstractFeed
 from .placement import Placement
@@ -19,7 +19,7 @@ from .same import Optimizer
 from .signs import rise, saturated
 
 # Four digits of a cosine need no more, and float32 gives no more in large networks.
-_EXACT = Implicit(tolerance=1e-4, max_steps=200)
+_EXACT = Implicit(tolerance=1e-4)
 
 
 class Sums(eqx.Module):
@@ -27,10 +27,11 @@ class Sums(eqx.Module):
 
     Fields:
         count: examples.
-        loss: their losses.
+        loss: the losses of those that took part.
         correct: how many were named right.
         sweeps: of all phases.
-        unsettled: how many had a phase that did not settle.
+        unsettled: how many had a phase that failed, and took no part.
+        published: how many took part as published, short of rest.
         residual: the largest of the free phases.
         finite: whether all losses and weights were.
         states: how many had a layer that was not finite, per layer.
@@ -42,6 +43,7 @@ class Sums(eqx.Module):
     correct: Float[Array, ""]
     sweeps: Float[Array, ""]
     unsettled: Float[Array, ""]
+    published: Float[Array, ""]
     residual: Float[Array, ""]
     finite: Bool[Array, ""]
     states: Float[Array, " layers"]
@@ -51,7 +53,7 @@ class Sums(eqx.Module):
     def zero(layers: int, classes: int) -> "Sums":
         zero = jnp.zeros(())
         counts = jnp.zeros(layers), jnp.zeros(classes)
-        return Sums(zero, zero, zero, zero, zero, zero, jnp.ones((), bool), *counts)
+        return Sums(zero, zero, zero, zero, zero, zero, zero, jnp.ones((), bool), *counts)
 
 
 class TrainState(eqx.Module):
@@ -110,7 +112,8 @@ class Loop(eqx.Module):
         """Return the loop and the state before its first batch."""
         key = jax.random.key(0) if key is None else key
         place = Placement.default() if place is None else place
-        trained, rest = partition(network, nudge)
+        which = network.trainable(), nudge.owned()
+        trained, rest = eqx.partition((network, nudge), which)
         fixed, static = eqx.partition(rest, eqx.is_array)
         first = None
         if carry_state:
@@ -154,24 +157,32 @@ class Loop(eqx.Module):
         carried = _resized(state.start, len(y))
         task = Task(x, target, nudge, self.solver, weight, epoch, False, carried, keys)
         estimate = self.rule.estimate(network, task)
+        part = usable(estimate.result) & present
+        gradient = _of(state.trained, estimate.gradient)
         updates, optimizer = self.optimizer.update(
-            estimate.gradient, state.optimizer, state.trained
+            gradient, state.optimizer, state.trained
         )
         trained = eqx.apply_updates(state.trained, updates)
-        settled = estimate.result == RESULTS.successful
+        # Without any example no momentum and no decay moves the weights either.
+        some, old = jnp.any(part), (state.trained, state.optimizer)
+        trained, optimizer = jax.tree_util.tree_map(
+            lambda a, b: jnp.where(some, a, b), (trained, optimizer), old
+        )
         correct = jnp.argmax(network.output(estimate.free.state), -1) == y
         broken = [
             ~jnp.isfinite(s).reshape(len(s), -1).all(1) for s in estimate.free.state
         ]
         labels = jax.nn.one_hot(y, network.output_shape[0])
+        published = estimate.result == RESULTS.as_published
         old = state.sums
         finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in _arrays(trained)])
         sums = Sums(
             count=old.count + count,
-            loss=old.loss + estimate.loss * count,
+            loss=old.loss + jnp.sum(part) * jnp.where(some, estimate.loss, 0),
             correct=old.correct + jnp.sum(correct & present),
             sweeps=old.sweeps + jnp.sum(estimate.sweeps * present),
-            unsettled=old.unsettled + jnp.sum(~settled & present),
+            unsettled=old.unsettled + jnp.sum(~part & present),
+            published=old.published + jnp.sum(published & present),
             residual=jnp.maximum(
                 old.residual, jnp.max(jnp.where(present, estimate.free.residual, 0))
             ),
@@ -189,8 +200,9 @@ class Loop(eqx.Module):
         """Return what is known of a network by a few examples.
 
         Returns:
-            `cosine` of the rule's gradient with the exact one, `saturated`, the
-            fraction of units per layer that pass nothing on, and `rise`, the largest
+            `cosine` of the rule's gradient with the exact one; `counted`, how many
+            examples took part, and `unsolved`, for how many of these the exact one was
+            not found, so that there is no such cosine; `saturated`, the fraction of units per layer that pass nothing on, and `rise`, the largest
             rise of an energy in a sweep as a fraction of its range (or `None`).
         """
         network, nudge = self.model(state)
@@ -198,16 +210,20 @@ class Loop(eqx.Module):
         key = jax.random.fold_in(self.key, epoch)
         task = Task.mean(x, y, nudge, self.solver, epoch=epoch, throw=False, key=key)
         estimate = self.rule.estimate(network, task)
-        exact = _EXACT.estimate(self.rule.subject(network), task).gradient
-        pair = [estimate.gradient, exact]
+        counted = usable(estimate.result)
+        subject, same = self.rule.subject(network), task.of(counted)
+        exact = _EXACT.estimate(subject, same)
+        pair = [_of(state.trained, e.gradient) for e in (estimate, exact)]
         products = [
             sum(jnp.vdot(u, v) for u, v in zip(_arrays(a), _arrays(b), strict=True))
             for a, b in ((pair[0], pair[1]), (pair[0], pair[0]), (pair[1], pair[1]))
         ]
         return {
             "cosine": products[0] / jnp.sqrt(products[1] * products[2]),
+            "counted": jnp.sum(counted),
+            "unsolved": jnp.sum(counted & ~usable(exact.result)),
             "saturated": saturated(network, x, estimate.free.state),
-            "rise": rise(self.rule.subject(network), x, self.solver),
+            "rise": rise(subject, x, self.solver),
         }
 
     def accuracy(self, state: TrainState, feed: AbstractFeed) -> float:
@@ -251,6 +267,16 @@ def _score(network, solver, pipeline, block, stop, place):
 def inputs(pipeline: Pipeline, x: Array, network: AbstractNetwork, keys=None) -> Array:
     """Return examples as the network takes them, augmented if there are keys."""
     return pipeline(x, network.dtype, keys).reshape((-1, *network.input_shape))
+
+
+def _of(trained, gradient):
+    """Return what of a gradient belongs to arrays that are trained."""
+    return jax.tree_util.tree_map(
+        lambda leaf, own: None if leaf is None else own,
+        trained,
+        gradient,
+        is_leaf=lambda leaf: leaf is None,
+    )
 
 
 def _arrays(tree):

@@ -39,13 +39,16 @@ class Reporter:
         if not self._show:
             return
         text = f"epoch {record['epoch']:>{len(str(self._epochs))}}/{self._epochs}"
-        text += f"  loss {record['loss']:.4f}  train {_percent(record, 'train')}"
+        loss = "-" if record["loss"] is None else f"{record['loss']:.4f}"
+        text += f"  loss {loss}  train {_percent(record, 'train')}"
         if record["test_accuracy"] is not None:
             text += f"  test {_percent(record, 'test')}"
         if record.get("validation_accuracy") is not None:
             text += f"  validation {_percent(record, 'validation')}"
         text += f"  sweeps {record['sweeps']:.1f}"
         text += f"  unsettled {100 * record['unsettled']:.2g} %"
+        if record.get("as_published"):
+            text += f"  as published {100 * record['as_published']:.2g} %"
         if record["gradient_cosine"] is not None:
             text += f"  cosine {record['gradient_cosine']:.4f}"
         self.say(f"{text}  {record['seconds']:.1f} s")

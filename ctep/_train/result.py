@@ -43,7 +43,7 @@ class Result:
 
 
 def _evidence(history):
-    whole = [record for record in history if record["loss"] is not None]
+    whole = [r for r in history if r["unsettled"] is not None]
     if not whole:
         return
     last = whole[-1]
@@ -56,13 +56,47 @@ def _evidence(history):
         )
     if last.get("validation_accuracy") is not None:
         yield f"Validation accuracy: {100 * last['validation_accuracy']:.2f} %."
-    unsettled = last["unsettled"]
-    rest = "every example came to rest" if unsettled == 0 else (
-        f"{100 * unsettled:.2f} % of the examples did not come to rest"
-    )  # fmt: skip
-    cosine = last["gradient_cosine"]
-    text = "" if cosine is None else f"; cosine with the exact gradient {cosine:.4f}"
-    yield f"Evidence at the final epoch: {rest}{text}."
+    yield from _rest(whole)
+    yield from _exactness(whole)
+
+
+def _rest(records):
+    """Yield how many examples came to rest, in the worst epoch."""
+    worst = max(records, key=lambda r: r["unsettled"])
+    if worst["unsettled"] == 0:
+        text = "every example came to rest, in every epoch"
+        if any(r.get("as_published") for r in records):
+            text = "no phase failed"
+    else:
+        text = (
+            f"{100 * worst['unsettled']:.2g} % of the examples did not come to rest "
+            f"in epoch {worst['epoch']}, the worst, and took no part"
+        )
+    yield f"Rest: {text}."
+    short = max(records, key=lambda r: r.get("as_published") or 0)
+    if short.get("as_published"):
+        yield (
+            f"As published: {100 * short['as_published']:.2g} % of the examples took "
+            f"part short of rest in epoch {short['epoch']}, the most. The cosine says "
+            "what that costs."
+        )
+
+
+def _exactness(records):
+    """Yield the cosine with the exact gradient, in the worst epoch and the last."""
+    known = [r for r in records if r["gradient_cosine"] is not None]
+    if known:
+        worst, last = min(known, key=lambda r: r["gradient_cosine"]), known[-1]
+        yield (
+            f"Cosine with the exact gradient: {worst['gradient_cosine']:.4f} in epoch "
+            f"{worst['epoch']}, the worst; {last['gradient_cosine']:.4f} at the end."
+        )
+    missing = [r for r in records if r.get("gradient_cosine_missing")]
+    if missing:
+        epochs = ", ".join(str(r["epoch"]) for r in missing[:5])
+        more = "" if len(missing) <= 5 else f" and {len(missing) - 5} more"
+        reason = missing[-1]["gradient_cosine_missing"]
+        yield f"No cosine in epoch {epochs}{more}: {reason}."
 
 
 def _faults(history):

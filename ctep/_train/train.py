@@ -33,6 +33,8 @@ class Job:
         probe: examples and labels, perhaps none.
         epochs: of the whole run.
         watch: for faults.
+        exact: whether the rule is to give the exact gradient.
+        told: what is trained, in a sentence.
     """
 
     loop: Loop
@@ -41,6 +43,8 @@ class Job:
     probe: tuple[np.ndarray, np.ndarray]
     epochs: int
     watch: Watch
+    exact: bool
+    told: str
 
 
 def train(job: Job, position: Position, progress: bool) -> Result:
@@ -49,6 +53,7 @@ def train(job: Job, position: Position, progress: bool) -> Result:
     done = position.epoch * batches + position.batch
     reporter = Reporter(job.epochs, batches, done, progress and hosts.first())
     with Interruption() as interruption, reporter:
+        reporter.say(job.told)
         while position.epoch < job.epochs:
             position, failure = _epoch(job, position, interruption, reporter)
             if not bool(position.state.sums.finite):
@@ -138,9 +143,10 @@ def _record(job, position):
     """Return the record of the epoch that `position` has just finished."""
     start, sums = time.monotonic(), position.state.sums
     count = float(sums.count)
+    part = count - float(sums.unsettled)
     record = {
         "epoch": position.epoch + 1,
-        "loss": float(sums.loss) / count,
+        "loss": float(sums.loss) / part if part else None,
         "train_accuracy": float(sums.correct) / count,
         "test_accuracy": None,
         "sweeps": float(sums.sweeps) / count,
@@ -148,6 +154,8 @@ def _record(job, position):
         "residual": float(sums.residual),
         "gradient_cosine": None,
         "seconds": 0.0,
+        "as_published": float(sums.published) / count,
+        "gradient_cosine_missing": "",
     }
     seen = {
         "states": (np.asarray(sums.states) / count).tolist(),
@@ -155,6 +163,7 @@ def _record(job, position):
         "majority": float(np.max(sums.labels)) / count,
         "examples": count,
         "rise": None,
+        "exact": job.exact,
     }
     for name in ("test", "validation"):
         if name in job.splits:
@@ -164,14 +173,31 @@ def _record(job, position):
         # On one device: a few examples are not worth dividing.
         state, epoch = job.loop.place.whole(position.state), np.array(position.epoch)
         probed = job.loop.probe(state, *job.probe, epoch)
-        cosine = float(probed["cosine"])
-        # A gradient that vanishes has no direction.
-        record["gradient_cosine"] = cosine if math.isfinite(cosine) else None
+        record |= _cosine(probed, len(job.probe[1]))
         seen["saturated"] = np.asarray(probed["saturated"]).tolist()
         seen["rise"] = None if probed["rise"] is None else float(probed["rise"])
     record["faults"] = job.watch.faults(record, seen)
     record["seconds"] = position.seconds + time.monotonic() - start
     return record
+
+
+def _cosine(probed, examples):
+    """Return the cosine of a probe, or why it is evidence of nothing."""
+    counted, unsolved = int(probed["counted"]), int(probed["unsolved"])
+    cosine, reason = float(probed["cosine"]), ""
+    if not counted:
+        reason = f"none of the {examples} probe examples came to rest"
+    elif unsolved:
+        reason = (
+            f"the exact gradient was not found for {unsolved} of {counted} probe "
+            "examples: the linear problem at their rest did not converge"
+        )
+    elif not math.isfinite(cosine):
+        reason = "a gradient that vanishes or is not finite has no direction"
+    return {
+        "gradient_cosine": None if reason else cosine,
+        "gradient_cosine_missing": reason,
+    }
 
 
 def _broken(position, fault):

@@ -8,7 +8,7 @@ from typing import Any
 from .. import _checks as checks
 
 KINDS = ("non-finite loss", "non-finite state", "unsettled", "saturated", "chance")
-KINDS += ("rising energy",)
+KINDS += ("rising energy", "cosine")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,10 +19,10 @@ class Watch:
     layer and what to try. They are, by `kind`:
 
     - "non-finite loss": the loss or a weight became NaN or infinite; ends every run.
-    - "non-finite state": a layer did, for some examples. Holomorphic rules leave these
-      out; with others the loss is lost too.
+    - "non-finite state": a layer did, for some examples. These take no part in the
+      update.
     - "unsettled": a larger fraction of the examples than `unsettled` had a phase that
-      did not come to rest.
+      did not come to rest. These take no part either.
     - "saturated": more than the fraction `saturated` of a layer's units, over the probe
       batch, pass on less than a thousandth of a change of their drive, $\sigma'(h) <
       10^{-3} \max \sigma'$.
@@ -30,13 +30,17 @@ class Watch:
       errors of naming the most frequent class.
     - "rising energy": a sweep of the free phase, on the probe batch, raised the energy
       of an example by more than the fraction `rise` of the range it went through.
+    - "cosine": the gradient's cosine with the exact one, on the probe batch, fell below
+      `cosine`, though rule and network promise the exact gradient (with an energy, for
+      small nudges).
 
     Args:
-        unsettled: from 0 to 1, which is never exceeded.
+        unsettled: from 0 to 1. Where no example takes part the run ends in any case.
         saturated: likewise.
         chance: epochs; 0 never looks.
         rise: a fraction.
         stop: kinds that end the run; the others are only told.
+        cosine: from -1, which is never missed, to 1.
 
     Raises:
         TypeError: if an argument is not of its kind.
@@ -48,6 +52,7 @@ class Watch:
     chance: int = 5
     rise: float = 1e-3
     stop: Sequence[str] = ("unsettled",)
+    cosine: float = 0.9
 
     def __post_init__(self):
         for name in ("unsettled", "saturated"):
@@ -65,6 +70,12 @@ class Watch:
                 "0 never to look."
             )
         checks.positive("rise", self.rise, "1e-3")
+        checks.real("cosine", self.cosine, "0.9")
+        if not -1 <= self.cosine <= 1:
+            raise ValueError(
+                f"`cosine` is {self.cosine}, but a cosine lies in -1 to 1: pass for "
+                "example 0.9."
+            )
         kinds = [self.stop] if isinstance(self.stop, str) else self.stop
         checks.instance("stop", kinds, list | tuple, "a list of kinds", '["unsettled"]')
         for kind in kinds:
@@ -81,7 +92,8 @@ class Watch:
         Args:
             record: of the epoch.
             seen: `states`, `saturated` (fractions, one per layer), `majority` (share of
-                the most frequent class), `examples`, `rise`.
+                the most frequent class), `examples`, `rise`, `exact` (whether the
+                rule is to give the exact gradient).
         """
         epoch = record["epoch"]
         found = not_finite_states(epoch, seen["states"])
@@ -90,7 +102,7 @@ class Watch:
             found.append(_fault(kind, epoch, layer, value, text))
 
         share = record["unsettled"]
-        if share > self.unsettled:
+        if share > self.unsettled or share == 1:
             add(
                 "unsettled", share,
                 f"{_percent(share)} of the examples did not come to rest (`unsettled` "
@@ -121,11 +133,21 @@ class Watch:
                 "`order=Forward()`, `relaxation=1.0`, or a smaller `step` of an "
                 "`EnergyNetwork`.",
             )  # fmt: skip
+        cosine = record["gradient_cosine"]
+        if seen["exact"] and cosine is not None and cosine < self.cosine:
+            add(
+                "cosine", cosine,
+                f"the cosine with the exact gradient is {cosine:.3f} on the probe batch "
+                f"(`cosine` is {self.cosine:g}): make `beta` smaller, tighten `rtol` and "
+                "`atol`, or lower the learning rate.",
+            )  # fmt: skip
         return found
 
     def ends(self, faults: list[dict]) -> str:
         """Return the text of the first fault that ends a run, or ""."""
-        return next((f["text"] for f in faults if f["kind"] in self.stop), "")
+        nothing = [f for f in faults if f["kind"] == "unsettled" and f["value"] == 1]
+        told = [f for f in faults if f["kind"] in self.stop] or nothing
+        return told[0]["text"] if told else ""
 
 
 def not_finite_states(epoch: int, shares: list[float]) -> list[dict]:

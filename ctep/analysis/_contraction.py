@@ -1,8 +1,10 @@
 """Contraction: bounds under which a nudged network has one rest, reached from all."""
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -22,6 +24,7 @@ from .._network import (
     EnergyNetwork,
     MaxPool,
     Network,
+    Readout,
     with_precision,
 )
 from .._nudge import (
@@ -165,8 +168,11 @@ def contraction(
     the rounding of the network's own arithmetic is not counted.
 
     Nothing is proved, and a bound is infinite, where feedback returns through a
-    maximum (it jumps when the maximum moves) or a softmax pool, where a user's nudge,
-    operator or energy gives no bound.
+    maximum (it jumps when the maximum moves) or a softmax pool, and where a user's
+    nudge, operator, activation, loss or energy gives no bound. A subclass may compute
+    something else than the class that it is made of, so it inherits no bound: it gives
+    one by a `lipschitz` in its own body. Nothing is proved of a subclass of
+    `ctep.Network`.
 
     Args:
         network: any network that a nudge can move.
@@ -197,7 +203,8 @@ def contraction(
     """
     nudge = OutputError() if nudge is None else nudge
     check_kinds(network=network, nudge=nudge)
-    network.check_nudged()
+    # Of the map itself, whichever blocks this nudge reaches.
+    network.check_nudged(range(len(network.shapes)))
     checks.real("beta", beta, "0.1")
     checks.count("steps", steps, "20")
     checks.epoch(epoch)
@@ -216,7 +223,7 @@ def contraction(
         )
     terms = list(_terms(nudge, epoch))
     bounds, weights = [], (1.0,) * len(network.shapes)
-    if isinstance(network, Network):
+    if type(network) is Network:
         bounds = [_proved(network, terms, norm) for norm in ("2", "infinity")]
         weights = bounds[0].weights
     obstacle = _obstacle(network, bounds)
@@ -232,6 +239,24 @@ def contraction(
     return Contraction(float(beta), tuple(bounds), obstacle)
 
 
+# ------------------------------------------------------------ who gives a bound
+
+
+def _own(part: Any, *args) -> float:
+    """Return the `lipschitz` of a part, infinity if its class has none of its own."""
+    kind = type(part)
+    if "lipschitz" not in {*vars(kind), *inspect.get_annotations(kind)}:
+        return math.inf
+    # A property of activations and losses, a method of operators and nudges.
+    parts = AbstractOperator, AbstractNudge
+    return float(part.lipschitz(*args) if isinstance(part, parts) else part.lipschitz)
+
+
+def _product(*factors: float) -> float:
+    """Return a product of bounds: 0 of a constant, whatever else is unknown."""
+    return math.prod(factors) if all(factors) else 0.0
+
+
 # ------------------------------------------------------------ norms of operators
 
 
@@ -245,22 +270,23 @@ def operator_norm(
         norm: "2" or "infinity".
         adjoint: whether that of the adjoint at a given tape is asked for.
     """
-    if isinstance(operator, Chain):
+    # Of the library's own the matrix is known; a subclass may compute another one.
+    if type(operator) is Chain:
         parts = [operator_norm(o, norm, adjoint) for o in operator.operators]
-        return math.prod(parts)
+        return _product(*parts)
     if norm == "2":
-        if isinstance(operator, Dense):
+        if type(operator) is Dense:
             return _matrix_norm(np.asarray(operator.weight, np.float64))
-        if isinstance(operator, Conv):
+        if type(operator) is Conv:
             return _convolution_norm(operator)
-        if isinstance(operator, AveragePool):
+        if type(operator) is AveragePool:
             return math.nextafter(math.prod(operator.window.size) ** -0.5, math.inf)
-        return float(operator.lipschitz())
-    if isinstance(operator, MaxPool):
+        return _own(operator)
+    if type(operator) is MaxPool:
         return 1.0
     ends = operator.in_shape, operator.out_shape
     source, target = ends[::-1] if adjoint else ends
-    if not isinstance(operator, Dense | Conv | AveragePool):
+    if type(operator) not in (Dense, Conv, AveragePool):
         return math.sqrt(math.prod(source)) * operator_norm(operator, "2")
     size = with_precision(jax.tree_util.tree_map(jnp.abs, operator), "float32")
     ones = jnp.ones(source)
@@ -325,6 +351,13 @@ def _obstacle(network, bounds):
                 "pool that is not linear, which has no Lipschitz constant."
             )
     if all(math.isinf(b.k1) for b in bounds):
+        for n, layer in enumerate(network.layers, 1):
+            if math.isinf(_own(layer.activation)):
+                return (
+                    f"The activation of layer {n}, {type(layer.activation).__name__}, "
+                    "has no known Lipschitz constant: give its class a `lipschitz` of "
+                    "its own."
+                )
         return "Some coupling has no known Lipschitz constant."
     if all(math.isinf(b.k2 + b.k3) for b in bounds):
         return "The nudge's force has no known Lipschitz constant."
@@ -337,10 +370,10 @@ def _proved(network, terms, norm) -> Bound:
     for c in network.couplings:
         i, j = c.source - 1, c.target - 1
         if i >= 0 and c.forward is not None:
-            matrix[j, i] += slopes[j] * operator_norm(c.forward, norm)
+            matrix[j, i] += _product(slopes[j], operator_norm(c.forward, norm))
         if c.returning is not None:
             back = operator_norm(c.returning, norm, adjoint=True)
-            matrix[i, j] += slopes[i] * c.scale * back
+            matrix[i, j] += _product(slopes[i], c.scale, back)
             if not c.returning.linear:
                 matrix[i, i] = math.inf
     weights, k1 = _perron(matrix, norm)
@@ -380,26 +413,27 @@ def _perron(matrix, norm) -> tuple[list[float], float]:
 def _slopes(network):
     if isinstance(network, EnergyNetwork):
         return [float(network.step)] * len(network.shapes)
-    return [float(layer.activation.lipschitz) for layer in network.layers]
+    return [_own(layer.activation) for layer in network.layers]
 
 
 def _terms(nudge, epoch) -> Iterator[tuple[float, AbstractNudge]]:
     """Yield the parts of a nudge whose force depends on the state, with weights."""
-    if isinstance(nudge, Sum):
+    if type(nudge) is Sum:
         for part in nudge.nudges:
             yield from _terms(part, epoch)
-    elif isinstance(nudge, Scaled):
+    elif type(nudge) is Scaled:
         weight = nudge.weight
         weight = float(weight(jnp.asarray(epoch)) if callable(weight) else weight)
         for inner, part in _terms(nudge.nudge, epoch):
             yield weight * inner, part
-    elif not isinstance(nudge, Frozen):
+    elif type(nudge) is not Frozen:
         yield 1.0, nudge
 
 
 def _force(network, terms, slopes, norm, weights):
     """Return the bound of a sum of forces, as the activations pass it on."""
-    gains = [s * a for s, a in zip(slopes, network.attenuation, strict=True)]
+    pairs = zip(slopes, network.attenuation, strict=True)
+    gains = [_product(slope, share) for slope, share in pairs]
     # It may carry what one layer does to any other one.
     mixed = max(weights) / min(weights)
     if norm == "infinity":
@@ -408,25 +442,27 @@ def _force(network, terms, slopes, norm, weights):
     for weight, nudge in terms:
         heads = _heads(network, nudge)
         if heads is None:
-            anywhere += abs(weight) * max(gains) * mixed * nudge.lipschitz(network)
+            bound = _own(nudge, network)
+            anywhere += _product(abs(weight), max(gains), mixed, bound)
             continue
         # Each layer's force depends on that layer alone.
         for n, *head in heads:
-            own[n] += abs(weight) * gains[n] * _curvature(head, norm)
+            own[n] += _product(abs(weight), gains[n], _curvature(head, norm))
     return max(own) + anywhere
 
 
 def _heads(network, nudge):
     """Return (block, map to logits, loss, temperature) of a known nudge, or `None`."""
-    if isinstance(nudge, OutputError):
-        readout = getattr(network, "readout", None)
-        operator = None if readout is None else readout.operator
+    if type(nudge) is OutputError:
+        head = network.readout
+        # A subclass of it may return something else than its operator does.
+        operator = head.operator if type(head) is Readout else head
         return [(len(network.shapes) - 1, operator, nudge.loss, 1.0)]
-    if isinstance(nudge, LocalError):
+    if type(nudge) is LocalError:
         check_layers("layers", nudge.layers, network)
         pairs = zip(nudge.layers, nudge._projections(), strict=True)
         return [(n - 1, p, nudge.loss, nudge.temperature) for n, p in pairs]
-    if isinstance(nudge, Distillation):
+    if type(nudge) is Distillation:
         check_layers("pairs", [s for s, _ in nudge.pairs], network)
         maps = (None,) * len(nudge.pairs) if nudge.mapping is None else nudge._maps()
         return [
@@ -438,14 +474,15 @@ def _heads(network, nudge):
 
 def _curvature(head, norm):
     operator, loss, temperature = head
-    bound = loss.lipschitz / temperature**2
-    if norm == "infinity" and not isinstance(loss, CrossEntropy | SquaredError):
+    bound = _own(loss) / temperature**2
+    if norm == "infinity" and type(loss) not in (CrossEntropy, SquaredError):
         return math.inf
     if operator is None:
         return bound
-    if not operator.linear:
+    if not (isinstance(operator, AbstractOperator) and operator.linear):
         return math.inf  # the gradient goes back through a maximum
-    return bound * operator_norm(operator, norm) * operator_norm(operator, norm, True)
+    there, back = (operator_norm(operator, norm, way) for way in (False, True))
+    return _product(bound, there, back)
 
 
 # ------------------------------------------------------------ the estimate
@@ -456,9 +493,9 @@ def _estimated(network, x, y, nudge, split, scale, epoch, steps, iterations):
     """Return the largest norms of the Jacobians of map and forces on the way."""
     epoch = jnp.asarray(epoch)
     problem = network.free(x)
-    slopes = _slopes(network)
+    known = _slopes(network)
 
-    def force(terms):
+    def force(terms, slopes):
         def function(state):
             total = [jnp.zeros_like(s) for s in state]
             for weight, part in terms:
@@ -472,10 +509,20 @@ def _estimated(network, x, y, nudge, split, scale, epoch, steps, iterations):
 
         return function
 
-    functions = [problem.map, *(force(terms) if terms else None for terms in split)]
+    def met(n, state):
+        """Return the slope of an activation, the largest here if none is known."""
+        if math.isfinite(known[n]):
+            return known[n]
+        drive = problem.image(state)[1][1][n]
+        activation = network.layers[n].activation
+        slope = jax.jvp(activation, (drive,), (jnp.ones_like(drive),))[1]
+        return jnp.max(jnp.abs(slope))
 
     def step(carry, _):
         state, largest = carry
+        slopes = [met(n, state) for n in range(len(known))]
+        forces = [force(terms, slopes) if terms else None for terms in split]
+        functions = [problem.map, *forces]
         largest = [
             old if f is None else jnp.maximum(old, _norm(f, state, scale, iterations))
             for f, old in zip(functions, largest, strict=True)

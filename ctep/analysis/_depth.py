@@ -11,12 +11,13 @@ from jaxtyping import ArrayLike, Bool, Float
 from .. import _checks as checks
 from .._keywords import suggests_keywords
 from .._network import AbstractNetwork, AbstractOperator, Dense, Fixed, Network
+from .._network.names import owners, weight_name
 from .._nudge import AbstractNudge
 from .._rule import OneSided, Task, check_kinds
 from .._solver import AbstractSolver, first_failure
 from ._contraction import WIDEST, operator_norm
 from ._inputs import batch, with_settled
-from ._names import aligned, owners, weight_name
+from ._table import aligned
 from ._norms import norm
 from ._response import Response
 
@@ -165,7 +166,9 @@ def _profile(network, x, y, nudge, rule, beta, solver, epoch, tolerance):
                 norm(d) / d.size**0.5,
             )
         )
-    gradient = jax.tree_util.tree_leaves(response.gradient(nudged.state))
+    gradient = jax.tree_util.tree_leaves(
+        response.gradient(nudged.state, nudged.memory)
+    )
     norms = jnp.stack([norm(g) for g in gradient])
     means = jnp.array(rows).T
     return (means, norms), first_failure(free.result, nudged.result)

@@ -12,11 +12,12 @@ from jaxtyping import ArrayLike, Float
 from .. import _checks as checks
 from .._keywords import suggests_keywords
 from .._network import AbstractNetwork
+from .._network.names import parameter_names
 from .._nudge import AbstractNudge
 from .._rule import AbstractRule, Implicit, Task, check_kinds
 from .._solver import AbstractSolver
 from ._inputs import batch, with_settled
-from ._names import aligned, parameter_names
+from ._table import aligned
 
 
 @dataclasses.dataclass(frozen=True)

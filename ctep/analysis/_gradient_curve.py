@@ -11,11 +11,12 @@ from jaxtyping import ArrayLike, Float
 from .. import _checks as checks
 from .._keywords import suggests_keywords
 from .._network import AbstractNetwork
+from .._network.names import parameter_names
 from .._nudge import AbstractNudge
 from .._rule import AbstractStencil, Centered, Oscillating, Task, partition
 from .._solver import AbstractSolver
 from ._inputs import batch, with_settled
-from ._names import aligned, parameter_names
+from ._table import aligned
 from ._norms import cosine, norm
 from ._response import Response
 
@@ -177,11 +178,11 @@ def _curve(network, x, y, nudge, rule, solver, epoch, steps):
 
     def step(carry, _):
         increments, adjoint, bptt = carry
-        increments = response.problem.map(increments)
+        increments, moved = response.problem.image(increments)
         adjoint, own = back(adjoint)
         bptt = jax.tree_util.tree_map(jnp.add, bptt, own)
         pairs = zip(
-            jax.tree_util.tree_leaves(response.gradient(increments)),
+            jax.tree_util.tree_leaves(response.gradient(increments, moved)),
             jax.tree_util.tree_leaves(bptt[0]),
             strict=True,
         )

@@ -195,7 +195,9 @@ def _nudged(rule, given, y, solver, epoch):
     def one(beta):
         response = Response.of(rule, network, task, free, beta)
         nudged = solver.solve(response.problem, response.start, zeros=True, throw=False)
-        gradient = jax.tree_util.tree_leaves(response.gradient(nudged.state))
+        gradient = jax.tree_util.tree_leaves(
+            response.gradient(nudged.state, nudged.memory)
+        )
         result = first_failure(free.result, nudged.result)
         return jnp.concatenate(list(map(jnp.ravel, gradient))), result
 

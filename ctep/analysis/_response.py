@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from .._custom_types import State
+from .._custom_types import Memory, State
 from .._network import AbstractNetwork, AbstractProblem
 from .._rule import AbstractStencil, Task
 from .._solver import Equilibrium
@@ -50,8 +50,15 @@ class Response(eqx.Module):
             free,
         )
 
-    def gradient(self, increments: State) -> PyTree:
-        """Return the rule's gradient by the network, were the phases to end here."""
-        state, weights = self.free.state, self.weights
-        both = self.rule.gradient(self.network, self.task, state, increments, weights)
+    def gradient(self, increments: State, moved: Memory) -> PyTree:
+        """Return the rule's gradient by the network, were the phases to end here.
+
+        Args:
+            increments: $d_k$.
+            moved: what the problem recalls of them.
+        """
+        network, task, free = self.network, self.task, self.free
+        both = self.rule.gradient(
+            network, task, free.state, increments, self.weights, free.memory, moved
+        )
         return both[0]

@@ -1,5 +1,6 @@
 """Datasets from arrays, checked on the way in."""
 
+import numbers
 from typing import Any
 
 import jax
@@ -37,7 +38,7 @@ def from_arrays(
         TypeError: if a container or a dtype is not one of those above.
         ValueError: if shapes, lengths or values do not fit.
     """
-    whole = isinstance(classes, int) and not isinstance(classes, bool)
+    whole = isinstance(classes, numbers.Integral) and not isinstance(classes, bool)
     if classes is not None and (not whole or classes < 1):
         raise ValueError(
             f"`classes` must be a positive integer, but got {checks.shown(classes)}; "
@@ -51,7 +52,7 @@ def from_arrays(
     train, test = data if isinstance(data[0], tuple) else (data, None)
     suffix = "" if test is None else "_train"
     x_train, y_train, top = _pair(train, suffix)
-    classes = top + 1 if classes is None else classes
+    classes = top + 1 if classes is None else int(classes)
     _check_range(top, classes, "y" + suffix)
     if test is None:
         return Dataset(name, x_train, y_train, None, None, classes, source)
@@ -68,6 +69,16 @@ def from_arrays(
             "uint8 is scaled to [0, 1]; convert both to the same dtype."
         )
     return Dataset(name, x_train, y_train, x_test, y_test, classes, source)
+
+
+def check(dataset: Dataset) -> None:
+    """Raise `ValueError` or `TypeError` if labels or masks would be misread."""
+    for side in ("train", "test"):
+        x, y = getattr(dataset, f"x_{side}"), getattr(dataset, f"y_{side}")
+        if x is not None and y is not None:
+            checks.unmasked(f"x_{side}", x)
+            _, top = _labels(_array(y, f"y_{side}"), f"y_{side}")
+            _check_range(top, dataset.classes, f"y_{side}")
 
 
 def _pair(pair: tuple[Any, ...], suffix: str) -> tuple[np.ndarray, np.ndarray, int]:
@@ -94,6 +105,7 @@ def _array(value: Any, label: str) -> np.ndarray:
             f"`{label}` must be a numpy or JAX array, but got "
             f"{type(value).__name__}; convert it with `numpy.asarray`."
         )
+    checks.unmasked(label, value)
     array = np.asarray(value)
     if array.size == 0:
         raise ValueError(
@@ -136,7 +148,7 @@ def _labels(y: np.ndarray, label: str) -> tuple[np.ndarray, int]:
             f"{y.shape}; for one-hot labels pass `{label}.argmax(-1)`, for a column "
             f"`{label}.reshape(-1)`."
         )
-    if not np.issubdtype(y.dtype, np.integer):
+    if y.dtype.kind not in "iu":  # numpy calls durations integers too
         raise TypeError(
             f"`{label}` must hold integers, but got {y.dtype}; if these are class "
             f"numbers from 0, pass `{label}.astype('int32')`."

@@ -21,7 +21,7 @@ class Dataset:
         y_test: their classes, or None.
         classes: the number of classes.
         source: where the data came from, for reports.
-        content: differs where the data differ; by default a checksum of `x_train`.
+        content: differs where the data differ; by default checksums of all arrays.
     """
 
     name: str
@@ -35,9 +35,19 @@ class Dataset:
 
     @functools.cached_property
     def digest(self) -> str:
-        """`content`, or else the checksum, which reads all data once."""
-        data = np.ascontiguousarray(self.x_train).data
-        return self.content or f"{zlib.crc32(data):08x}"
+        """`content`, or else checksums, which read all data once.
+
+        They are those of `x_train` and, after a dash, of all that the first leaves out.
+        """
+        if self.content:
+            return self.content
+        first, rest = _checksum(self.x_train, 0), 0
+        for array in (self.x_train, self.y_train, self.x_test, self.y_test):
+            if array is not None:
+                rest = zlib.crc32(f"{array.dtype}{array.shape}".encode(), rest)
+        for array in (self.y_train, self.x_test, self.y_test):
+            rest = rest if array is None else _checksum(array, rest)
+        return f"{first:08x}-{rest:08x}"
 
     @property
     def examples(self) -> int:
@@ -56,3 +66,7 @@ class Dataset:
             f"examples, {self.x_train.dtype}{list(self.shape)}, "
             f"{self.classes} classes, source: {self.source})"
         )
+
+
+def _checksum(array: np.ndarray, start: int) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).data, start)

@@ -6,7 +6,7 @@ import re
 from typing import Literal, overload
 
 from .. import _checks as checks
-from .arrays import from_arrays
+from .arrays import check, from_arrays
 from .dataset import Dataset
 from .digits import load_digits
 from .images import load_images, prepare, stream_images
@@ -72,6 +72,8 @@ def load(
         loaded, classes = from_arrays(dataset, classes=classes), None
     elif isinstance(dataset, Dataset | Stream):
         loaded = dataset
+        if isinstance(loaded, Dataset):
+            check(loaded)
     elif isinstance(dataset, str):
         loaded = _named(dataset, data_dir, stream)
     else:

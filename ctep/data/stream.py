@@ -92,7 +92,13 @@ class Batches:
         if present.any():
             wanted = rows[present]
             wanted = wanted if self.index is None else self.index[wanted]
-            x[present], y[present] = self.records.read(wanted)
+            x[present], labels = self.records.read(wanted)
+            if labels.min() < 0 or labels.max() > np.iinfo(np.int32).max:
+                raise ValueError(
+                    f"`dataset` has the labels {labels.min()} to {labels.max()} in one "
+                    "batch, but classes are numbered from 0: leave out what has none."
+                )
+            y[present] = labels
         return x, y
 
     def _rows(self, epoch):

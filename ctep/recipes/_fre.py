@@ -10,16 +10,29 @@ import optax
 from .._network import Fixed, HardSigmoid, Tanh, graph, mlp, vgg
 from .._nudge import Frozen, OutputError
 from .._rule import OneSided, Ramped
-from .._solver import Sweeps
-from .._train.watch import Watch
+from .._solver import FixedSweeps, Sweeps
 from ..data import Pipeline
 from .base import Recipe, cosine_decay, widths
 
 _PAPER = "FRE-RNN, 2025, arXiv:2508.11659."
-_SOURCE = (
-    f"{_PAPER} Same network, initialisation, data, nudge and optimiser. Here the "
-    "nudged phase is solved for increments, layers are rescaled by their attenuation, "
-    "phases stop on a residual, and batches are drawn anew in each epoch."
+_DIFFERENCES = (
+    "phases run in sweeps in the direction of the signal, over-relaxed in deep chains, "
+    "until each example is at rest, where published steps are synchronous and of a "
+    "fixed number; the nudged one is solved for increments; gradients are divided by "
+    "the nudge and by each layer's attenuation, and hold the share of tied feedback; "
+    "batches are drawn anew in each epoch."
+)
+SOURCE = (
+    f"{_PAPER} Same network, initialisation, data, nudge and optimiser. Here "
+    f"{_DIFFERENCES}"
+)
+_READOUT = (
+    " The published readout feeds back through random weights of its own, which stay; "
+    "here the error returns through the readout's."
+)
+_CLAMPED = (
+    " The published readout learns from the error after the clamped phase, here from "
+    "that of the free one."
 )
 _SCALING = jax.nn.initializers.variance_scaling
 # Within 1 / sqrt(fan-in), biases too.
@@ -34,7 +47,7 @@ def _layered(name, summary, network, relaxation, published, ours, **options):
         "rule": OneSided(0.1),
         "solver": Sweeps(relaxation=relaxation),
         "optimizer": lambda epochs, steps: optax.adam(rate),
-        "source": _SOURCE,
+        "source": SOURCE,
     }
     return Recipe(
         name=name,
@@ -70,6 +83,8 @@ def chain(
         back = Fixed(feedback) if fixed else feedback
         return mlp(sizes, activation=Tanh(), feedback=back, bias=False, key=key)
 
+    if fixed:
+        options = {"source": SOURCE + _READOUT} | options
     what = "fixed feedback" if fixed else "feedback"
     return _layered(
         f"fre-{layers}x{width}{'-asymmetric' if fixed else ''}",
@@ -113,9 +128,10 @@ def residual(
         published,
         ours,
         source=(
-            f"{_SOURCE} The published code adds the nudge again at every clamped step, "
+            f"{SOURCE} The published code adds the nudge again at every clamped step, "
             "and ends far from rest (`ctep.Ramped`); here it is constant, and the "
             "phase settles. Skips have the cube of the published feedback."
+            f"{_CLAMPED}"
         ),
         **options,
     )
@@ -154,12 +170,13 @@ def agt(
         published,
         ours,
         rule=Ramped(0.1, 50),
-        watch=Watch(unsettled=1.0),  # a ramp ends where nothing rests
         source=(
             f"{_PAPER} Same network, initialisation, data, nudge, ramp over 50 steps "
-            "and optimiser. Here the free phase stops on a residual, the nudged one is "
-            "computed as increments, layers are rescaled by their attenuation, and "
-            "batches are drawn anew in each epoch."
+            "and optimiser. Here the free phase takes sweeps from input to output "
+            "until each example is at rest, where 100 synchronous steps are published, "
+            "the nudged one is computed as increments, gradients are divided by the "
+            "nudge and by each layer's attenuation, and batches are drawn anew in each "
+            f"epoch.{_READOUT}{_CLAMPED}"
         ),
         **options,
     )
@@ -173,11 +190,26 @@ def conv(
     optimizer,
     epochs: int,
     pipeline,
+    steps: str,
     published: str,
     ours: str,
     cost: str = "not measured",
 ) -> Recipe:
-    """Return convolutions that pass on pooled activity, with feedback 0.01."""
+    """Return convolutions that pass on pooled activity, with feedback 0.01.
+
+    Args:
+        dataset: by name.
+        channels: of the convolutions.
+        kernel: their size.
+        padding: "same" or "valid".
+        optimizer: of the recipe.
+        epochs: of the recipe.
+        pipeline: of the recipe.
+        steps: published ones of the free and of the clamped phase.
+        published: accuracy.
+        ours: accuracy.
+        cost: of the recipe.
+    """
 
     def network(shape, classes, key, scale):
         return vgg(
@@ -202,8 +234,7 @@ def conv(
         rule=OneSided(0.25),
         # A pool that is pushed back from above chatters between two elements, by
         # about the feedback scale, and never settles: three sweeps reach that size.
-        solver=Sweeps(max_sweeps=3),
-        watch=Watch(unsettled=1.0),
+        solver=FixedSweeps(free=3, nudged=3),
         probe=16,
         optimizer=optimizer,
         batch_size=128,
@@ -214,8 +245,14 @@ def conv(
         pipeline=pipeline,
         source=(
             f"{_PAPER} Same network, initialisation, nudge, optimiser and data. Here "
-            "the nudged phase is solved for increments, layers are rescaled by their "
-            "attenuation, and phases start from zeros and take at most 3 sweeps."
+            "phases take 3 sweeps in the direction of the signal (published: "
+            f"{steps} synchronous steps) and start from zeros (published: "
+            "from the states of an empty image), the nudged one is solved for "
+            "increments, and gradients are divided by the nudge and by each layer's "
+            "attenuation (published: by neither), before any clip of their norm. Pools "
+            "see the newest state; published on MNIST, that of the step before. The "
+            "kept runs were made with free states that stood still during the nudged "
+            "phase, and CIFAR-10's with a rate that fell step by step."
         ),
     )
 
@@ -224,7 +261,8 @@ def adamw(rate: float, decay: float, cosine: bool = False, clip: float | None = 
     """Return the optimiser of the convolutional networks, of epochs and steps."""
 
     def build(epochs, steps):
-        schedule = cosine_decay(rate, epochs, steps, 1e-6) if cosine else rate
+        fall = cosine_decay(rate, epochs, steps, 1e-6, per_epoch=True)
+        schedule = fall if cosine else rate
         adam = optax.adamw(schedule, weight_decay=decay)
         return adam if clip is None else optax.chain(
             optax.clip_by_global_norm(clip), adam
@@ -234,5 +272,8 @@ def adamw(rate: float, decay: float, cosine: bool = False, clip: float | None = 
 
 
 def tripled(dataset: str) -> Pipeline:
-    """Return CIFAR's normalisation as published, by three standard deviations."""
+    """Return CIFAR-10's normalisation as published.
+
+    Pixels are divided by three times the mean over images of each one's deviation.
+    """
     return Pipeline.standard(dataset, std_factor=3.0)

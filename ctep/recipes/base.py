@@ -145,6 +145,18 @@ def padded(dataset: str, **options) -> Pipeline:
     return Pipeline.standard(dataset, pad=2 if small else 0, **options)
 
 
-def cosine_decay(rate: float, epochs: int, steps: int, least: float = 0.0):
-    """Return a rate that falls along half a cosine, step by step within the run."""
-    return optax.cosine_decay_schedule(rate, epochs * steps, least / rate)
+def cosine_decay(
+    rate: float, epochs: int, steps: int, least: float = 0.0, per_epoch: bool = False
+):
+    """Return a rate that falls along half a cosine over the run.
+
+    Args:
+        rate: of the first step.
+        epochs: of the run.
+        steps: of an epoch.
+        least: where it ends.
+        per_epoch: whether it stays the same within an epoch; else it falls step by
+            step.
+    """
+    schedule = optax.cosine_decay_schedule(rate, epochs * steps, least / rate)
+    return (lambda step: schedule(step // steps * steps)) if per_epoch else schedule

@@ -10,6 +10,7 @@ RECIPE = conv(
     optimizer=adamw(2.5e-4, 2e-4, cosine=True, clip=5.0),
     epochs=50,
     pipeline=tripled,
+    steps="40 and 10",
     published="75.04±.51 % (best epoch, mean of 5)",
     ours="70.37 % best, 70.26 % final of 25 epochs (seed 0)",
     cost="1.3 s on an H100",

@@ -9,7 +9,7 @@ RECIPE = recipe(
     network(VGG7, 1),
     dataset="cifar10",
     beta=0.25,
-    free=250,
+    phases=(250, 50),
     rates=0.03,
     nudge=lambda epochs, teacher: OutputError(),
     batch_size=128,

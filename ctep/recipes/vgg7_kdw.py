@@ -1,6 +1,6 @@
 """`vgg7-kdw`: knowledge distillation through trained linear maps."""
 
-from ._augmented import VGG7, distilled, network, recipe
+from ._augmented import TAUGHT, VGG7, distilled, network, recipe
 
 RECIPE = recipe(
     "vgg7-kdw",
@@ -8,10 +8,11 @@ RECIPE = recipe(
     network(VGG7, 1),
     dataset="cifar10",
     beta=0.5,
-    free=100,
+    phases=(100, 50),
     rates=0.03,
     nudge=distilled(0.15, ((3, 8), (5, 16)), mapping="linear"),
     batch_size=128,
+    source=TAUGHT,
     published="87.93 % (mean of 5)",
     teacher="vgg19-teacher",
 )

@@ -1,6 +1,6 @@
 """`vgg7-le`: local errors at two layers."""
 
-from ._augmented import VGG7, local, network, recipe
+from ._augmented import LOCAL, VGG7, local, network, recipe
 
 RECIPE = recipe(
     "vgg7-le",
@@ -8,9 +8,10 @@ RECIPE = recipe(
     network(VGG7, 1),
     dataset="cifar10",
     beta=0.25,
-    free=250,
+    phases=(250, 50),
     rates=0.03,
     nudge=local(0.65, (3, 5)),
     batch_size=128,
+    source=LOCAL,
     published="88.99 % (mean of 5)",
 )

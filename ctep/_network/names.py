@@ -1,34 +1,41 @@
-"""Trained arrays by the names that the network prints, and tables of them."""
-
-from collections.abc import Sequence
+"""Arrays by the names that the network prints."""
 
 import equinox as eqx
 import jax
+from jaxtyping import PyTree
 
-from .._network import AbstractNetwork, Coupling, Network
+from .base import AbstractNetwork
+from .coupling import Coupling
+from .network import Network
 
 
-def parameter_names(network: AbstractNetwork) -> tuple[str, ...]:
-    """Return a name for each trained array, in the order of the tree's leaves.
+def parameter_names(
+    network: AbstractNetwork, which: PyTree | None = None
+) -> tuple[str, ...]:
+    """Return a name for each array, in the order of the tree's leaves.
 
     Those of a layered network are those that it prints: "W0_1" and "b1", "W_out" and
     "b_out". Other arrays are named by their place in the tree.
+
+    Args:
+        network: whose arrays they are.
+        which: a tree of booleans; by default those by which rules differentiate.
     """
-    paths = _paths(network)
-    places = [_place(network, path) for path in paths]
+    found = paths(network, which)
+    places = [_place(network, path) for path in found]
     heads = [place[0] for place in places]
     return tuple(
         head if heads.count(head) == 1 else head + rest for head, rest in places
     )
 
 
-def owners(network: Network) -> tuple[int, ...]:
-    """Return the layer, counted from 0, that each trained array drives.
+def owners(network: Network, which: PyTree | None = None) -> tuple[int, ...]:
+    """Return the layer, counted from 0, that each of these arrays drives.
 
     The readout counts as one layer more.
     """
     found = []
-    for path in _paths(network):
+    for path in paths(network, which):
         field = path[0].name
         if field == "layers":
             found.append(path[1].idx)
@@ -44,8 +51,10 @@ def weight_name(coupling: Coupling, letter: str = "W") -> str:
     return f"{letter}{coupling.source}_{coupling.target}"
 
 
-def _paths(network):
-    trained = eqx.filter(network, network.trainable())
+def paths(network: AbstractNetwork, which: PyTree | None = None) -> list[tuple]:
+    """Return the place of each of these arrays in the tree."""
+    which = network.differentiable() if which is None else which
+    trained = eqx.filter(network, which)
     return [path for path, _ in jax.tree_util.tree_flatten_with_path(trained)[0]]
 
 
@@ -62,14 +71,3 @@ def _place(network, path):
         letter = "b" if path[2].name == "bias" else "layer"
         return f"{letter}{path[1].idx + 1}", text(path[2:])
     return ("b_out" if path[1].name == "bias" else "W_out"), text(path[2:])
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows as lines: the first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for first, *rest in rows:
-        cells = [first.ljust(widths[0])]
-        cells += [v.rjust(w) for v, w in zip(rest, widths[1:], strict=True)]
-        lines.append("  " + "  ".join(cells).rstrip())
-    return lines

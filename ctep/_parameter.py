@@ -1,0 +1,72 @@
+"""What of a module is trained: what its class says."""
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+_KEY = "ctep.parameter"
+
+
+def parameter(**options) -> Any:
+    """Declare a field of a module whose arrays `ctep.fit` trains.
+
+    ```python
+    class Springs(ctep.EnergyNetwork):
+        weight: jax.Array = ctep.parameter()
+        mask: jax.Array  # a constant
+    ```
+
+    An energy, a nudge and a loss are trained nowhere else: masks, class weights and
+    other constants are arrays too. Of an operator or an activation that declares
+    nothing all arrays are trained.
+
+    Args:
+        options: of `equinox.field`, such as `default`.
+    """
+    metadata = {**options.pop("metadata", {}), _KEY: True}
+    options.setdefault("converter", _as_jax)
+    return eqx.field(metadata=metadata, **options)
+
+
+def declared(tree: PyTree, *, otherwise: bool = False) -> PyTree:
+    """Return a tree of booleans: the arrays in fields made by `parameter`.
+
+    Args:
+        tree: of modules.
+        otherwise: whether the arrays of a class that declares nothing count too.
+    """
+
+    def one(path, leaf):
+        fields = list(_fields(tree, path))
+        said = any(own[name] for own, name in fields)
+        silent = otherwise and not (fields and any(fields[-1][0].values()))
+        return eqx.is_inexact_array(leaf) and (said or silent)
+
+    return jax.tree_util.tree_map_with_path(one, tree)
+
+
+def _fields(node, path):
+    """Yield for each module on the way to a leaf what it declares, and the field."""
+    for key in path:
+        if isinstance(key, jax.tree_util.GetAttrKey):
+            if dataclasses.is_dataclass(node):
+                known = {f.name: _KEY in f.metadata for f in dataclasses.fields(node)}
+                yield known, key.name
+            node = getattr(node, key.name)
+        elif isinstance(key, jax.tree_util.SequenceKey):
+            node = node[key.idx]
+        elif isinstance(key, jax.tree_util.DictKey):
+            node = node[key.key]
+        else:  # a container of somebody's own, of whose inside nothing is known
+            return
+
+
+def _as_jax(value):
+    return jax.tree_util.tree_map(
+        lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, value
+    )

@@ -1,0 +1,105 @@
+"""A number of sweeps that a protocol asks for, at rest or not."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from .. import _checks as checks
+from .base import AbstractSolver
+from .equilibrium import RESULTS, judge, raised
+from .order import AbstractOrder
+from .sweeps import Sweeps, shares
+
+
+class FixedSweeps(AbstractSolver):
+    r"""Sweep exactly as often as a published protocol does.
+
+    What is not at rest afterwards is no failure but `RESULTS.as_published`: it takes
+    part in the gradient, which is then as good as its cosine with the exact one says.
+    The history counts such examples apart from unsettled ones.
+
+    A free state that still moves goes on along with its increments: one more sweep of
+    it for each of theirs, and they are those around the state that it has reached. So
+    nothing is lost against the difference of two states that both go on.
+
+    Args:
+        free: sweeps of a free phase.
+        nudged: sweeps of a nudged phase.
+        rtol: relative tolerance; with `atol` it lets an example that is at rest stop
+            before. With both 0 it stops early only where not one bit changes any more.
+        atol: absolute tolerance.
+        order: as in `Sweeps`.
+        relaxation: as in `Sweeps`.
+        gather: as in `Sweeps`.
+
+    Raises:
+        ValueError: if `free` or `nudged` is not positive, and as `Sweeps`.
+        TypeError: if an argument is of the wrong kind.
+
+    Cost: as `Sweeps`; two more applications of $T$ per nudged sweep where a free phase
+    has ended short of rest.
+    """
+
+    free: int = 100
+    nudged: int = 20
+    rtol: float = 0.0
+    atol: float = 0.0
+    order: AbstractOrder | None = None
+    relaxation: float = 1.0
+    gather: tuple[float, ...] = eqx.field(default=(), converter=shares)
+
+    def __check_init__(self):
+        for name in ("free", "nudged"):
+            checks.count(name, getattr(self, name), "20")
+        self._sweeps(self.free)  # which checks the others
+
+    def solve(self, problem, state, *, zeros=False, throw=True):
+        count = self.nudged if problem.incremental else self.free
+        found = self._sweeps(count).sweep(problem, state, zeros)
+        return judge(
+            found.state,
+            found.residual,
+            found.excess,
+            found.steps,
+            found.memory,
+            throw,
+            RESULTS.as_published,
+        )
+
+    def solve_nudged(self, problem, free, increments, start, *, throw=True):
+        one = self._sweeps(1)
+
+        def rest(free):
+            return free, self.solve(increments(free), start, zeros=True, throw=False)
+
+        def move(free):
+            """Let the free state go on: a sweep of the increments, then one of it."""
+
+            def step(_, carry):
+                at, d = carry
+                d = one.sweep(increments(at), d).state
+                state = one.sweep(problem, at.state).state
+                return self._seen(problem, at, state), d
+
+            at = self._seen(problem, free, free.state)
+            at, d = jax.lax.fori_loop(0, self.nudged, step, (at, start))
+            steps = jnp.full(d[0].shape[: free.steps.ndim + 1], self.nudged, jnp.int32)
+            end = self.verdict(increments(at), d, steps, False, RESULTS.as_published)
+            return at, end
+
+        moving = jnp.any(free.result == RESULTS.as_published)
+        free, nudged = jax.lax.cond(moving, move, rest, free)
+        return free, raised(nudged) if throw else nudged
+
+    def _sweeps(self, count):
+        return Sweeps(
+            count, self.rtol, self.atol, self.order, self.relaxation, self.gather
+        )
+
+    @staticmethod
+    def _seen(problem, free, state):
+        """Return a free phase at another state, with the memory of it."""
+        memory = problem.image(state)[1]
+        return dataclasses.replace(free, state=state, memory=memory)
