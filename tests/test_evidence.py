@@ -13,6 +13,7 @@ import oracles
 import pytest
 
 import ctep
+from ctep._network.names import parameter_names
 from ctep._network.operator import AbstractLinear
 from ctep._rule import Task
 from ctep.analysis import (
@@ -27,7 +28,6 @@ from ctep.analysis._contraction import contraction, operator_norm
 from ctep.analysis._depth import depth_profile, weight_statistics
 from ctep.analysis._gradient_check import gradient_check
 from ctep.analysis._gradient_curve import gradient_curve
-from ctep._network.names import parameter_names
 from ctep.analysis._recommended_beta import recommended_beta
 from ctep.analysis.plot import _gradients as plot
 
@@ -656,7 +656,7 @@ def small():
 
 def odd():
     """Return a network of the user's own kind."""
-    kind = type("Odd", (ctep.Module,), {"check_nudged": lambda self: None})
+    kind = type("Odd", (ctep.Module,), {"check_nudged": lambda self, blocks: None})
     return kind(lambda v: v, (4,))
 
 

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import ctep
+from ctep._network import AbstractPull
+from ctep._network.activation import path_integral
 from ctep._nudge import Pull
 
 ACTIVATIONS = {
@@ -110,9 +112,44 @@ def test_quadrature_is_of_ninth_order():
     """Oracle: the same formula; halving a divides the error by 2^9."""
     h, sizes = np.float64(0.3), np.array([0.4, 0.2, 0.1])
     want = np.arctan(sizes / (1 + h * (h + sizes)))
-    got = increment(Arctan(), jnp.full(3, h), jnp.asarray(sizes))
+    got = path_integral(lambda t: sizes / (1 + (h + t * sizes) ** 2))
     order = np.polyfit(np.log(sizes), np.log(np.abs(got - want)), 1)[0]
     assert 8 < order < 11
+
+
+class Leaky(ctep.AbstractActivation):
+    """A kink at 0 and one at 1, where it stops."""
+
+    def __call__(self, h):
+        return jnp.where(h > 1, 1, jnp.where(h > 0, h, 0.1 * h))
+
+    def potential(self, s):
+        return jnp.where(s > 0, s**2 / 2, 5 * s**2)
+
+    formula = "leaky(h)"
+    lipschitz = 1.0
+    range = (-np.inf, 1.0)
+    pole = None
+
+
+@pytest.mark.parametrize("activation", [Leaky(), Arctan()])
+def test_custom_activations_on_long_ways_and_across_kinks(activation):
+    """Oracle: the plain difference in float64, wherever the kinks lie on the way."""
+    rng = np.random.default_rng(0)
+    h = np.float32(rng.uniform(-2, 2, 400))
+    a = np.float32(rng.choice([0.03, 0.3, 3.0, 30.0], 400) * rng.uniform(-1, 1, 400))
+    with jax.enable_x64(True):
+        want = activation(np.float64(h) + a) - activation(np.float64(h))
+    got = increment(activation, jnp.asarray(h), jnp.asarray(a))
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=3e-6)
+
+
+def test_kinked_activation_keeps_relative_precision():
+    """Oracle: its slopes; from 1e-30 upwards, where there is no kink on the way."""
+    h = np.float32([-0.7, 0.4, 0.0])[:, None]
+    a = np.float32([1e-30, 1e-12, 1e-7, 1e-3])
+    got = increment(Leaky(), *jnp.broadcast_arrays(h, a))
+    np.testing.assert_allclose(got, np.float32([[0.1], [1], [1]]) * a, rtol=1e-6)
 
 
 # ------------------------------------------------------------ phases
@@ -262,6 +299,133 @@ def test_energy_contrast_of_an_energy_network():
 
     got, want = (_compiled_gradient(f, p.network) for f in (contrast, difference))
     assert oracles.error(got, want) < 1e-12
+
+
+class Rectified(ctep.EnergyNetwork):
+    r"""Forces with kinks: $(s^2 + o^2 + (a s)_+^2)/2 - x W s - .3 s_+^2 V \tanh o$."""
+
+    below: jax.Array
+    above: jax.Array
+    slope: jax.Array
+    input_shape: tuple = eqx.field(static=True, default=(6,))
+    shapes: tuple = eqx.field(static=True, default=((9,), (4,)))
+    step: float = eqx.field(static=True, default=0.4)
+
+    def energy(self, state, x):
+        s, o = state
+        wells = s @ s + o @ o + jnp.sum(jnp.maximum(self.slope * s, 0) ** 2)
+        drive = x @ self.below @ s + 0.3 * jnp.maximum(
+            s, 0
+        ) ** 2 @ self.above @ jnp.tanh(o)
+        return 0.5 * wells - drive
+
+
+def rectified(dtype):
+    rng = np.random.default_rng(7)
+    weights = [rng.normal(size=s) / 3 for s in ((6, 9), (9, 4))]
+    weights.append(rng.uniform(0.5, 1, 9))
+    return Rectified(*(jnp.asarray(np.float32(w), dtype) for w in weights))
+
+
+class Nothing(AbstractPull):
+    def __call__(self, n, state, context):
+        return None
+
+
+def moves(size, dtype=jnp.float32):
+    """Return what increments do to forces and gradient, and the plain differences.
+
+    Everything per unit of their size. Some units start right at their kink.
+    """
+    network, rng = rectified(dtype), np.random.default_rng(8)
+    draw = lambda *s: jnp.asarray(np.float32(rng.normal(size=s)), dtype)  # noqa: E731
+    x, weights = draw(3, 6), draw(2, 3)
+    d = tuple(size * draw(2, 3, *s) for s in network.shapes)
+    state = (0.5 * draw(3, 9).at[:, 0].set(0), 0.5 * draw(3, 4))
+
+    @oracles.FAST
+    def found(network):
+        problem = network.increments(x, state, (), Nothing(), ())
+        pairs = zip(problem.map(d), d, strict=True)
+        contrast = lambda n: n.energy_contrast(x, state, d, weights)  # noqa: E731
+        return [a - b for a, b in pairs], eqx.filter_grad(contrast)(network)
+
+    def at(t, network):
+        moved = tuple(s + t * v for s, v in zip(state, d, strict=True))
+        each = jax.vmap(network.energy)
+        energies = lambda s: jax.vmap(lambda s: each(s, x))(s)  # noqa: E731
+        force = jax.grad(lambda s: -network.step * jnp.sum(energies(s)))(moved)
+        weighted = lambda n: jnp.sum(  # noqa: E731
+            weights * jax.vmap(lambda s: jax.vmap(n.energy)(s, x))(moved)
+        )
+        return list(force), eqx.filter_grad(weighted)(network)
+
+    plain = jax.tree_util.tree_map(
+        lambda a, b: b - a, *(oracles.FAST(at)(t, network) for t in (0.0, 1.0))
+    )
+    return [
+        [
+            np.asarray(leaf, np.float64) / size
+            for leaf in jax.tree_util.tree_leaves(tree)
+        ]
+        for tree in (found(network), plain)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("size", "tolerance"), [(1e-20, 1e-6), (1e-12, 1e-6), (0.1, 3e-5), (3.0, 2e-6)]
+)
+def test_energies_with_kinks(size, tolerance):
+    """Oracle: plain differences of forces and gradients in float64.
+
+    Tiny increments, beside which float32 sees nothing of the state, and long ones.
+    """
+    found, _ = moves(size)
+    with jax.enable_x64(True):
+        _, want = moves(max(size, 1e-8), jnp.float64)
+    for a, b in zip(found, want, strict=True):
+        assert np.linalg.norm(a - b) < tolerance * np.linalg.norm(b)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("size", [1e-3, 0.1, 3.0])
+def test_energies_with_kinks_in_double_precision(size):
+    """Oracle: the same plain differences."""
+    for a, b in zip(*moves(size, jnp.float64), strict=True):
+        assert np.linalg.norm(a - b) < 1e-11 * np.linalg.norm(b)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("beta", [0.5, 1e-3])
+def test_gradient_of_an_energy_with_kinks(beta):
+    """Oracle: the contrast by autodiff at two states that were each solved for."""
+    network, rng = rectified(jnp.float64), np.random.default_rng(9)
+    x, y = jnp.asarray(rng.normal(size=(9, 6))), jnp.asarray(rng.normal(size=(9, 4)))
+    nudge, solver = (
+        ctep.OutputError(ctep.SquaredError()),
+        ctep.Sweeps(5000, 1e-13, 1e-13),
+    )
+    _, found = ctep.gradient(
+        network, x, y, nudge=nudge, rule=ctep.Centered(beta), solver=solver
+    )
+
+    @oracles.FAST
+    def rest(network, beta):
+        cost = lambda s: jnp.sum(nudge.loss(s[-1], y))  # noqa: E731
+        total = lambda s: network.total_energy(s, x) + beta * cost(s)  # noqa: E731
+
+        def step(_, s):
+            return jax.tree_util.tree_map(
+                lambda v, g: v - 0.3 * g, s, jax.grad(total)(s)
+            )
+
+        s = jax.lax.fori_loop(0, 2000, step, network.zeros(x))
+        return eqx.filter_grad(lambda n: n.total_energy(s, x) / len(x))(network)
+
+    want = jax.tree_util.tree_map(
+        lambda a, b: (a - b) / (2 * beta), rest(network, beta), rest(network, -beta)
+    )
+    assert oracles.error(found, want) < 1e-9
 
 
 def _compiled_gradient(function, network):

@@ -3,7 +3,9 @@
 import dataclasses
 import functools
 import math
+import re
 import runpy
+from collections.abc import Callable
 from pathlib import Path
 
 import equinox as eqx
@@ -90,6 +92,67 @@ def test_gradients_are_the_slopes_of_the_loss(name):
         for gradient in found:
             slope = float(jnp.vdot(getattr(gradient, field.name), noise))
             assert slope == pytest.approx(want, rel=1e-6)
+
+
+# ------------------------------------------------------------ what is no energy
+
+
+class Bowl(ctep.EnergyNetwork):
+    """A bowl around `weight`, of which `kind` makes an energy or none."""
+
+    weight: jax.Array
+    kind: Callable = eqx.field(static=True)
+    input_shape: tuple = eqx.field(static=True, default=(3,))
+    shapes: tuple = eqx.field(static=True, default=((3,),))
+    step: float = eqx.field(static=True, default=0.5)
+
+    def energy(self, state, x):
+        return self.kind(0.5 * (state[0] - self.weight * x) ** 2)
+
+
+ENTRIES = {
+    "force": lambda n, x, y: n.force(0, (y,), x),
+    "total energy": lambda n, x, y: n.total_energy((y,), x),
+    "gradient": lambda n, x, y: ctep.gradient(n, x, y, nudge=NUDGES["hopfield"]),
+    "holomorphic": lambda n, x, y: ctep.gradient(
+        n, x, y, nudge=NUDGES["hopfield"], rule=ctep.Holomorphic(0.1, 4)
+    ),
+    "fit": lambda n, x, y: ctep.fit(
+        n, (x, jnp.arange(4) % 3), nudge=NUDGES["hopfield"], epochs=1
+    ),
+}
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_an_energy_is_one_number(entry):
+    """Oracle: the text; the shape received, and the sum that was forgotten."""
+    network = Bowl(jnp.ones(3), lambda v: v)
+    with pytest.raises(ValueError, match=r"`energy` of `Bowl`.*\(3,\).*`jnp.sum`"):
+        ENTRIES[entry](network, jnp.ones((4, 3)), jnp.ones((4, 3)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        (lambda v: jnp.sum(v, keepdims=True), "(1,)"),
+        (lambda v: jnp.sum(v > 0), "int32"),
+        (lambda v: jnp.sum(v) + 0j, "complex64"),
+        (lambda v: (jnp.sum(v), None), "tuple"),
+        (lambda v: None, "NoneType"),
+    ],
+)
+def test_what_is_no_energy_is_refused(kind, what):
+    """Oracle: the text, with what was returned."""
+    network, x = Bowl(jnp.ones(3), kind), jnp.ones((4, 3))
+    with pytest.raises(ValueError, match=rf"`energy`.*{re.escape(what)}"):
+        ctep.gradient(network, x, x, nudge=NUDGES["hopfield"])
+
+
+def test_a_masked_field_is_refused():
+    """Oracle: the text; JAX would take the values beneath the mask."""
+    weight = np.ma.masked_invalid([1.0, np.nan, 2.0])
+    with pytest.raises(TypeError, match="`weight` is a masked array"):
+        Bowl(weight, jnp.sum)  # pyright: ignore[reportArgumentType]
 
 
 # ------------------------------------------------------------ Hopfield

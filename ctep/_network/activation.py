@@ -22,7 +22,7 @@ _NODES, _WEIGHTS = (
 
 
 # A quadrature that is this many roundings away from the plain difference is wrong.
-_ROUNDINGS = 32
+_ROUNDINGS = 16
 
 
 def path_integral(slope):
@@ -79,7 +79,7 @@ def sizes(function, start, lead):
 
     The force at a rest is zero, but the terms that cancel in it are not, and they are
     what rounds. Their size is that of $J (g \circ s)$ with $J$ the Jacobian and $g$
-    normal: several of them, none of which is small by chance.
+    normal: of eight of them, so that none is small by chance.
 
     Args:
         function: of trees of arrays.
@@ -90,7 +90,7 @@ def sizes(function, start, lead):
         A tree of real arrays, with the structure of the function's value.
     """
     leaves, treedef = jax.tree_util.tree_flatten(start)
-    keys = jax.random.split(jax.random.key(0), (4, len(leaves)))
+    keys = jax.random.split(jax.random.key(0), (8, len(leaves)))
 
     def moved(keys):
         tangent = [
@@ -102,7 +102,7 @@ def sizes(function, start, lead):
     return jax.tree_util.tree_map(
         lambda value, moves: jnp.abs(value) + jnp.sum(jnp.abs(moves), 0),
         function(*start),
-        jax.vmap(moved)(keys),
+        jax.lax.map(moved, keys),
     )
 
 

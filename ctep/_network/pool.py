@@ -11,7 +11,6 @@ from jaxtyping import Array
 
 from .. import _checks as checks
 from .._custom_types import Shape
-from .activation import path_integral
 from .interleave import interleave
 from .operator import AbstractLinear, AbstractOperator
 
@@ -259,21 +258,60 @@ class SoftmaxPool(AbstractPool):
         return self._pool(v), v, v
 
     def apply_increment(self, dv, anchor):
-        def slope(t):
-            return jax.jvp(self._pool, (anchor + t * dv,), (dv,))[1]
-
         dv = jnp.broadcast_to(dv, jnp.broadcast_shapes(dv.shape, anchor.shape))
-        return path_integral(slope), dv
+        shared, _, change, *_ = self._moves(anchor, dv)
+        return shared + self.temperature * change, dv
 
     def adjoint_anchor(self, u, tape):
         return u
 
     def adjoint_increment(self, du, move, anchor, adjoint_anchor):
-        def slope(t):
-            point = (anchor + t * move, adjoint_anchor + t * du)
-            return jax.jvp(self._adjoint, point, (move, du))[1]
+        _, moves, change, slacks, weights, dweights = self._moves(anchor, move)
+        parts = []
+        for y, t, w, dw in zip(moves, slacks, weights, dweights, strict=True):
+            # The change of u w (1 + t), factor by factor.
+            back = du * w * (1 + t + y - change)
+            parts.append(back + adjoint_anchor * (dw * (1 + t) + w * (y - change)))
+        return self.window.join(parts)
 
-        return path_integral(slope)
+    def _moves(self, z, dz):
+        r"""Return how the mean and its weights move with `z`, without cancellation.
+
+        All in units of $T$ and against the first maximum of a window,
+        $q_k = (z_k - z_{max})/T$ and $y_k = (dz_k - dz_{max})/T$. With
+        $N_k = w_k (e^{y_k} - 1)$ and $M = 1 + \sum_k N_k$ the weights move by
+        $dw_k = (N_k - w_k \sum_j N_j)/M$, and the mean by
+        $\sum_k (w_k + dw_k)\,y_k + \sum_k dw_k t_k$, $t_k = q_k - \sum_j w_j q_j$.
+
+        Returns:
+            $dz_{max}$, $y_k$, the move of the mean, $t_k$, $w_k + dw_k$, $dw_k$.
+        """
+        parts, dparts = self.window.split(z), self.window.split(dz)
+        _, place = _first_max([part.real for part in parts])
+
+        def first(parts):
+            # What all elements share changes no weight, and so has no derivative.
+            here = [jnp.where(place == k, part, 0) for k, part in enumerate(parts)]
+            return jax.lax.stop_gradient(sum(here[1:], here[0]))
+
+        top, shared = first(parts), first(dparts)
+        q = [(part - top) / self.temperature for part in parts]
+        y = [(part - shared) / self.temperature for part in dparts]
+        later = [a + b for a, b in zip(q, y, strict=True)]
+        # The largest exponent: taken out of all, it leaves none that overflows.
+        most = jax.lax.stop_gradient(_first_max([v.real for v in later])[0])
+        powers = [jnp.exp(v) for v in q]
+        total = sum(powers)
+        w = [v / total for v in powers]
+        n = [_power_change(a, b, most) / total for a, b in zip(q, y, strict=True)]
+        new = [jnp.exp(v - most) for v in later]
+        m, moved = sum(new) / total, sum(n)
+        dw = [(a - b * moved) / m for a, b in zip(n, w, strict=True)]
+        new = [v / (total * m) for v in new]
+        mean = sum(a * b for a, b in zip(w, q, strict=True))
+        t = [v - mean for v in q]
+        change = sum(a * b + c * d for a, b, c, d in zip(new, y, dw, t, strict=True))
+        return shared, y, change, t, new, dw
 
     def _weights(self, z):
         parts = self.window.split(z)
@@ -300,6 +338,13 @@ class SoftmaxPool(AbstractPool):
                 for w, part in zip(weights, parts, strict=True)
             ]
         )
+
+
+def _power_change(q, y, shift):
+    """Return exp(q + y - shift) - exp(q - shift), to the relative precision of y."""
+    up = y.real > 0
+    step = jnp.expm1(jnp.where(up, -y, y)) * jnp.where(up, -1, 1)
+    return step * jnp.exp(jnp.where(up, q + y, q) - shift)
 
 
 def _first_max(parts):

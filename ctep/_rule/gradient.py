@@ -11,9 +11,11 @@ from .. import _checks as checks
 from .._keywords import suggests_keywords
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge, OutputError
+from .._same import compiled
 from .._solver import AbstractSolver, Sweeps, explain
 from .base import AbstractRule, Task
 from .stencil import Centered
+from .underived import underived
 
 
 @suggests_keywords
@@ -84,7 +86,7 @@ def gradient(
     return loss, gradient
 
 
-@eqx.filter_jit
+@compiled
 def _gradient(network, x, y, nudge, rule, solver, epoch, key, throw):
     def task(x, y, nudge):
         return Task.mean(x, y, nudge, solver, epoch=epoch, throw=throw, key=key)
@@ -100,40 +102,8 @@ def _gradient(network, x, y, nudge, rule, solver, epoch, key, throw):
     )
     full = eqx.combine(estimate.gradient[0], fixed)
     loss = rule.loss(network, task(x, y, nudge), estimate)
-    return loss, _underived(full, eqx.filter(given, eqx.is_inexact_array)), (
-        estimate.result
-    )
-
-
-def _underived(gradient, given):
-    """Return `gradient`, which must not be differentiated by what is `given`."""
-
-    @jax.custom_jvp
-    def kept(gradient, given):
-        return gradient
-
-    shapes = jax.eval_shape(lambda: gradient)
-
-    def poison(_, moved):
-        # Forwards nobody can tell whether it is used. It is at least no number.
-        some = sum(jnp.sum(leaf) for leaf in jax.tree_util.tree_leaves(moved))
-        return jax.tree_util.tree_map(
-            lambda leaf: jnp.full(leaf.shape, jnp.nan * some, leaf.dtype), shapes
-        )
-
-    def refuse(*_):
-        raise ValueError(
-            "`ctep.gradient` returns a gradient that has no derivative: its phases stop "
-            "at a tolerance. Differentiate the loss, which it returns first, or take "
-            "`rule=ctep.Unrolled()` and JAX itself."
-        )
-
-    @kept.defjvp
-    def moved(primals, tangents):
-        out = jax.custom_derivatives.linear_call(poison, refuse, (), tangents[1])
-        return primals[0], out
-
-    return kept(jax.lax.stop_gradient(gradient), given)
+    arrays = eqx.filter(given, eqx.is_inexact_array)
+    return loss, underived(full, arrays), estimate.result
 
 
 _KINDS = {

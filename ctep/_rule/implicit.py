@@ -34,14 +34,14 @@ class Implicit(AbstractRule):
     """
 
     tolerance: float | None = None
-    restart: int = 20
-    max_steps: int = 50
+    restart: int = 40
+    max_steps: int = 25
 
     def __check_init__(self):
         if self.tolerance is not None:
             checks.positive("tolerance", self.tolerance, "1e-5")
         for name in ("restart", "max_steps"):
-            checks.count(name, getattr(self, name), "20")
+            checks.count(name, getattr(self, name), "40")
 
     def estimate(self, network, task):
         free = task.settle(network)

@@ -23,8 +23,6 @@ from jaxtyping import Array, Bool, Int
 from .._custom_types import State
 from .._network import AbstractProblem
 
-_RESTART, _MAX_STEPS = 20, 50
-
 
 class Adjoint(eqx.Module):
     r"""Solves $(1 - J^\top) v = g$ at a state, $J = \partial T/\partial s$, by GMRES.
@@ -37,8 +35,8 @@ class Adjoint(eqx.Module):
     """
 
     tolerance: float | None = None
-    restart: int = _RESTART
-    max_steps: int = _MAX_STEPS
+    restart: int = 40
+    max_steps: int = 25
 
     def solve(
         self, problem: AbstractProblem, state: State, pull: State

@@ -104,6 +104,10 @@ def _compare(path: Path, new: dict, resume: bool) -> None:
             f"{path} is no JSON object ({error}): restore it, or name another `out`."
         ) from error
     now = _flat(new)
+    first = was.get("data_digest", "").strip('"')
+    weaker = first and now.get("data_digest", "").startswith(f'"{first}-')
+    if weaker:  # of a run of 0.1.0
+        was["data_digest"] = now["data_digest"]
     changed = sorted(key for key in was | now if was.get(key) != now.get(key))
     settings = [key for key in changed if key.split(".")[0] != "versions"]
     key = [*settings, *changed, ""][0]
@@ -117,6 +121,13 @@ def _compare(path: Path, new: dict, resume: bool) -> None:
         raise ValueError(
             f"`out` ({path.parent}) already holds this run: pass `resume=True` to "
             "continue it, or name another `out`."
+        )
+    if weaker:
+        warnings.warn(
+            f"`out` ({path.parent}) holds a run that kept a checksum of its training "
+            "inputs alone: it goes on, and its labels and test data are taken to be "
+            "the same.",
+            stacklevel=3,
         )
     if changed:
         text = f"{change}: it goes on, but perhaps not bit for bit as before."

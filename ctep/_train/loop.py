@@ -8,9 +8,11 @@ import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from .._custom_types import State
+from .._held import Held
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
 from .._rule import AbstractRule, Implicit, Task
+from .._same import reads
 from .._solver import RESULTS, AbstractSolver, usable
 from ..data import Pipeline
 from .feed import AbstractBlock, AbstractFeed
@@ -85,6 +87,7 @@ class Loop(eqx.Module):
         pipeline: makes inputs of examples.
         key: for augmentation.
         place: of states and batches on the devices.
+        read: what functions of a user's own read, as it was when the run began.
     """
 
     static: PyTree
@@ -94,6 +97,7 @@ class Loop(eqx.Module):
     pipeline: Pipeline
     key: PRNGKeyArray
     place: Placement
+    read: Held = eqx.field(static=True)
 
     @staticmethod
     def start(
@@ -122,7 +126,8 @@ class Loop(eqx.Module):
         sums = Sums.zero(len(network.taus), network.output_shape[0])
         state = TrainState(trained, fixed, optimizer.init(trained), sums, first)
         same = Optimizer(optimizer)
-        return Loop(static, rule, solver, same, pipeline, key, place), state
+        read = reads(network, nudge, rule, solver, pipeline)
+        return Loop(static, rule, solver, same, pipeline, key, place, read), state
 
     def model(self, state: TrainState) -> tuple[AbstractNetwork, AbstractNudge]:
         """Return the network and the nudge of a state."""
@@ -230,7 +235,8 @@ class Loop(eqx.Module):
         """Return the accuracy on other data."""
         network, _ = self.model(state)
         network = self.rule.subject(network)
-        return score(network, self.solver, self.pipeline, feed, self.place)["accuracy"]
+        parts = network, self.solver, self.pipeline
+        return score(*parts, feed, self.place, self.read)["accuracy"]
 
 
 def score(
@@ -239,18 +245,22 @@ def score(
     pipeline: Pipeline,
     feed: AbstractFeed,
     place: Placement,
+    read: Held | None = None,
 ) -> dict[str, float]:
     """Return the accuracy on a split and the fraction of it that did not settle."""
-    sums = np.zeros(2)
+    read = reads(network, solver, pipeline) if read is None else read
+    parts, sums = (network, solver, pipeline), np.zeros(2)
     for block, found in feed.blocks(0, 0):
-        counts = _score(network, solver, pipeline, block, np.array(len(found)), place)
+        counts = _score(*parts, block, np.array(len(found)), place, read)
         sums += np.asarray(counts)
     correct, unsettled = sums / feed.order.examples
     return {"accuracy": float(correct), "unsettled": float(unsettled)}
 
 
 @eqx.filter_jit
-def _score(network, solver, pipeline, block, stop, place):
+def _score(network, solver, pipeline, block, stop, place, read):
+    del read  # it tells programs apart
+
     def body(i, total):
         x, y, rows = place.batch(block.take(i))
         ready = inputs(pipeline, x, network)

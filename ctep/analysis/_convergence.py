@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +10,7 @@ from jaxtyping import ArrayLike, Bool, Int
 from .. import _checks as checks
 from .._keywords import suggests_keywords
 from .._network import AbstractNetwork
+from .._same import compiled
 from ._inputs import inputs
 
 
@@ -82,7 +82,7 @@ def convergence_time(
     return ConvergenceTime(np.asarray(steps), np.asarray(converged))
 
 
-@eqx.filter_jit
+@compiled
 def _times(network, x, tol, patience, max_steps):
     problem, state = network.free(x), network.zeros(x)
 

@@ -14,12 +14,13 @@ from .._network import AbstractNetwork, AbstractOperator, Dense, Fixed, Network
 from .._network.names import owners, weight_name
 from .._nudge import AbstractNudge
 from .._rule import OneSided, Task, check_kinds
+from .._same import compiled
 from .._solver import AbstractSolver, first_failure
 from ._contraction import WIDEST, operator_norm
 from ._inputs import batch, with_settled
-from ._table import aligned
 from ._norms import norm
 from ._response import Response
+from ._table import aligned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +148,7 @@ def depth_profile(
     )
 
 
-@eqx.filter_jit
+@compiled
 def _profile(network, x, y, nudge, rule, beta, solver, epoch, tolerance):
     task = Task.mean(x, y, nudge, solver, epoch=epoch, throw=False)
     free = task.settle(network)

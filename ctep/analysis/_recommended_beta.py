@@ -14,6 +14,7 @@ from .._keywords import suggests_keywords
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
 from .._rule import Centered, OneSided, Task
+from .._same import compiled
 from .._solver import AbstractSolver, first_failure
 from ._inputs import batch, with_settled
 from ._response import Response
@@ -185,7 +186,7 @@ def _cast(tree, dtype):
     return jax.tree_util.tree_map(one, tree)
 
 
-@eqx.filter_jit
+@compiled
 def _nudged(rule, given, y, solver, epoch):
     """Return the gradient at each nudge, flat, and the results of its phases."""
     network, nudge, x, betas = given

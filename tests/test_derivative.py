@@ -1,0 +1,152 @@
+"""Derivatives of a rest: of the loss by JAX itself, and the linear problem behind it."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ctep
+from ctep._solver import Adjoint
+
+KEY = jax.random.key
+TIGHT = ctep.Sweeps(2000, 1e-12, 1e-12)
+pytestmark = pytest.mark.usefixtures("x64")
+
+
+def _data(network, count=4):
+    x = jax.random.normal(KEY(1), (count, *network.input_shape))
+    return x, jnp.arange(count) % network.output_shape[0]
+
+
+def _difference(function, value, step=1e-6):
+    """Return the derivative of a function by the first element, by differences."""
+    ahead = value.at[(0,) * value.ndim].add(step)
+    behind = value.at[(0,) * value.ndim].add(-step)
+    return float(function(ahead) - function(behind)) / (2 * step)
+
+
+NETWORKS = {
+    "chain": lambda: ctep.mlp((6, 8, 8, 3), feedback=0.3, key=KEY(0)),
+    "fixed": lambda: ctep.mlp((6, 8, 3), feedback=ctep.Fixed(0.3), key=KEY(0)),
+}
+RULES = {"default": None, "backprop": ctep.Backprop(), "unrolled": ctep.Unrolled(80)}
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_loss_has_its_derivative(name, rule):
+    """Oracle: differences of the loss, by a weight and by an input."""
+    network = NETWORKS[name]()
+    x, y = _data(network)
+
+    def loss(network, x):
+        return ctep.gradient(network, x, y, solver=TIGHT, rule=RULES[rule])[0]
+
+    def weight(network):
+        return network.couplings[0].forward.weight
+
+    by_network = eqx.filter_grad(lambda network: loss(network, x))(network)
+    found = weight(by_network)[0, 0]
+    wanted = _difference(
+        lambda w: loss(eqx.tree_at(weight, network, w), x), weight(network)
+    )
+    assert abs(found - wanted) < 1e-7 * (1 + abs(wanted))
+    wanted = _difference(lambda x: loss(network, x), x)
+    for derived in (jax.grad, jax.jacfwd):
+        found = derived(lambda x: loss(network, x))(x)[0, 0]
+        assert abs(wanted) > 1e-4
+        assert abs(found - wanted) < 1e-7
+
+
+def test_an_encoder_in_front_is_trained_by_plain_jax():
+    """Oracle: differences, through a layer that the library knows nothing of."""
+    network = NETWORKS["chain"]()
+    y = jnp.arange(4) % 3
+    images = jax.random.normal(KEY(3), (4, 10))
+    encoder = eqx.nn.Linear(10, 6, key=KEY(4))
+
+    @eqx.filter_jit
+    def loss(encoder):
+        x = jax.vmap(encoder)(images)
+        return ctep.gradient(network, x, y, solver=TIGHT)[0]
+
+    found = eqx.filter_grad(loss)(encoder).weight[0, 0]
+    wanted = _difference(
+        lambda w: loss(eqx.tree_at(lambda e: e.weight, encoder, w)), encoder.weight
+    )
+    assert abs(wanted) > 1e-4
+    assert abs(found - wanted) < 1e-7
+
+
+def test_the_gradient_has_no_derivative_and_says_so():
+    """Backwards it raises; forwards, where nobody can tell, it is no number."""
+    network = NETWORKS["chain"]()
+    x, y = _data(network)
+
+    def size(x):
+        return jnp.sum(ctep.gradient(network, x, y)[1].readout.operator.weight)
+
+    with pytest.raises(ValueError, match="differentiate the loss"):
+        jax.grad(size)(x)
+    assert np.isnan(jax.jvp(size, (x,), (x,))[1])
+
+
+def test_a_rest_that_was_not_reached_has_no_derivative():
+    """The linear problem of a state that runs away is not the one that is asked for."""
+    network = NETWORKS["chain"]()
+    x, y = _data(network)
+
+    def loss(x):
+        return ctep.gradient(network, x, y, solver=ctep.Sweeps(1))[0]
+
+    with pytest.raises(RuntimeError, match="still moving"):
+        jax.grad(loss)(x)
+
+
+LINEAR = {
+    "deep": lambda: ctep.mlp((4, *[6] * 30, 3), feedback=0.25, key=KEY(0)),
+    "symmetric": lambda: ctep.mlp((6, 8, 8, 3), feedback=1.0, key=KEY(0)),
+    "pools": lambda: ctep.vgg(
+        (3,), (4,), 3, input_shape=(4, 4, 2), pool=ctep.SoftmaxPool, feedback=0.5,
+        key=KEY(5),
+    ),
+    "two ways": lambda: ctep.graph(
+        (5, 6, 6, 6, 3), [(0, 1), (1, 2), (2, 3), (1, 3)], feedback=ctep.Fixed(0.4),
+        key=KEY(2),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_linear_problems_are_solved_at_any_depth(name):
+    """Oracle: the dense Jacobian of T, and numpy; at a state that is not at rest too."""
+    network = LINEAR[name]()
+    x = jax.random.normal(KEY(1), (1, *network.input_shape))
+    problem = network.free(x)
+    for sweeps in (5, 200):
+        state = ctep.FixedSweeps(sweeps).solve(problem, network.zeros(x)).state
+        flat, unravel = jax.flatten_util.ravel_pytree(state)
+        ravel = lambda s: jax.flatten_util.ravel_pytree(s)[0]  # noqa: E731
+        jacobian = np.asarray(jax.jacfwd(lambda s: ravel(problem.map(unravel(s))))(flat))
+        right = np.random.default_rng(0).standard_normal(len(flat))
+        one, given = np.eye(len(flat)), unravel(jnp.asarray(right))
+        back, _, solved = Adjoint().solve(problem, state, given)
+        ahead, _, also = Adjoint().forward(problem, state, given)
+        assert bool(solved.all()) and bool(also.all())
+        for found, matrix in ((back, one - jacobian.T), (ahead, one - jacobian)):
+            wanted = np.linalg.solve(matrix, right)
+            error = np.abs(np.asarray(ravel(found)) - wanted).max()
+            assert error < 1e-9 * np.linalg.cond(matrix) * np.abs(wanted).max()
+
+
+def test_a_linear_problem_that_is_not_solved_says_so():
+    """Oracle: a Krylov space that is far too small."""
+    network = LINEAR["two ways"]()
+    x = jax.random.normal(KEY(1), (2, *network.input_shape))
+    state = TIGHT.solve(network.free(x), network.zeros(x)).state
+    ones = jax.tree_util.tree_map(jnp.ones_like, state)
+    _, _, solved = Adjoint(1e-12, restart=1, max_steps=2).solve(
+        network.free(x), state, ones
+    )
+    assert not solved.any()

@@ -1,0 +1,149 @@
+"""How strongly feedback reaches each layer of a graph, and where it does not."""
+
+import itertools
+import math
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ctep
+
+KEY = jax.random.key
+TIGHT = ctep.Sweeps(5000, 1e-12, 1e-12)
+
+
+def _graphs():
+    """Yield graphs of three to five layers, and the scale of each inner edge."""
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        count = int(rng.integers(3, 6))
+        edges = {(0, 1)} | {(int(rng.integers(0, j)), j) for j in range(2, count + 1)}
+        pairs = itertools.combinations(range(1, count + 1), 2)
+        edges |= {pair for pair in pairs if rng.random() < 0.25}
+        if rng.random() < 0.6:
+            level = rng.integers(0, 5, count + 1)
+            scales = {(i, j): 0.5 ** float(level[j] - level[i]) for i, j in edges}
+        else:
+            scales = {edge: float(rng.choice([0.5, 0.25, 1.0])) for edge in edges}
+        yield count, sorted(edges), scales
+
+
+def test_an_energy_exists_where_the_scales_can_be_graded():
+    """Oracle: least squares on the logarithms of the ratios, c_i gamma = c_j."""
+    seen = []
+    for count, edges, scales in _graphs():
+        network = ctep.graph(
+            (1, *[1] * count, 1), edges, feedback=lambda i, j: scales[i, j], key=KEY(0)
+        )  # fmt: skip
+        rows, right = [np.eye(count)[count - 1]], [0.0]  # 1 at the output
+        for i, j in edges:
+            if i:
+                rows.append(np.eye(count)[i - 1] - np.eye(count)[j - 1])
+                right.append(math.log(scales[i, j]))
+        rows, right = np.array(rows), np.array(right)
+        grades = np.linalg.lstsq(rows, right, rcond=None)[0]
+        exists = np.abs(rows @ grades - right).max() < 1e-9
+        assert network.has_energy == exists, (edges, scales)
+        if exists:
+            found = np.log(network.attenuation)
+            assert np.abs(rows @ found - right).max() < 1e-9
+        seen.append(exists)
+    assert 10 < sum(seen) < 58
+
+
+@pytest.mark.parametrize(
+    "edges",
+    [
+        [(0, 1), (1, 2), (2, 4), (1, 3)],  # a leaf
+        [(0, 1), (1, 2), (2, 5), (1, 3), (3, 4)],  # two in a row
+        [(0, 1), (0, 2), (1, 3), (2, 3), (2, 4), (3, 5)],
+    ],
+)
+def test_layers_without_a_way_of_feedback_from_the_output_are_exact(edges, x64):
+    """Oracle: implicit differentiation, for a nudge of 1e-4."""
+    count = max(j for _, j in edges)
+    sizes = (5, *[6] * count, 4)
+    network = ctep.graph(sizes, edges, feedback=0.1, key=KEY(3))
+    assert network.has_energy
+    x, y = jax.random.normal(KEY(1), (6, 5)), jnp.arange(6) % 4
+    found, want = (
+        ctep.gradient(network, x, y, rule=rule, solver=TIGHT)[1]
+        for rule in (ctep.Centered(1e-4), ctep.Implicit())
+    )
+    for a, b in zip(*map(jax.tree_util.tree_leaves, (found, want)), strict=True):
+        assert jnp.linalg.norm(a - b) < 1e-5 * jnp.linalg.norm(b)
+
+
+@pytest.mark.parametrize(("feedback", "layers"), [(0.1, 38), (0.01, 19), (0.003, 15)])
+def test_depth_does_not_end_in_silence(feedback, layers, x64):
+    """Oracle: the product of the scales, against the range of float32."""
+    def build(layers, dtype):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            with jax.enable_x64(dtype == "float64"):
+                ctep.mlp((2, *[2] * layers, 2), feedback=feedback, key=KEY(0))
+        return [str(w.message) for w in caught]
+
+    (text,) = build(layers, "float32")
+    grade = (layers - 1) * math.log10(feedback)
+    assert text.startswith(f"Feedback reaches layer 1 of this network 10^{grade:.1f}")
+    assert build(layers // 2, "float32") == build(layers, "float64") == []
+
+
+def test_feedback_that_no_number_can_hold_is_refused():
+    """Oracle: 0.1 to the power of 49 is no float32; exact rules need none."""
+    with pytest.warns(UserWarning, match="Feedback reaches layer 1"):
+        network = ctep.mlp((2, *[2] * 50, 2), feedback=0.1, key=KEY(0))
+    x, y = jnp.ones((2, 2)), jnp.arange(2)
+    with pytest.raises(ValueError, match=r"attenuates its feedback to 10\^-49\.0"):
+        ctep.gradient(network, x, y)
+
+
+def test_a_network_without_feedback_is_refused_by_rules_that_need_it():
+    """Its hidden weights would stay as they were drawn."""
+    network = ctep.mlp((3, 4, 4, 2), feedback=None, key=KEY(0))
+    x, y = jnp.ones((2, 3)), jnp.arange(2)
+    for rule in (ctep.OneSided(), ctep.Centered(), ctep.Ramped()):
+        with pytest.raises(ValueError, match="`network` has no feedback, so no nudge"):
+            ctep.gradient(network, x, y, rule=rule)
+    with pytest.raises(ValueError, match=r"pass `rule=ctep\.Backprop\(\)`"):
+        ctep.fit(network, (np.ones((4, 3)), np.arange(4) % 2), progress=False)
+    exact = ctep.gradient(network, x, y, rule=ctep.Implicit())[1]
+    assert jnp.abs(exact.couplings[0].forward.weight).max() > 0
+
+
+UNREACHED = {
+    "no way back": (
+        [(0, 1), (1, 2), (0, 3), (2, 3)], [(3, 2)], ctep.OneSided(), "b1, W0_1"
+    ),
+    "no way ahead": (
+        [(0, 1), (1, 3), (1, 2)], [(3, 1)], ctep.Implicit(), "b2, W1_2"
+    ),
+    "no way ahead of the twin": (
+        [(0, 1), (1, 3), (1, 2)], [(3, 1), (2, 1)], ctep.Backprop(), "b2, W1_2"
+    ),
+    "nothing comes back": (
+        [(0, 1), (1, 2), (2, 3)], [(3, 2)], ctep.FeedbackAlignment(), "b1, W0_1"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNREACHED)
+def test_arrays_that_no_gradient_reaches_are_named(case):
+    """Oracle: a gradient that is zero for these arrays, and for no other."""
+    edges, back, rule, names = UNREACHED[case]
+    network = ctep.graph(
+        (3, 4, 4, 4, 2), edges, feedback_edges=back, feedback=ctep.Fixed(0.3),
+        key=KEY(0),
+    )  # fmt: skip
+    x = np.random.default_rng(0).standard_normal((8, 3)).astype(np.float32)
+    data = x, np.arange(8) % 2
+    gradient = ctep.gradient(network, *data, rule=rule)[1]
+    layer = 0 if "b1" in names else 1
+    assert jnp.abs(gradient.layers[layer].bias).max() == 0
+    assert jnp.abs(gradient.layers[1 - layer].bias).max() > 0
+    with pytest.warns(UserWarning, match=f"No gradient ever reaches {names}: "):
+        ctep.fit(network, data, rule=rule, epochs=1, probe=0, progress=False)

@@ -1,0 +1,177 @@
+"""What has not settled takes no part, and evidence that is none says so."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import ctep
+from ctep._nudge import Pull
+from ctep._rule import Task
+from ctep._train.history import KEYS
+
+KEY = jax.random.key
+
+
+class Wells(ctep.EnergyNetwork):
+    """Springs whose stiffness is the input: too stiff for the step they never rest."""
+
+    weight: jax.Array = ctep.parameter()
+    input_shape: tuple = eqx.field(static=True, default=(2,))
+    shapes: tuple = eqx.field(static=True, default=((2,),))
+    step: float = 0.5
+
+    def energy(self, state, x):
+        (s,) = state
+        return 0.5 * x[0] * s @ s - s @ (self.weight * x[1])
+
+
+# The third is beyond 2 over the step, the others settle.
+X = np.array([[1.0, 0.5], [1.5, -1.0], [5.0, 1.0], [2.0, 0.3]], np.float32)
+Y = np.array([0, 1, 0, 1])
+KEPT = np.array([0, 1, 3])
+
+
+def _springs():
+    return Wells(jnp.array([0.4, -0.7]))
+
+
+@pytest.mark.parametrize(
+    "rule", [ctep.OneSided(), ctep.Centered(), ctep.Holomorphic(), ctep.Implicit()]
+)
+def test_an_unsettled_example_takes_no_part(rule):
+    """Oracle: the mean over the others alone."""
+    network = _springs()
+    loss, gradient = ctep.gradient(network, X, Y, rule=rule, throw=False)
+    alone, wanted = ctep.gradient(network, X[KEPT], Y[KEPT], rule=rule)
+    assert loss == pytest.approx(float(alone), rel=1e-6)
+    np.testing.assert_allclose(gradient.weight, wanted.weight, rtol=1e-5)
+    with pytest.raises(RuntimeError):
+        ctep.gradient(network, X, Y, rule=rule)
+
+
+def test_a_step_of_training_is_that_of_the_settled_examples():
+    """Oracle: plain gradient descent on the others; the record counts the one left."""
+    options = {"optimizer": optax.sgd(0.5), "epochs": 1, "probe": 4, "progress": False}
+    result = ctep.fit(_springs(), (X, Y), batch_size=4, **options)
+    gradient = ctep.gradient(_springs(), X[KEPT], Y[KEPT], rule=ctep.OneSided())[1]
+    wanted = _springs().weight - 0.5 * gradient.weight
+    np.testing.assert_allclose(result.network.weight, wanted, rtol=1e-5)
+    (record,) = result.history
+    assert record["unsettled"] == 0.25
+    assert record["gradient_cosine"] > 0.999
+    assert "25 % of the examples did not come to rest in epoch 1" in str(result)
+
+
+def test_a_batch_of_none_changes_nothing():
+    """Neither momentum nor decay moves the weights; the run ends and says why."""
+    x = np.repeat(X[2:3], 4, 0)
+    optimizer = optax.adamw(0.1, weight_decay=0.1)
+    result = ctep.fit(
+        _springs(), (np.concatenate([X[[0, 1, 3, 0]], x]), np.tile(Y, 2)),
+        batch_size=8, optimizer=optimizer, epochs=1, probe=0, progress=False,
+        watch=ctep.Watch(unsettled=1.0),
+    )  # fmt: skip
+    moved = result.network.weight
+    assert jnp.abs(moved - _springs().weight).min() > 1e-3
+    result = ctep.fit(
+        _springs(), (x, Y), optimizer=optimizer, epochs=3, probe=4, progress=False,
+        batch_size=4, watch=ctep.Watch(unsettled=1.0),
+    )  # fmt: skip
+    np.testing.assert_array_equal(result.network.weight, _springs().weight)
+    assert result.status == "diverged"
+    assert [record["loss"] for record in result.history] == [None]
+    assert result.history[0]["gradient_cosine"] is None
+    assert "No cosine in epoch 1: none of the 4 probe examples" in str(result)
+
+
+def test_the_worst_epoch_is_named():
+    """Oracle: the history. Steps of growing size push the springs off."""
+    record = dict.fromkeys(KEYS, 0.5)
+    missing = {"gradient_cosine_missing": "nobody looked"}
+    history = [
+        record | {"epoch": 1, "unsettled": 0.0, "gradient_cosine": 0.99},
+        record | {"epoch": 2, "unsettled": 0.125, "gradient_cosine": None} | missing,
+        record | {"epoch": 3, "unsettled": 0.0, "gradient_cosine": 0.75},
+        record | {"epoch": 4, "unsettled": 0.0, "gradient_cosine": 0.95},
+    ]
+    history[3]["as_published"] = 0.5
+    text = str(ctep.Result(None, None, history, "completed", "", 1.0, None))
+    assert "Rest: 12 % of the examples did not come to rest in epoch 2, the worst" in text
+    assert "0.7500 in epoch 3, the worst; 0.9500 at the end." in text
+    assert "No cosine in epoch 2: nobody looked." in text
+    assert "As published: 50 % of the examples took part short of rest in epoch 4" in text
+
+
+def test_a_cosine_below_its_bound_is_a_fault_where_exactness_is_promised():
+    """Oracle: a nudge so large that the estimate is not the gradient any more."""
+    x = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
+    data = 3 * x, np.argmax(x[:, :2], 1)
+    network = ctep.mlp((3, 6, 6, 2), feedback=0.8, key=KEY(1))
+    options = {"epochs": 1, "progress": False, "optimizer": optax.sgd(1e-6)}
+    watch = ctep.Watch(cosine=0.999)
+    kinds = []
+    for rule in (ctep.OneSided(4.0), ctep.OneSided(1e-3), ctep.Coupled(0.1)):
+        nudge, own = None, network
+        if isinstance(rule, ctep.Coupled):
+            nudge = ctep.OutputError(ctep.SquaredError())
+            own = ctep.mlp((3, 6, 2), feedback=0.8, readout=False, key=KEY(1))
+        result = ctep.fit(own, data, rule=rule, nudge=nudge, watch=watch, **options)
+        (record,) = result.history
+        kinds.append([fault["kind"] for fault in record["faults"]])
+        if rule == ctep.OneSided(4.0):
+            assert record["gradient_cosine"] < 0.999
+            assert "make `beta` smaller" in record["faults"][0]["text"]
+    assert kinds == [["cosine"], [], []]
+
+
+def test_fixed_sweeps_are_taken_as_published():
+    """Oracle: the same synchronous steps by hand, plain differences of two states."""
+    with jax.enable_x64():
+        network = ctep.mlp((3, 8, 8, 8, 2), feedback=0.9, key=KEY(0))
+        x = jax.random.normal(KEY(1), (4, 3))
+        y, beta = jnp.arange(4) % 2, 1e-5
+        solver = ctep.FixedSweeps(4, 6, order=ctep.Synchronous())
+        task = Task.mean(x, y, ctep.OutputError(), solver)
+        rule = ctep.OneSided(beta)
+        estimate = rule.estimate(network, task)
+        assert (estimate.result == ctep.RESULTS.as_published).all()
+        np.testing.assert_array_equal(estimate.sweeps, 10)
+        free = network.zeros(x)
+        for _ in range(4):
+            free = network.free(x).map(free)
+        pull = Pull(ctep.OutputError(), network, jnp.asarray(0))
+        nudged = network.nudged(x, pull, (jnp.full((1,), beta), y))
+        moved = free
+        for _ in range(6):
+            free, moved = network.free(x).map(free), nudged.map(moved)
+        tangent = tuple((m - s) / beta / 4 for s, m in zip(free, moved, strict=True))
+        scaled = tuple(v / a for v, a in zip(tangent, network.attenuation, strict=True))
+        wanted = jax.grad(
+            lambda w: eqx.tree_at(
+                lambda n: n.couplings[1].forward.weight, network, w
+            ).field_contrast(x, free, scaled)
+        )(network.couplings[1].forward.weight)
+        found = estimate.gradient[0].couplings[1].forward.weight
+        error = jnp.linalg.norm(found - wanted) / jnp.linalg.norm(wanted)
+        assert error < 1e-4
+
+
+def test_fixed_sweeps_stop_early_where_they_may_and_never_fail():
+    """Oracle: sweeps to the same tolerance, where everything is at rest."""
+    network = ctep.mlp((3, 8, 8, 2), feedback=0.3, key=KEY(0))
+    x, y = jax.random.normal(KEY(1), (4, 3)), jnp.arange(4) % 2
+    plain, fixed = (
+        ctep.gradient(network, x, y, solver=solver)
+        for solver in (ctep.Sweeps(), ctep.FixedSweeps(99, 99, rtol=1e-3, atol=1e-3))
+    )
+    for a, b in zip(*map(jax.tree_util.tree_leaves, (plain, fixed)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+    ctep.gradient(network, x, y, solver=ctep.FixedSweeps(1, 1))  # and does not raise
+    with pytest.raises(ValueError, match="`nudged` is 0"):
+        ctep.FixedSweeps(3, 0)
+    blown = ctep.mlp((3, 8, 8, 2), activation=ctep.Identity(), feedback=9.0, key=KEY(0))
+    with pytest.raises(RuntimeError, match="grew without bound"):
+        ctep.gradient(blown, x, y, solver=ctep.FixedSweeps(60))
