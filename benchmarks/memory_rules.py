@@ -31,7 +31,7 @@ def cases(steps):
 def measure(args, dataset, scale, batch, name, rule, sweeps):
     """Return the temporary bytes of VGG-7 with the nudge of a recipe."""
     network, settings = untrained(name, dataset, args, scale, batch_size=batch)
-    solver = dataclasses.replace(settings["solver"], max_sweeps=sweeps)
+    solver = dataclasses.replace(settings["solver"], free=sweeps, nudged=sweeps)
     return temporary_bytes(*start(network, settings, dataset, rule=rule, solver=solver))
 
 

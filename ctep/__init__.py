@@ -33,7 +33,6 @@ from ._network import (
     vgg as vgg,
     with_precision as with_precision,
 )
-from ._parameter import parameter as parameter
 
 # Nudge: what pulls it.
 from ._nudge import (
@@ -49,6 +48,7 @@ from ._nudge import (
     exponential as exponential,
     linear as linear,
 )
+from ._parameter import parameter as parameter
 
 # Rule: how rests make a gradient.
 from ._rule import (

@@ -24,8 +24,8 @@ import ctep
 class Hopfield(ctep.EnergyNetwork):
     """Continuous associative memory with clamped images and free labels."""
 
-    keys: jax.Array
-    values: jax.Array
+    keys: jax.Array = ctep.parameter()
+    values: jax.Array = ctep.parameter()
     input_shape: tuple[int, ...] = eqx.field(static=True)
     shapes: tuple[tuple[int, ...], ...] = eqx.field(static=True)
     sharpness: float = eqx.field(static=True, default=1.0)

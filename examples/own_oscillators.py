@@ -26,10 +26,13 @@ import ctep
 class Oscillators(ctep.EnergyNetwork):
     """Clamped inputs, a ring, and output oscillators that listen to all of it."""
 
-    below: jax.Array  # W from each input to each oscillator of the ring
-    ring: jax.Array  # W from each oscillator to the next one
-    above: jax.Array  # W from each oscillator to each output
-    field: jax.Array  # h cos psi and h sin psi, of the ring and then of the outputs
+    # W from each input to each oscillator of the ring, from each to the next one, and
+    # from each to each output.
+    below: jax.Array = ctep.parameter()
+    ring: jax.Array = ctep.parameter()
+    above: jax.Array = ctep.parameter()
+    # h cos psi and h sin psi, of the ring and then of the outputs.
+    field: jax.Array = ctep.parameter()
     input_shape: tuple[int, ...] = eqx.field(static=True)
     shapes: tuple[tuple[int, ...], ...] = eqx.field(static=True)
     gain: float = eqx.field(static=True, default=2.0)

@@ -26,8 +26,9 @@ import ctep
 class Resistors(ctep.EnergyNetwork):
     """Sources, hidden nodes with two antiparallel diodes to ground, output nodes."""
 
-    below: jax.Array  # from each source to each hidden node
-    above: jax.Array  # from each hidden node to each output node
+    # From each source to each hidden node, and from each of these to each output node.
+    below: jax.Array = ctep.parameter()
+    above: jax.Array = ctep.parameter()
     input_shape: tuple[int, ...] = eqx.field(static=True)
     shapes: tuple[tuple[int, ...], ...] = eqx.field(static=True)
     saturation: float = eqx.field(static=True, default=0.05)

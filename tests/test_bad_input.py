@@ -3,7 +3,9 @@ import functools
 import importlib
 import re
 import traceback
+import warnings
 from pathlib import Path
+from typing import Any
 
 import diffrax as dfx
 import jax
@@ -129,6 +131,39 @@ class Absolute(ctep.AbstractLoss):
 
 
 # What is wrong, and what comes of it: the type, and how the message begins.
+class Vector(Bowl):
+    def energy(self, state, x):
+        return state[0] ** 2
+
+
+class Pinned(Bowl):
+    pins: Any = None
+
+    def __init__(self, pins):
+        self.pins = pins
+
+
+class Gain(ctep.AbstractActivation):
+    gain: jax.Array
+    formula = "gain h"
+    lipschitz = 1.0
+    range = (-np.inf, np.inf)
+    pole = complex("inf")
+
+    def __call__(self, h):
+        return self.gain * h
+
+    def potential(self, s):
+        return s**2 / (2 * self.gain)
+
+
+def deep():
+    """Return a chain whose feedback is beyond float32, which warns of it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return ctep.mlp((4, *[2] * 50, 2), feedback=0.1, key=KEY)
+
+
 CASES = {
     # operators of images
     "no image": (
@@ -570,6 +605,41 @@ CASES = {
     "beta": (lambda: ctep.Centered(0.0), ValueError, "`beta` is 0.0, but must be"),
     "beta negative": (lambda: ctep.OneSided(-0.1), ValueError, "`beta` is -0.1, but"),
     "beta nan": (lambda: ctep.Centered(np.nan), ValueError, "`beta` is nan, but"),
+    "no feedback": (
+        lambda: gradient(net=ctep.mlp((4, 3, 3, 3), feedback=None, key=KEY)),
+        ValueError,
+        "`network` has no feedback, so no nudge moves layer 1",
+    ),
+    "feedback beyond numbers": (
+        lambda: deep().check_nudged((49,)),
+        ValueError,
+        r"`network` attenuates its feedback to 10\^-49\.0, which no float32",
+    ),
+    "orbit of a gain": (
+        lambda: ctep.Oscillating().check(
+            ctep.mlp((4, 3, 2), activation=Gain(jnp.ones(())), key=KEY),
+            ctep.OutputError(),
+        ),
+        ValueError,
+        "`network` has an activation with arrays of its own in layer 1",
+    ),
+    "energy of each unit": (
+        lambda: gradient(y=np.array([0, 1]), net=Vector()),
+        ValueError,
+        r"`energy` of `Vector` returns an array of shape \(2,\)",
+    ),
+    "masked field": (
+        lambda: Pinned(np.ma.masked_less(np.ones(2), 2)),
+        TypeError,
+        "`pins` is a masked array, whose mask no array of JAX knows",
+    ),
+    "derivative of a gradient": (
+        lambda: jax.grad(lambda x: gradient(x)[1].readout.operator.weight.sum())(
+            jnp.ones((2, 4))
+        ),
+        ValueError,
+        "`ctep.gradient` returns a gradient that has no derivative",
+    ),
     # the gradient
     "network": (
         lambda: gradient(net="mlp"),

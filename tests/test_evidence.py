@@ -492,7 +492,7 @@ def test_both_curves_are_their_rules():
 
     @oracles.FAST
     def both(p):
-        few = ctep.Sweeps(4, rtol=0.0, atol=0.0, order=ctep.Synchronous())
+        few = ctep.FixedSweeps(4, 4, order=ctep.Synchronous())
         rest = TIGHT.solve(p.network.free(p.x), p.network.zeros(p.x)).state
         task = Task.mean(p.x, p.y, p.nudge, few, throw=False)
         task = dataclasses.replace(task, start=rest)

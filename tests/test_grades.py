@@ -36,7 +36,8 @@ def test_an_energy_exists_where_the_scales_can_be_graded():
     seen = []
     for count, edges, scales in _graphs():
         network = ctep.graph(
-            (1, *[1] * count, 1), edges, feedback=lambda i, j: scales[i, j], key=KEY(0)
+            (1, *[1] * count, 1), edges, feedback=lambda i, j, s=scales: s[i, j],
+            key=KEY(0),
         )  # fmt: skip
         rows, right = [np.eye(count)[count - 1]], [0.0]  # 1 at the output
         for i, j in edges:
@@ -80,6 +81,7 @@ def test_layers_without_a_way_of_feedback_from_the_output_are_exact(edges, x64):
 @pytest.mark.parametrize(("feedback", "layers"), [(0.1, 38), (0.01, 19), (0.003, 15)])
 def test_depth_does_not_end_in_silence(feedback, layers, x64):
     """Oracle: the product of the scales, against the range of float32."""
+
     def build(layers, dtype):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

@@ -98,11 +98,16 @@ def test_the_worst_epoch_is_named():
         record | {"epoch": 4, "unsettled": 0.0, "gradient_cosine": 0.95},
     ]
     history[3]["as_published"] = 0.5
-    text = str(ctep.Result(None, None, history, "completed", "", 1.0, None))
-    assert "Rest: 12 % of the examples did not come to rest in epoch 2, the worst" in text
+    run = _springs(), ctep.OutputError(), history, "completed", "", 1.0, None
+    text = str(ctep.Result(*run))
+    assert (
+        "Rest: 12 % of the examples did not come to rest in epoch 2, the worst" in text
+    )
     assert "0.7500 in epoch 3, the worst; 0.9500 at the end." in text
     assert "No cosine in epoch 2: nobody looked." in text
-    assert "As published: 50 % of the examples took part short of rest in epoch 4" in text
+    assert (
+        "As published: 50 % of the examples took part short of rest in epoch 4" in text
+    )
 
 
 def test_a_cosine_below_its_bound_is_a_fault_where_exactness_is_promised():
@@ -170,7 +175,7 @@ def test_fixed_sweeps_stop_early_where_they_may_and_never_fail():
     for a, b in zip(*map(jax.tree_util.tree_leaves, (plain, fixed)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
     ctep.gradient(network, x, y, solver=ctep.FixedSweeps(1, 1))  # and does not raise
-    with pytest.raises(ValueError, match="`nudged` is 0"):
+    with pytest.raises(ValueError, match="`nudged` is 0, but must be positive"):
         ctep.FixedSweeps(3, 0)
     blown = ctep.mlp((3, 8, 8, 2), activation=ctep.Identity(), feedback=9.0, key=KEY(0))
     with pytest.raises(RuntimeError, match="grew without bound"):

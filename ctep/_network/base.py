@@ -129,10 +129,10 @@ class AbstractProblem(eqx.Module):
     ) -> tuple[Lead, Lead]:
         r"""Measure a change $T(s) - s$ of the state, example by example.
 
-        What is judged is the force $f = (T(s) - s)/\eta$ and not the move, which a small
-        step $\eta$ could make as small as one likes. An element has settled if
-        $|f| \le atol\,u + rtol\,|s|$, where the unit $u$ is 1, or the largest element of
-        the block where it is an increment.
+        What is judged is the force $f = (T(s) - s)/\eta$ and not the move, which a
+        small step $\eta$ could make as small as one likes. An element has settled if
+        $|f| \le atol\,u + rtol\,|s|$, where the unit $u$ is 1, or the largest element
+        of the block where it is an increment.
 
         Args:
             change: $T(s) - s$, of all blocks.
@@ -254,9 +254,7 @@ def largest(values: Sequence[Array]) -> Array:
     return out
 
 
-def closure(
-    blocks: Iterable[int], pairs: Iterable[tuple[int, int]]
-) -> frozenset[int]:
+def closure(blocks: Iterable[int], pairs: Iterable[tuple[int, int]]) -> frozenset[int]:
     """Return all that can be reached from some blocks along pairs (from, to)."""
     found, todo, pairs = set(blocks), list(blocks), list(pairs)
     while todo:

@@ -111,14 +111,13 @@ class EnergyNetwork(AbstractNetwork):
     def _checked(self, state, x):
         """Return the energy of one example, or raise if it is no energy."""
         value = self.energy(state, x)
-        known = eqx.is_array_like(value)
-        kind = jnp.result_type(value) if known else None
         number = jnp.inexact if any(map(jnp.iscomplexobj, state)) else jnp.floating
-        if known and jnp.shape(value) == () and jnp.issubdtype(kind, number):
-            return value
         what = f"a {type(value).__name__}"
-        if known:
-            what = f"an array of shape {jnp.shape(value)} and dtype {kind}"
+        if eqx.is_array_like(value):
+            shape, kind = jnp.shape(value), jnp.result_type(value)
+            if shape == () and jnp.issubdtype(kind, number):
+                return value
+            what = f"an array of shape {shape} and dtype {kind}"
         raise ValueError(
             f"`energy` of `{type(self).__name__}` returns {what}, but must return a "
             "scalar, one real number for one example: sum what it adds up with "

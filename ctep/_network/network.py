@@ -122,9 +122,9 @@ class Network(AbstractNetwork):
     def attenuation(self):
         r"""$1/c_n$, the weight that the scales give a layer against the output's.
 
-        Where they can be graded it follows from $c_i \gamma_c = c_j$ along any couplings
-        that join the layer to the output. Elsewhere it is the largest product of scales
-        on a path of feedback from the output.
+        Where they can be graded it follows from $c_i \gamma_c = c_j$ along any
+        couplings that join the layer to the output. Elsewhere it is the largest product
+        of scales on a path of feedback from the output.
         """
         return tuple(map(math.exp, self._grades))
 
@@ -193,9 +193,9 @@ class Network(AbstractNetwork):
         still = sorted(set(range(len(self.layers))) - moved)
         if still and all(c.returning is None for c in self.couplings):
             raise ValueError(
-                f"`network` has no feedback, so no nudge moves layer {still[0] + 1} and "
-                "its weights would never be trained: build it with `feedback=0.1`, or "
-                "pass `rule=ctep.Backprop()`."
+                f"`network` has no feedback, so no nudge moves layer {still[0] + 1}, "
+                "whose weights would never be trained: build it with `feedback=0.1`, "
+                "or pass `rule=ctep.Backprop()`."
             )
         weakest = min(self._grades)
         if weakest < math.log(jnp.finfo(self.dtype).tiny):

@@ -167,7 +167,9 @@ class IncrementPhase(AbstractProblem):
         layer = self.network.layers[n]
         if layer.learns:
             drives[n] = jnp.broadcast_to(a, state[n].shape)
-        value = jnp.broadcast_to(layer.activation.increment(anchors[n], a), state[n].shape)
+        value = jnp.broadcast_to(
+            layer.activation.increment(anchors[n], a), state[n].shape
+        )
         return value, (tuple(moves), tuple(drives))
 
 

@@ -93,6 +93,7 @@ class FeedbackAlignment(AbstractFeedforward):
             return task.weight.reshape((-1,) + (1,) * (values.ndim - 1)) * values
 
         tangent = tuple(map(weighted, deltas))
+
         def objective(network, nudge):
             total = task.cost(network, nudge, state)
             total = total + self.subject(network).field_contrast(task.x, state, tangent)

@@ -127,9 +127,7 @@ class AbstractRule(eqx.Module):
         del network, nudge
         return False
 
-    def reached(
-        self, network: AbstractNetwork, nudge: AbstractNudge
-    ) -> frozenset[int]:
+    def reached(self, network: AbstractNetwork, nudge: AbstractNudge) -> frozenset[int]:
         """Return the blocks, counted from 0, whose arrays can receive a gradient.
 
         Those from which a way leads to a block that feels the nudge, for a start.

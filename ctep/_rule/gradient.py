@@ -45,10 +45,12 @@ def gradient(
         key: for rules that draw at random, such as `RandomSign()`.
 
     Returns:
-        The loss, and a gradient with the network's own tree; zero for arrays that are
-        never trained. The loss may be differentiated by JAX itself, by the network, the
-        inputs and the nudge (implicitly, with one more linear solve), so that an
-        encoder in front of a settling network can be trained; the gradient may not. What a nudge owns is trained by `ctep.fit`, not returned here.
+        The loss, and a gradient with the network's own tree; zero for fixed feedback.
+        What a nudge owns is trained by `ctep.fit`, not returned here. Examples that
+        have not settled take no part in either (without `throw`), and both are zero
+        where none has. The loss may be differentiated by JAX itself, by the network,
+        the inputs and the nudge (implicitly, with one more linear solve), so that an
+        encoder in front of a network that settles can be trained; the gradient may not.
 
     Raises:
         TypeError: if an argument is not of its kind.

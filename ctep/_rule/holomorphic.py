@@ -20,8 +20,8 @@ class Holomorphic(AbstractStencil):
     formula on a circle within it: finite nudges, no limit. One point is `OneSided`, two
     are `Centered`. Parameters and inputs are real, so that rests come in conjugate
     pairs and only those with $\mathrm{Im}\,\beta \ge 0$ are solved. What comes back
-    along a coupling is the plain transpose. An example whose nudge lies outside the disc
-    has a phase that does not settle, and takes no part.
+    along a coupling is the plain transpose. An example whose nudge lies outside the
+    disc has a phase that does not settle, and takes no part.
 
     Args:
         radius: $r$, of the circle; `ctep.analysis.nudge_plane` shows where rests are.

@@ -31,8 +31,9 @@ class Oscillating(AbstractStencil):
 
     The first period is a transient and not used. An example has settled if the last
     one ends where it has begun, up to the tolerances of the task's solver (of which
-    nothing else is used) times $r$. States are not solved as increments, so that rounding errors are of the
-    order of the precision over $r$: for symmetric and shallow networks.
+    nothing else is used) times $r$. States are not solved as increments, so that
+    rounding errors are of the order of the precision over $r$: for symmetric and
+    shallow networks.
 
     Args:
         radius: $r$, of the circle.

@@ -18,9 +18,9 @@ class Ramped(AbstractStencil):
     With `Frozen(OutputError())` this is the clamped phase of the published code of
     feedback-regulated networks with skips, whose nudge is added again at every step.
     It ends where nothing rests: $d^K$ lags behind the nudge by the time that signals
-    take through the network, an error of $O(1/K)$ beside that of $O(K\beta)$. The
-    history therefore counts its examples as unsettled, unless they happen to keep up
-    within the solver's tolerances; train with `watch=ctep.Watch(unsettled=1.0)`.
+    take through the network, an error of $O(1/K)$ beside that of $O(K\beta)$. Its
+    examples are therefore taken as published (`RESULTS.as_published`), unless they
+    happen to keep up within the solver's tolerances.
 
     Args:
         beta: what each step adds to the nudge.
@@ -29,7 +29,7 @@ class Ramped(AbstractStencil):
 
     Raises:
         ValueError: if `beta` is not positive or `steps` is not a positive integer.
-        RuntimeError: from `ctep.gradient`, as a rule, without `throw=False`.
+        RuntimeError: from `ctep.gradient`, if the free phase does not settle.
 
     Cost: one free phase, and `steps` + 1 applications of $T$; memory does not depend on
     their number.

@@ -116,8 +116,13 @@ class AbstractStencil(AbstractRule):
         return Estimate(
             loss=task.cost(network, task.nudge, only(counted, free.state)),
             gradient=self.gradient(
-                network, task, state, d, weights,
-                only(counted, around.memory), only(counted, moved, 1),
+                network,
+                task,
+                state,
+                d,
+                weights,
+                only(counted, around.memory),
+                only(counted, moved, 1),
             ),
             free=free,
             sweeps=steps,

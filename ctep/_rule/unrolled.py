@@ -17,11 +17,12 @@ class Unrolled(AbstractRule):
 
     with synchronous steps, from the start of a free phase. Of the solver only the
     tolerances are used, to say whether the last state is at rest; where it is not, the
-    gradient of so many steps is taken all the same (`RESULTS.as_published`). What remains of a
-    transient vanishes from the gradient geometrically, as it does from the state, and
-    in the limit this is `Implicit`. Truncated to the last $K$ steps of a settled
-    relaxation, in a network with an energy, it is what equilibrium propagation has
-    after $K$ nudged steps, to the order of the nudge (`ctep.analysis.gradient_curve`).
+    gradient of so many steps is taken all the same (`RESULTS.as_published`). What
+    remains of a transient vanishes from the gradient geometrically, as it does from the
+    state, and in the limit this is `Implicit`. Truncated to the last $K$ steps of a
+    settled relaxation, in a network with an energy, it is what equilibrium propagation
+    has after $K$ nudged steps, to the order of the nudge
+    (`ctep.analysis.gradient_curve`).
 
     Args:
         steps: $T$.

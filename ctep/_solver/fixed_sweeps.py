@@ -33,13 +33,15 @@ class FixedSweeps(AbstractSolver):
         order: as in `Sweeps`.
         relaxation: as in `Sweeps`.
         gather: as in `Sweeps`.
+        follow: whether a free state goes on. Without it a free state that merely
+            chatters, by less than what matters, costs no more than one at rest.
 
     Raises:
         ValueError: if `free` or `nudged` is not positive, and as `Sweeps`.
         TypeError: if an argument is of the wrong kind.
 
-    Cost: as `Sweeps`; two more applications of $T$ per nudged sweep where a free phase
-    has ended short of rest.
+    Cost: as `Sweeps`; with `follow` two more applications of $T$ per nudged sweep where
+    a free phase has ended short of rest.
     """
 
     free: int = 100
@@ -49,10 +51,12 @@ class FixedSweeps(AbstractSolver):
     order: AbstractOrder | None = None
     relaxation: float = 1.0
     gather: tuple[float, ...] = eqx.field(default=(), converter=shares)
+    follow: bool = True
 
     def __check_init__(self):
         for name in ("free", "nudged"):
             checks.count(name, getattr(self, name), "20")
+        checks.flag("follow", self.follow)
         self._sweeps(self.free)  # which checks the others
 
     def solve(self, problem, state, *, zeros=False, throw=True):
@@ -70,36 +74,40 @@ class FixedSweeps(AbstractSolver):
 
     def solve_nudged(self, problem, free, increments, start, *, throw=True):
         one = self._sweeps(1)
+        # A constant within a branch XLA would spend its time on folding.
+        start = jax.lax.optimization_barrier(start)
 
-        def rest(free):
+        def stay(free):
             return free, self.solve(increments(free), start, zeros=True, throw=False)
 
         def move(free):
             """Let the free state go on: a sweep of the increments, then one of it."""
 
             def step(_, carry):
-                at, d = carry
-                d = one.sweep(increments(at), d).state
-                state = one.sweep(problem, at.state).state
-                return self._seen(problem, at, state), d
+                free, d = carry
+                d = one.sweep(increments(free), d).state
+                found = one.sweep(problem, free.state)
+                at = {"state": found.state, "memory": found.memory}
+                return dataclasses.replace(free, **at), d
 
-            at = self._seen(problem, free, free.state)
-            at, d = jax.lax.fori_loop(0, self.nudged, step, (at, start))
-            steps = jnp.full(d[0].shape[: free.steps.ndim + 1], self.nudged, jnp.int32)
-            end = self.verdict(increments(at), d, steps, False, RESULTS.as_published)
-            return at, end
+            free, d = jax.lax.fori_loop(0, self.nudged, step, (free, start))
+            steps = jnp.full((len(d[0]), *free.steps.shape), self.nudged, jnp.int32)
+            kind = RESULTS.as_published
+            return free, self.verdict(increments(free), d, steps, False, kind)
 
-        moving = jnp.any(free.result == RESULTS.as_published)
-        free, nudged = jax.lax.cond(moving, move, rest, free)
+        if self.follow:
+            moving = jnp.any(free.result == RESULTS.as_published)
+            free, nudged = jax.lax.cond(moving, move, stay, free)
+        else:
+            free, nudged = stay(free)
         return free, raised(nudged) if throw else nudged
 
     def _sweeps(self, count):
         return Sweeps(
-            count, self.rtol, self.atol, self.order, self.relaxation, self.gather
+            max_sweeps=count,
+            rtol=self.rtol,
+            atol=self.atol,
+            order=self.order,
+            relaxation=self.relaxation,
+            gather=self.gather,
         )
-
-    @staticmethod
-    def _seen(problem, free, state):
-        """Return a free phase at another state, with the memory of it."""
-        memory = problem.image(state)[1]
-        return dataclasses.replace(free, state=state, memory=memory)

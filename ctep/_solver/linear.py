@@ -40,7 +40,7 @@ class Adjoint(eqx.Module):
 
     def solve(
         self, problem: AbstractProblem, state: State, pull: State
-    ) -> tuple[State, Int[Array, "..."], Bool[Array, "..."]]:
+    ) -> tuple[State, Int[Array, ...], Bool[Array, ...]]:
         """Return $v$, sweeps and whether it converged, example by example.
 
         Args:
@@ -58,7 +58,7 @@ class Adjoint(eqx.Module):
 
     def forward(
         self, problem: AbstractProblem, state: State, source: State
-    ) -> tuple[State, Int[Array, "..."], Bool[Array, "..."]]:
+    ) -> tuple[State, Int[Array, ...], Bool[Array, ...]]:
         """Return $t = (1 - J)^{-1} b$ likewise.
 
         Args:

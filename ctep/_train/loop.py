@@ -55,7 +55,9 @@ class Sums(eqx.Module):
     def zero(layers: int, classes: int) -> "Sums":
         zero = jnp.zeros(())
         counts = jnp.zeros(layers), jnp.zeros(classes)
-        return Sums(zero, zero, zero, zero, zero, zero, zero, jnp.ones((), bool), *counts)
+        return Sums(
+            zero, zero, zero, zero, zero, zero, zero, jnp.ones((), bool), *counts
+        )
 
 
 class TrainState(eqx.Module):
@@ -207,8 +209,9 @@ class Loop(eqx.Module):
         Returns:
             `cosine` of the rule's gradient with the exact one; `counted`, how many
             examples took part, and `unsolved`, for how many of these the exact one was
-            not found, so that there is no such cosine; `saturated`, the fraction of units per layer that pass nothing on, and `rise`, the largest
-            rise of an energy in a sweep as a fraction of its range (or `None`).
+            not found, so that there is no such cosine; `saturated`, the fraction of
+            units per layer that pass nothing on, and `rise`, the largest rise of an
+            energy in a sweep as a fraction of its range (or `None`).
         """
         network, nudge = self.model(state)
         x = inputs(self.pipeline, x, network)

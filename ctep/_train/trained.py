@@ -26,8 +26,8 @@ def trained(network: AbstractNetwork, nudge: AbstractNudge, rule: AbstractRule) 
     names, own = parameter_names(network, which), _count(nudge, nudge.owned())
     if not (names or own):
         raise ValueError(
-            f"`network` is a {type(network).__name__} that declares no array as trained: "
-            "write its fields as `weight: jax.Array = ctep.parameter()`."
+            f"`network` is a {type(network).__name__} that declares no array as "
+            "trained: write its fields as `weight: jax.Array = ctep.parameter()`."
         )
     if never := _never(network, nudge, rule):
         warnings.warn(
@@ -95,7 +95,9 @@ def _read(network):
 
 
 def _count(tree, which):
-    return sum(np.size(leaf) for leaf in jax.tree_util.tree_leaves(eqx.filter(tree, which)))
+    return sum(
+        np.size(leaf) for leaf in jax.tree_util.tree_leaves(eqx.filter(tree, which))
+    )
 
 
 def _listed(names):

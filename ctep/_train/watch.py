@@ -137,9 +137,9 @@ class Watch:
         if seen["exact"] and cosine is not None and cosine < self.cosine:
             add(
                 "cosine", cosine,
-                f"the cosine with the exact gradient is {cosine:.3f} on the probe batch "
-                f"(`cosine` is {self.cosine:g}): make `beta` smaller, tighten `rtol` and "
-                "`atol`, or lower the learning rate.",
+                f"the cosine with the exact gradient is {cosine:.3f} on the probe "
+                f"batch (`cosine` is {self.cosine:g}): make `beta` smaller, tighten "
+                "`rtol` and `atol`, or lower the learning rate.",
             )  # fmt: skip
         return found
 

@@ -167,9 +167,7 @@ def _profile(network, x, y, nudge, rule, beta, solver, epoch, tolerance):
                 norm(d) / d.size**0.5,
             )
         )
-    gradient = jax.tree_util.tree_leaves(
-        response.gradient(nudged.state, nudged.memory)
-    )
+    gradient = jax.tree_util.tree_leaves(response.gradient(nudged.state, nudged.memory))
     norms = jnp.stack([norm(g) for g in gradient])
     means = jnp.array(rows).T
     return (means, norms), first_failure(free.result, nudged.result)
@@ -263,7 +261,7 @@ def _weights(operator):
 
 
 def _is_exact(operator):
-    return isinstance(operator, Dense) and min(operator.weight.shape) <= WIDEST
+    return type(operator) is Dense and min(operator.weight.shape) <= WIDEST
 
 
 def _layered(network) -> Network:
