@@ -106,6 +106,12 @@ FIGURES = (
     ("soak", "300 runs in one process: growth of memory after the 20th; programs "
      "compiled after the first cycle", "below 5 %; 0",
      lambda v: v[0] < 0.05 and v[1] == 0, "{0[0]:+.1%}; {0[1]}"),
+    ("verdicts", "settled at the default tolerances: error of the springs' gradient at "
+     "steps of .3 to .001; a batch of 40 against its examples alone, float64; "
+     "$\\lvert T(s) - s \\rvert$ over the tolerance; the probe's cosine against a long "
+     "solve's", "within 1e-3; 1e-10; 1; .01",
+     lambda v: v[0] < 1e-3 and v[1] < 1e-10 and v[2] <= 1 and v[3] < 0.01,
+     "{0[0]:.1e}; {0[1]:.1e}; {0[2]:.4f}; {0[3]:.1e}"),
     ("devices", "a run on 8 devices, and in 2 processes, against one: largest relative "
      "difference of a figure of the history, float64", "at most 1e-5",
      lambda v: max(v) <= 1e-5, "{0[0]:.1e}, {0[1]:.1e}"),

@@ -37,6 +37,7 @@ RUNS = (
     ("sigkill.py",),
     ("soak.py",),
     ("devices.py",),
+    ("verdicts.py",),
     ("streaming.py",),
     ("twins.py", "fre-vgg11", "--dataset", "cifar10"),
     *(("accuracy.py", recipe, "--seed", "0") for recipe in RECIPES),

@@ -256,6 +256,8 @@ NUDGES = {
 
 def refusal(network, nudge, rule):
     """Return the sentence that refuses a cell, `None` for a legal one."""
+    if network == "feed-forward" and rule in STENCILS and nudge in ("output", "frozen"):
+        return "`network` has no feedback, so no nudge moves layer 1"
     if rule in COMPLEX and network in ("hard sigmoid", "relu6"):
         return "`network` has the activation .* does not extend to complex states"
     if rule == "oscillating" and nudge == "frozen":

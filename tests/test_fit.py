@@ -136,7 +136,9 @@ def test_history_holds_what_is_documented(digits):
     assert [record["epoch"] for record in digits.history] == [1, 2, 3]
     for record in digits.history:
         assert record["faults"] == []
-        numbers = [value for name, value in record.items() if name != "faults"]
+        assert record["gradient_cosine_missing"] == ""
+        texts = "faults", "gradient_cosine_missing"
+        numbers = [value for name, value in record.items() if name not in texts]
         assert {type(value) for value in numbers} == {int, float}
         assert all(map(math.isfinite, numbers))
         assert record["unsettled"] == 0

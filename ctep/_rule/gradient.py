@@ -11,7 +11,6 @@ from .. import _checks as checks
 from .._keywords import suggests_keywords
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge, OutputError
-from .._same import compiled
 from .._solver import AbstractSolver, Sweeps, explain
 from .base import AbstractRule, Task
 from .stencil import Centered
@@ -88,7 +87,7 @@ def gradient(
     return loss, gradient
 
 
-@compiled
+@eqx.filter_jit
 def _gradient(network, x, y, nudge, rule, solver, epoch, key, throw):
     def task(x, y, nudge):
         return Task.mean(x, y, nudge, solver, epoch=epoch, throw=throw, key=key)

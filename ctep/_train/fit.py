@@ -70,14 +70,18 @@ def fit(
     for bit.
 
     Each record of `history` holds `epoch`, `loss` and `train_accuracy` (means over
-    the epoch's own batches, before each update), `test_accuracy` (for reporting only;
-    None without test data), `sweeps` (mean of all phases together), `unsettled` (the
-    fraction of examples with a phase that did not come to rest), `residual` (the
-    worst of the free phases), `gradient_cosine` (of this rule's gradient with the
-    exact one, by implicit differentiation, on a probe batch at the end of the epoch)
-    and `seconds`; with `validation`, `validation_accuracy` too; and `faults`, see
-    `ctep.Watch`. The record of an epoch in which the loss was not finite, the last one,
-    holds its fault alone.
+    the epoch's own batches, before each update; the loss of those that took part, None
+    if none did), `test_accuracy` (for reporting only; None without test data), `sweeps`
+    (mean of all phases together), `unsettled` (the fraction of examples with a phase
+    that did not come to rest, which took no part in an update), `residual` (the worst
+    of the free phases), `gradient_cosine` (of this rule's gradient with the exact one,
+    by implicit differentiation, on a probe batch at the end of the epoch, or None),
+    `seconds`, `as_published` (the fraction that took part short of rest, see
+    `ctep.FixedSweeps`) and `gradient_cosine_missing` (why there is no cosine); with
+    `validation`, `validation_accuracy` too; and `faults`, see `ctep.Watch`. The record
+    of an epoch in which the loss was not finite, the last one, holds its fault alone.
+    What is trained is said at the start: the arrays of the library's own parts, and
+    those that a user's energy, nudge or loss declares by `ctep.parameter`.
 
     Args:
         network: any network; its first array gives the dtype.

@@ -8,16 +8,14 @@ import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from .._custom_types import State
-from .._held import Held
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
 from .._rule import AbstractRule, Implicit, Task
-from .._same import reads
 from .._solver import RESULTS, AbstractSolver, usable
 from ..data import Pipeline
 from .feed import AbstractBlock, AbstractFeed
 from .placement import Placement
-from .same import Optimizer
+from .same import Optimizer, Reads
 from .signs import rise, saturated
 
 # Four digits of a cosine need no more, and float32 gives no more in large networks.
@@ -89,7 +87,7 @@ class Loop(eqx.Module):
         pipeline: makes inputs of examples.
         key: for augmentation.
         place: of states and batches on the devices.
-        read: what functions of a user's own read, as it was when the run began.
+        read: tells programs apart that run code of a user's own.
     """
 
     static: PyTree
@@ -99,7 +97,7 @@ class Loop(eqx.Module):
     pipeline: Pipeline
     key: PRNGKeyArray
     place: Placement
-    read: Held = eqx.field(static=True)
+    read: Reads = eqx.field(static=True)
 
     @staticmethod
     def start(
@@ -128,7 +126,7 @@ class Loop(eqx.Module):
         sums = Sums.zero(len(network.taus), network.output_shape[0])
         state = TrainState(trained, fixed, optimizer.init(trained), sums, first)
         same = Optimizer(optimizer)
-        read = reads(network, nudge, rule, solver, pipeline)
+        read = Reads(network, nudge, rule, solver, pipeline)
         return Loop(static, rule, solver, same, pipeline, key, place, read), state
 
     def model(self, state: TrainState) -> tuple[AbstractNetwork, AbstractNudge]:
@@ -248,10 +246,10 @@ def score(
     pipeline: Pipeline,
     feed: AbstractFeed,
     place: Placement,
-    read: Held | None = None,
+    read: Reads | None = None,
 ) -> dict[str, float]:
     """Return the accuracy on a split and the fraction of it that did not settle."""
-    read = reads(network, solver, pipeline) if read is None else read
+    read = Reads(network, solver, pipeline) if read is None else read
     parts, sums = (network, solver, pipeline), np.zeros(2)
     for block, found in feed.blocks(0, 0):
         counts = _score(*parts, block, np.array(len(found)), place, read)

@@ -1,26 +1,123 @@
-"""Optax transformations that are equal if they were made alike.
+"""What makes compiled programs equal: all that they read.
 
-Optax makes closures, which Python compares by identity, so each `optax.adam(1e-3)`
-would be compiled anew.
+JAX looks a program up by the functions and classes among its arguments. Those stay the
+same objects while a global, an attribute or a configuration that they read is given
+another value. So whatever runs code of a user's own is compiled anew in each run. What
+is the library's own, and that of the libraries below it, is compared by its numbers:
+each `optax.adam(1e-3)` is another closure, and would be compiled anew too.
 """
 
+import dataclasses
+import functools
+import sys
+import types
 from collections.abc import Callable
+from typing import Any
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.core import Tracer
 
-from .._held import held
+_LIBRARIES = {"ctep", "jax", "jaxlib", "jaxtyping", "numpy", "equinox", "optax"}
+_LIBRARIES |= {"diffrax", "optimistix", "lineax", *sys.stdlib_module_names}
+
+
+class Reads:
+    """A static argument that is equal for values which behave alike.
+
+    Args:
+        values: modules, functions and numbers. Arrays of modules are left out, since
+            they are arguments themselves.
+    """
+
+    def __init__(self, *values: Any):
+        static = eqx.filter(values, eqx.is_array, inverse=True)
+        self._made = _made(static, {})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Reads) and self._made == other._made
+
+    def __hash__(self) -> int:
+        return hash(self._made)
 
 
 class Optimizer:
-    """A transformation that equals others with the same code, which read the same."""
+    """A transformation that equals others with the same code and the same numbers."""
 
     def __init__(self, transformation: optax.GradientTransformation):
         self.init: Callable = transformation.init
         self.update: Callable = transformation.update
-        self._made = held(tuple(transformation)).made
+        self._made = _made(tuple(transformation), {})
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Optimizer) and self._made == other._made
 
     def __hash__(self) -> int:
         return hash(self._made)
+
+
+class _Itself:
+    """Equal to nothing but itself; keeps its value, so that no other has its id."""
+
+    def __init__(self, value):
+        self._value = value
+
+    def __eq__(self, other):
+        return isinstance(other, _Itself) and self._value is other._value
+
+    def __hash__(self):
+        return id(self._value)
+
+
+def _made(value: Any, seen: dict[int, tuple[int, Any]]) -> Any:
+    """Return something hashable that is equal for values that behave alike.
+
+    Args:
+        value: of a closure or a module.
+        seen: the containers on the way here, by identity: closures may be recursive.
+            It keeps them, or another one could take an identity over.
+    """
+    kind, parts = type(value), None
+    if value is None or kind in (bool, int, float, complex, str, bytes):
+        return kind, repr(value)  # 1 is not 1.0, and -0.0 is not 0.0
+    if isinstance(value, np.ndarray | np.generic | jax.Array) and _is_numeric(value):
+        array, weak = np.asarray(value), getattr(value, "weak_type", False)
+        return kind, str(array.dtype), array.shape, weak, array.tobytes()
+    if id(value) in seen:
+        return "again", seen[id(value)][0]
+    seen[id(value)] = len(seen), value
+    if isinstance(value, functools.partial):
+        parts = value.func, value.args, value.keywords
+    elif isinstance(value, types.MethodType):
+        parts = value.__func__, value.__self__
+    elif kind in (tuple, list):
+        parts = tuple(value)
+    elif kind is dict:
+        parts = tuple(value.items())
+    elif not _is_library(value):
+        return _Itself(object())  # what it reads may have changed by the next run
+    elif isinstance(value, tuple):
+        parts = tuple(value)
+    elif isinstance(value, types.FunctionType):
+        cells = tuple(cell.cell_contents for cell in value.__closure__ or ())
+        kind, parts = value.__code__, (value.__defaults__, value.__kwdefaults__, cells)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        parts = tuple(vars(value).items())
+    if parts is None:
+        return _Itself(value)
+    return kind, tuple(_made(part, seen) for part in parts)
+
+
+def _is_numeric(array) -> bool:
+    """Return whether bytes say all of an array: no keys, no objects, no tracers."""
+    concrete = not isinstance(array, Tracer)
+    return concrete and jnp.issubdtype(array.dtype, jnp.number)
+
+
+def _is_library(value) -> bool:
+    """Return whether a function, a class or an object's class is of a library."""
+    module = getattr(value, "__module__", None) or type(value).__module__
+    return module.partition(".")[0] in _LIBRARIES and module != "__main__"

@@ -11,7 +11,6 @@ from .._network import AbstractNetwork, EnergyNetwork, Network, Tied
 from .._network.names import parameter_names, paths
 from .._nudge import AbstractNudge
 from .._rule import AbstractRule
-from .._same import compiled
 
 
 def trained(network: AbstractNetwork, nudge: AbstractNudge, rule: AbstractRule) -> str:
@@ -69,7 +68,7 @@ def _never(network, nudge, rule):
     return [name for name, path in pairs if not is_reached(path)]
 
 
-@compiled
+@eqx.filter_jit
 def _slopes(network):
     """Return the derivative of a random mean of forces at a few random states."""
     keys = iter(jax.random.split(jax.random.key(0), 2 * len(network.shapes) + 1))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,7 +40,6 @@ from .._nudge import (
 )
 from .._nudge.layers import check_layers
 from .._rule import check_batch, check_kinds
-from .._same import compiled
 
 # Singular values of larger matrices take minutes.
 WIDEST = 4096
@@ -488,7 +488,7 @@ def _curvature(head, norm):
 # ------------------------------------------------------------ the estimate
 
 
-@compiled
+@eqx.filter_jit
 def _estimated(network, x, y, nudge, split, scale, epoch, steps, iterations):
     """Return the largest norms of the Jacobians of map and forces on the way."""
     epoch = jnp.asarray(epoch)

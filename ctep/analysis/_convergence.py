@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +11,6 @@ from jaxtyping import ArrayLike, Bool, Int
 from .. import _checks as checks
 from .._keywords import suggests_keywords
 from .._network import AbstractNetwork
-from .._same import compiled
 from ._inputs import inputs
 
 
@@ -82,7 +82,7 @@ def convergence_time(
     return ConvergenceTime(np.asarray(steps), np.asarray(converged))
 
 
-@compiled
+@eqx.filter_jit
 def _times(network, x, tol, patience, max_steps):
     problem, state = network.free(x), network.zeros(x)
 

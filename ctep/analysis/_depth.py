@@ -14,7 +14,6 @@ from .._network import AbstractNetwork, AbstractOperator, Dense, Fixed, Network
 from .._network.names import owners, weight_name
 from .._nudge import AbstractNudge
 from .._rule import OneSided, Task, check_kinds
-from .._same import compiled
 from .._solver import AbstractSolver, first_failure
 from ._contraction import WIDEST, operator_norm
 from ._inputs import batch, with_settled
@@ -148,7 +147,7 @@ def depth_profile(
     )
 
 
-@compiled
+@eqx.filter_jit
 def _profile(network, x, y, nudge, rule, beta, solver, epoch, tolerance):
     task = Task.mean(x, y, nudge, solver, epoch=epoch, throw=False)
     free = task.settle(network)

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
+import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import ArrayLike, Float
@@ -14,7 +15,6 @@ from .._network import AbstractNetwork
 from .._network.names import parameter_names
 from .._nudge import AbstractNudge
 from .._rule import AbstractRule, Implicit, Task, check_kinds
-from .._same import compiled
 from .._solver import AbstractSolver
 from ._inputs import batch, with_settled
 from ._table import aligned
@@ -150,7 +150,7 @@ def _named(rules):
     return dict(rules)
 
 
-@compiled
+@eqx.filter_jit
 def _estimate(network, x, y, nudge, rule, solver, epoch):
     key = jax.random.key(0)  # for rules that draw at random
     task = Task.mean(x, y, nudge, solver, epoch=epoch, throw=False, key=key)

@@ -14,7 +14,6 @@ from .._network import AbstractNetwork
 from .._network.names import parameter_names
 from .._nudge import AbstractNudge
 from .._rule import AbstractStencil, Centered, Oscillating, Task, partition
-from .._same import compiled
 from .._solver import AbstractSolver
 from ._inputs import batch, with_settled
 from ._norms import cosine, norm
@@ -158,7 +157,7 @@ def gradient_curve(
         )
 
 
-@compiled
+@eqx.filter_jit
 def _curve(network, x, y, nudge, rule, solver, epoch, steps):
     key = jax.random.key(0)  # for rules that draw at random
     task = Task.mean(x, y, nudge, solver, epoch=epoch, throw=False, key=key)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import equinox as eqx
 import numpy as np
 from jaxtyping import Array, ArrayLike
 
@@ -10,7 +11,6 @@ from .. import _checks as checks
 from .._network import AbstractNetwork
 from .._nudge import OutputError
 from .._rule import check_batch, check_inputs, check_kinds
-from .._same import compiled
 from .._solver import RESULTS, AbstractSolver, Equilibrium, Sweeps, explain
 
 
@@ -50,7 +50,7 @@ def rest(
     return free
 
 
-@compiled
+@eqx.filter_jit
 def _settle(network, x, solver):
     zeros = network.zeros(x)
     return solver.solve(network.free(x), zeros, zeros=True, throw=False)

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +13,6 @@ from .._keywords import suggests_keywords
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge, OutputError, Pull
 from .._rule import Holomorphic, Task, check_batch, check_kinds
-from .._same import compiled
 from .._solver import AbstractSolver, Sweeps
 from .._solver.descent import descent, energy_of
 from .._solver.order import AbstractOrder, Forward
@@ -121,7 +121,7 @@ def nudge_plane(
     return NudgePlane(beta, settled, distance)
 
 
-@compiled
+@eqx.filter_jit
 def _plane(network, x, y, nudge, solver, epoch, free, beta):
     task = Task.mean(x, y, nudge, solver, epoch=epoch, throw=False)
     kind = jnp.promote_types(x.dtype, jnp.complex64)
@@ -218,7 +218,7 @@ def energy_trace(
     return _trace(*given, sweep, steps)
 
 
-@compiled
+@eqx.filter_jit
 def _trace(network, x, state, target, nudge, beta, epoch, sweep, steps):
     problem = network.free(x)
     if target is not None:

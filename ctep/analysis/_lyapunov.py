@@ -3,6 +3,7 @@
 import math
 
 import diffrax as dfx
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
@@ -11,7 +12,6 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from .. import _checks as checks
 from .._keywords import suggests_keywords
 from .._network import AbstractNetwork
-from .._same import compiled
 from ._inputs import inputs
 
 
@@ -94,7 +94,7 @@ def lyapunov(
     return exponents
 
 
-@compiled
+@eqx.filter_jit
 def _exponents(network, x, steps, count, dt, key):
     problem, state = network.free(x), network.zeros(x)
 

@@ -14,7 +14,6 @@ from .._keywords import suggests_keywords
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
 from .._rule import Centered, OneSided, Task
-from .._same import compiled
 from .._solver import AbstractSolver, first_failure
 from ._inputs import batch, with_settled
 from ._response import Response
@@ -186,7 +185,7 @@ def _cast(tree, dtype):
     return jax.tree_util.tree_map(one, tree)
 
 
-@compiled
+@eqx.filter_jit
 def _nudged(rule, given, y, solver, epoch):
     """Return the gradient at each nudge, flat, and the results of its phases."""
     network, nudge, x, betas = given

@@ -17,7 +17,6 @@ from .._keywords import suggests_keywords
 from .._network import AbstractNetwork
 from .._nudge import OutputError
 from .._rule import check_kinds
-from .._same import compiled
 from .._solver import AbstractSolver
 from .._train import inputs
 from .._train.fit import check_fit
@@ -153,7 +152,7 @@ def _level(sigma_w, sigma_s, counts, examples):
     )
 
 
-@compiled
+@eqx.filter_jit
 def _counts(network, solver, pipeline, x, y, rows, steps, sigma_w, sigma_s, key):
     """Return how many examples have settled, and how many of those are right."""
     at_weights, at_state = jax.random.split(key)

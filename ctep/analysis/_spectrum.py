@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +14,6 @@ from .._custom_types import State
 from .._keywords import suggests_keywords
 from .._network import AbstractNetwork, AbstractProblem, Identity, Network
 from .._rule import check_kinds
-from .._same import compiled
 from .._solver import AbstractSolver
 from ._inputs import inputs, rest, solver_or
 
@@ -213,7 +213,7 @@ def _wanted(square):
     return vectors[:, :count]
 
 
-@compiled
+@eqx.filter_jit
 def _extend(
     problem: AbstractProblem,
     state: State,

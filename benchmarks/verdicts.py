@@ -1,0 +1,219 @@
+"""What passes as settled: is it at rest, alone as in company, and is its cosine true?
+
+- Springs, s + s^3 = w x, at steps of 0.3 to 0.001: the relative error of the gradient,
+  at the default tolerances, against its closed form.
+- A batch of 40 digits against its examples one by one, float64: the largest relative
+  difference of any array's gradient.
+- Networks in four orders, by `ODE` and by `FixedPoint`: the largest |T(s) - s| of what
+  has settled, in units of the tolerance.
+- The probe's cosine, of a chain of 60 tanh layers and of recipes at an eighth of every
+  width, against that with 10,000 sweeps of GMRES.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from _report import options, report
+from _setup import load, untrained
+
+import ctep
+from ctep._rule import Task
+from ctep._solver import usable
+from ctep._train.loop import inputs
+
+PROBED = (
+    "fre-2x512", "fre-20x64", "fre-10x64-residual", "fre-conv-mnist", "fre-vgg11",
+    "p-ep-2x512", "vgg5", "vgg7", "hopfield-resnet13",
+)  # fmt: skip
+
+
+class Springs(ctep.EnergyNetwork):
+    weight: jax.Array = ctep.parameter()
+    input_shape: tuple = eqx.field(static=True, default=(6,))
+    shapes: tuple = eqx.field(static=True, default=((3,),))
+    step: float = 0.3
+
+    def energy(self, state, x):
+        (s,) = state
+        return 0.5 * s @ s + 0.25 * jnp.sum(s**4) - s @ (self.weight @ x)
+
+
+def springs(steps):
+    """Return the relative error of the gradient at each step."""
+    x, y = np.ones((4, 6)), np.zeros((4, 3))
+    nudge, found = ctep.OutputError(ctep.SquaredError()), {}
+    weight = 0.3 * jax.random.normal(jax.random.key(0), (3, 6), float)
+    force = np.asarray(weight) @ x[0]
+    roots = [np.roots([1, 0, 1, -f]) for f in force]
+    rest = np.array([r[np.argmin(np.abs(r.imag))].real for r in roots])
+    exact = np.outer(rest / (1 + 3 * rest**2), x[0])
+    for step in steps:
+        _, gradient = ctep.gradient(
+            Springs(weight, step=step), x, y, nudge=nudge, rule=ctep.Centered(1e-3),
+            solver=ctep.Sweeps(100_000),
+        )  # fmt: skip
+        error = np.linalg.norm(gradient.weight - exact) / np.linalg.norm(exact)
+        found[f"{step:g}"] = float(error)
+    return found
+
+
+def company():
+    """Return the largest difference between a batch and its examples alone."""
+    digits, found = ctep.data.load("digits"), {}
+    x = digits.x_train[:40].reshape(40, -1).astype(float)
+    y = digits.y_train[:40]
+    networks = {
+        "tanh, feedback 0.1": ctep.mlp((64, 128, 128, 10), feedback=0.1, key=KEY),
+        "hard sigmoid, symmetric": ctep.mlp(
+            (64, 128, 128, 10), activation=ctep.HardSigmoid(), feedback=1.0, key=KEY
+        ),
+    }
+    for name, network in networks.items():
+
+        def gradient(rows, network=network):
+            return jax.tree_util.tree_leaves(
+                ctep.gradient(
+                    network, x[rows], y[rows], rule=ctep.OneSided(0.01), throw=False
+                )[1]
+            )
+
+        alone = zip(*[gradient(slice(k, k + 1)) for k in range(40)], strict=True)
+        found[name] = max(
+            float(jnp.linalg.norm(g - sum(a) / 40) / jnp.linalg.norm(g))
+            for g, a in zip(gradient(slice(None)), alone, strict=True)
+        )
+    return found
+
+
+def moves():
+    """Return the largest |T(s) - s| of settled examples over the tolerance."""
+    images = {"input_shape": (8, 8, 2), "activation": ctep.ReLU6(), "key": KEY}
+    skips = [(0, 1), (1, 2), (2, 3), (3, 4), (1, 3)]
+    networks = {
+        "chain": ctep.mlp((8, 16, 16, 16, 4), feedback=0.3, key=KEY),
+        "strong": ctep.mlp((8, 16, 16, 16, 4), feedback=0.6, key=KEY),
+        "symmetric": ctep.mlp(
+            (8, 16, 16, 4), activation=ctep.HardSigmoid(), feedback=1.0, key=KEY
+        ),
+        "sigmoid": ctep.mlp(
+            (8, 16, 16, 4), activation=ctep.Sigmoid(4, 0.5), feedback=0.5, key=KEY
+        ),
+        "fixed": ctep.mlp((8, 16, 16, 4), feedback=ctep.Fixed(0.3), key=KEY),
+        "skips": ctep.graph((8, 10, 10, 10, 10, 4), skips, feedback=0.3, key=KEY),
+        "pools": ctep.vgg((3, 4), (5,), 3, feedback=0.3, **images),
+        "pools first": ctep.vgg(
+            (3, 4), (5,), 3, feedback=0.03, pool_first=True, **images
+        ),
+        "softmax pools": ctep.vgg(
+            (3, 4), (5,), 3, feedback=0.3, pool=ctep.SoftmaxPool, **images
+        ),
+        "residual": ctep.hopfield_resnet((3, 4), 3, **images),
+    }
+    orders = ctep.Forward(), ctep.Backward(), ctep.Alternating(), ctep.Synchronous()
+    solvers = [ctep.Sweeps(500, order=order) for order in orders]
+    solvers += [ctep.ODE(), ctep.FixedPoint()]
+    found = {}
+    for name, network in networks.items():
+        x = jax.random.normal(jax.random.key(9), (30, *network.input_shape), float)
+        problem, worst, count = network.free(x), 0.0, 0
+        for solver in solvers:
+            end = solver.solve(problem, network.zeros(x), throw=False)
+            settled = np.asarray(end.settled)
+            for t, s in zip(problem.map(end.state), end.state, strict=True):
+                ratio = np.abs(t - s) / (1e-3 + 1e-3 * np.abs(s))
+                ratio = np.where(settled, ratio.reshape(30, -1).max(1), 0)
+                worst = max(worst, float(ratio.max()))
+            count += int(settled.sum())
+        found[name] = {"largest": worst, "settled": count / (30 * len(solvers))}
+    return found
+
+
+@eqx.filter_jit
+def cosines(network, nudge, x, y, rule, solver):
+    """Return the probe's cosine, and that of a long solve; how many had none."""
+    task = Task.mean(x, y, nudge, solver, throw=False, key=jax.random.key(0))
+    estimate = rule.estimate(network, task)
+    counted = usable(estimate.result)
+    leaves = jax.tree_util.tree_leaves
+    found, missing = [], []
+    for exact in (ctep.Implicit(tolerance=1e-4), ctep.Implicit(1e-6, 40, 250)):
+        other = exact.estimate(network, task.of(counted))
+        both = estimate.gradient[0], other.gradient[0]
+        pairs = list(zip(*map(leaves, both), strict=True))
+        products = [
+            sum(jnp.vdot(p[i], p[j]) for p in pairs)
+            for i, j in ((0, 1), (0, 0), (1, 1))
+        ]
+        found.append(products[0] / jnp.sqrt(products[1] * products[2]))
+        missing.append(jnp.sum(counted & ~usable(other.result)))
+    return jnp.stack(found), jnp.stack(missing), jnp.sum(counted)
+
+
+def probe(names, args, scale, examples):
+    """Return for each network what the probe reports, and what is true."""
+    found = {}
+    for name in names:
+        if name == "60 layers":
+            network = ctep.mlp((64, *[64] * 60, 10), feedback=0.25, key=KEY)
+            dataset = ctep.data.load("digits")
+            x = dataset.x_train[:examples].reshape(examples, -1).astype(np.float32)
+            parts = ctep.OutputError(), ctep.OneSided(), ctep.Sweeps()
+        else:
+            dataset = load(args, ctep.recipes.get(name))
+            network, settings = untrained(name, dataset, args, scale)
+            images = jnp.asarray(dataset.x_train[:examples])
+            x = inputs(settings["pipeline"], images, network)
+            nudge = settings["nudge"].drawn(network, settings["key"])
+            parts = nudge, settings["rule"], settings["solver"]
+        y = jnp.asarray(dataset.y_train[:examples])
+        values, missing, counted = cosines(network, parts[0], x, y, *parts[1:])
+        says = None if int(missing[0]) or not int(counted) else float(values[0])
+        found[name] = {
+            "probe": says, "long": float(values[1]), "long missing": int(missing[1]),
+            "examples": int(counted),
+        }  # fmt: skip
+        print(name, found[name], flush=True)
+    return found
+
+
+KEY = jax.random.key(0)
+
+
+def main():
+    parser = options(__doc__)
+    parser.add_argument("--scale", type=float, default=0.125)
+    parser.add_argument("--examples", type=int, default=8)
+    parser.add_argument("--recipes", nargs="*", default=PROBED)
+    args = parser.parse_args()
+    args.dataset = args.dataset or ("digits" if args.toy else None)
+    names = ("digits",) if args.toy else ("60 layers", *args.recipes)
+    with jax.enable_x64(True):
+        steps = (0.3, 0.1) if args.toy else (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+        details = {"springs": springs(steps), "company": company(), "moves": moves()}
+    details["probe"] = probe(names, args, args.scale, 2 if args.toy else args.examples)
+    apart = [
+        abs(f["probe"] - f["long"])
+        for f in details["probe"].values()
+        if f["probe"] is not None and not f["long missing"]
+    ]
+    value = [
+        max(details["springs"].values()),
+        max(details["company"].values()),
+        max(f["largest"] for f in details["moves"].values()),
+        max(apart),
+    ]
+    line = (
+        f"springs at steps of {steps[0]:g} to {steps[-1]:g}: gradient within "
+        f"{value[0]:.1e} of the closed form; a batch of 40 against its examples alone, "
+        f"float64: {value[1]:.1e}; settled examples of {len(details['moves'])} "
+        f"networks by six solvers move by at most {value[2]:.4f} of the tolerance; the "
+        f"probe's cosine is within {value[3]:.1e} of a long solve's "
+        f"({len(apart)} of {len(details['probe'])} networks; the others have none)"
+    )
+    args.dataset = args.dataset or "mnist"
+    report("verdicts", line, args, value=value, details=details)
+
+
+if __name__ == "__main__":
+    main()
