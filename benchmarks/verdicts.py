@@ -74,7 +74,11 @@ def company():
         def gradient(rows, network=network):
             return jax.tree_util.tree_leaves(
                 ctep.gradient(
-                    network, x[rows], y[rows], rule=ctep.OneSided(0.01), throw=False
+                    network,
+                    x[rows],
+                    y[rows],
+                    rule=ctep.OneSided(0.01),
+                    solver=ctep.Sweeps(5000),
                 )[1]
             )
 

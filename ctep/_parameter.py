@@ -38,13 +38,13 @@ def declared(tree: PyTree, *, otherwise: bool = False) -> PyTree:
 
     Args:
         tree: of modules.
-        otherwise: whether the arrays of a class that declares nothing count too.
+        otherwise: whether arrays count too where no class on the way declares any.
     """
 
     def one(path, leaf):
         fields = list(_fields(tree, path))
         said = any(own[name] for own, name in fields)
-        silent = otherwise and not (fields and any(fields[-1][0].values()))
+        silent = otherwise and not any(any(own.values()) for own, _ in fields)
         return eqx.is_inexact_array(leaf) and (said or silent)
 
     return jax.tree_util.tree_map_with_path(one, tree)

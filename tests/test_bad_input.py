@@ -623,6 +623,14 @@ CASES = {
         ValueError,
         "`network` has an activation with arrays of its own in layer 1",
     ),
+    "a gain that is held": (
+        lambda: ctep.Coupled().check(
+            ctep.mlp((4, 3, 2), activation=Gain(jnp.ones(())), readout=False, key=KEY),
+            ctep.OutputError(ctep.SquaredError()),
+        ),
+        ValueError,
+        "`network` has an activation with arrays of its own in its last layer",
+    ),
     "energy of each unit": (
         lambda: gradient(y=np.array([0, 1]), net=Vector()),
         ValueError,

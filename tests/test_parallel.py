@@ -46,6 +46,8 @@ def assert_same(out, other):
         assert a.pop("seconds") > 0
         assert b.pop("seconds") > 0
         assert a.pop("faults") == b.pop("faults") == []
+        missing = "gradient_cosine_missing"
+        assert a.pop(missing) == b.pop(missing) == ""
         assert a == pytest.approx(b, rel=1e-5, abs=1e-12)
 
 

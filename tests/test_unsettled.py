@@ -101,7 +101,8 @@ def test_the_worst_epoch_is_named():
     run = _springs(), ctep.OutputError(), history, "completed", "", 1.0, None
     text = str(ctep.Result(*run))
     assert (
-        "Rest: 12 % of the examples did not come to rest in epoch 2, the worst" in text
+        "Rest: 12.5 % of the examples did not come to rest in epoch 2, the worst"
+        in text
     )
     assert "0.7500 in epoch 3, the worst; 0.9500 at the end." in text
     assert "No cosine in epoch 2: nobody looked." in text
@@ -178,5 +179,44 @@ def test_fixed_sweeps_stop_early_where_they_may_and_never_fail():
     with pytest.raises(ValueError, match="`nudged` is 0, but must be positive"):
         ctep.FixedSweeps(3, 0)
     blown = ctep.mlp((3, 8, 8, 2), activation=ctep.Identity(), feedback=9.0, key=KEY(0))
-    with pytest.raises(RuntimeError, match="grew without bound"):
+    with pytest.raises(RuntimeError, match="NaN or infinity"):
         ctep.gradient(blown, x, y, solver=ctep.FixedSweeps(60))
+
+
+def test_a_cost_that_stands_no_zero_is_learnt_from_the_others():
+    """Oracle: the others alone; what is left out must not be put at zero."""
+
+    class Direction(ctep.AbstractLoss):
+        def __call__(self, output, target):
+            chosen = jnp.take_along_axis(output, target[..., None], -1)[..., 0]
+            return -chosen / jnp.linalg.norm(output, axis=-1)
+
+    nudge = 0.05 * ctep.OutputError(Direction())
+    loss, gradient = ctep.gradient(_springs(), X, Y, nudge=nudge, throw=False)
+    alone, wanted = ctep.gradient(_springs(), X[KEPT], Y[KEPT], nudge=nudge)
+    assert loss == pytest.approx(float(alone), rel=1e-6)
+    np.testing.assert_allclose(gradient.weight, wanted.weight, rtol=1e-4)
+
+
+def test_steps_that_run_away_are_not_differentiated():
+    """Oracle: the others alone, of as many unrolled steps."""
+    rule = ctep.Unrolled(60)
+    x = X * np.array([[1, 1], [1, 1], [2, 1], [1, 1]], np.float32)
+    _, gradient = ctep.gradient(_springs(), x, Y, rule=rule, throw=False)
+    _, wanted = ctep.gradient(_springs(), x[KEPT], Y[KEPT], rule=rule)
+    np.testing.assert_allclose(gradient.weight, wanted.weight, rtol=1e-4)
+    with pytest.raises(RuntimeError, match="grew without bound"):
+        ctep.gradient(_springs(), x, Y, rule=rule)
+
+
+def test_checks_take_what_was_taken_as_published():
+    """Oracle: all examples; with `Sweeps` of as many none would be left."""
+    network = ctep.mlp((3, 8, 8, 2), feedback=0.9, key=KEY(0))
+    x, y = jax.random.normal(KEY(1), (4, 3)), jnp.arange(4) % 2
+    rules = {"fixed": ctep.OneSided(), "unrolled": ctep.Unrolled(3)}
+    found = ctep.analysis.gradient_check(
+        network, x, y, rules, solver=ctep.FixedSweeps(3, 3)
+    )
+    assert found.cosine.shape[0] == 2
+    with pytest.raises(RuntimeError):
+        ctep.analysis.gradient_check(network, x, y, rules, solver=ctep.Sweeps(3))

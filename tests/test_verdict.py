@@ -114,6 +114,16 @@ def test_a_small_step_does_not_pass_for_a_rest(step, x64):
     assert not hurried.settled.any()
 
 
+def test_a_step_that_rounds_away_hides_no_force():
+    """Oracle: the force itself, of a state that a step of 1e-5 cannot move."""
+    network = Spring(jnp.array([[0.9, -0.4], [0.3, 1.2]]), step=1e-5)
+    x = jnp.array([[1.0, 0.5]])
+    near = tuple(1.002 * s for s in (jnp.array([[0.5524, 0.6823]]),))
+    found = ctep.Sweeps(5).solve(network.free(x), near, throw=False)
+    assert jnp.abs(network.force(0, found.state, x)).max() > 1.5e-3
+    assert not found.settled.any()
+
+
 @pytest.mark.parametrize("name", ["symmetric", "pools", "skips"])
 def test_no_example_depends_on_the_others(name, x64):
     """Oracle: each example alone."""

@@ -14,6 +14,10 @@ from .._custom_types import Shape, State
 from .activation import change, sizes
 from .base import AbstractNetwork, AbstractProblem, AbstractPull
 
+# A force says how far the rest is only together with the curvature of the energy, which
+# nobody knows: softer than this it is not taken to be.
+SOFTEST = 0.2
+
 
 class EnergyNetwork(AbstractNetwork):
     r"""A network that a user defines by one scalar energy; the rest is autodiff.
@@ -207,7 +211,7 @@ class GradientPhase(AbstractProblem):
 
     @property
     def step(self):
-        return self.network.step
+        return SOFTEST * self.network.step
 
     def recall(self, state, zero=frozenset()):
         return ()
@@ -238,7 +242,7 @@ class GradientIncrementPhase(AbstractProblem):
 
     @property
     def step(self):
-        return self.network.step
+        return SOFTEST * self.network.step
 
     def recall(self, state, zero=frozenset()):
         return ()

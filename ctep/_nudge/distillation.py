@@ -12,7 +12,7 @@ import jax
 
 from .. import _checks as checks
 from .._network import AbstractNetwork, Conv, Dense
-from .._parameter import parameter
+from .._parameter import declared, parameter
 from .base import AbstractNudge
 from .layers import check_layers, check_maps
 from .loss import CrossEntropy
@@ -91,11 +91,16 @@ class Distillation(AbstractNudge):
         return norm**2 * CrossEntropy().lipschitz / self.temperature**2
 
     def targets(self, x, y):
-        states = jax.lax.stop_gradient(self.teacher.feedforward(x))
+        states = self.teacher.feedforward(x)
         return tuple(
             _distribution(states[t - 1], self.teacher.shapes[t - 1], self.temperature)
             for _, t in self.pairs
         )
+
+    def owned(self):
+        mask = declared(self)
+        nothing = jax.tree_util.tree_map(lambda _: False, mask.teacher)
+        return eqx.tree_at(lambda m: m.teacher, mask, nothing)
 
     def blocks(self, network):
         return tuple(sorted(s - 1 for s, _ in self.pairs))

@@ -162,7 +162,10 @@ class AbstractRule(eqx.Module):
 
 
 def only(counted: Bool[Array, " batch"], tree: PyTree, axis: int = 0) -> PyTree:
-    """Return arrays with zeros for the examples that do not count, which may be NaN.
+    """Return arrays without the examples that do not count, which may be NaN.
+
+    In their place is one that counts, since not every cost or energy stands a zero; and
+    zeros, if there is none.
 
     Args:
         counted: which do.
@@ -172,7 +175,9 @@ def only(counted: Bool[Array, " batch"], tree: PyTree, axis: int = 0) -> PyTree:
 
     def one(leaf):
         others = [n for n in range(leaf.ndim) if n != axis]
-        return jnp.where(jnp.expand_dims(counted, others), leaf, 0)
+        one = jnp.take(leaf, jnp.argmax(counted)[None], axis)
+        one = jnp.where(jnp.any(counted), one, 0)
+        return jnp.where(jnp.expand_dims(counted, others), leaf, one)
 
     return jax.tree_util.tree_map(one, tree)
 

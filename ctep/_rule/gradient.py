@@ -57,7 +57,9 @@ def gradient(
             not fit the network or the nudge, or `key` is missing.
         RuntimeError: if `throw` and an example has not settled.
 
-    Cost: that of the rule. Compiled once for each network, rule and shape of batch.
+    Cost: that of the rule. Compiled once for each network, rule and shape of batch: as
+    under `jax.jit`, what functions of your own read besides their arguments is read
+    then. (`ctep.fit` reads it anew in each run.)
     """
     nudge = OutputError() if nudge is None else nudge
     rule = Centered() if rule is None else rule

@@ -77,7 +77,7 @@ class Implicit(AbstractRule):
             free=free,
             sweeps=free.steps + steps,
             result=result,
-            nudged=free.state,
+            nudged=state,
         )
 
     def exact(self, network, nudge):

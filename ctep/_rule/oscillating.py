@@ -102,6 +102,9 @@ class Oscillating(AbstractStencil):
                 "`Oscillating` has no free phase: leave `Frozen` out."
             )
 
+    def exact(self, network, nudge):
+        return False
+
     def stencil(self):
         turns = self.points * (self.periods - 1)
         nudges = self.radius * np.exp(
@@ -112,10 +115,12 @@ class Oscillating(AbstractStencil):
     def estimate(self, network, task):
         orbit = self._follow(network, task)
         begin, end = (tuple(s[k] for s in orbit) for k in (-1 - self.points, -1))
-        change = tuple((b - a) / self.radius for a, b in zip(begin, end, strict=True))
         orbit = tuple(s[1:] for s in orbit)
         mean = tuple(s.mean(0).real for s in orbit)
         problem = network.free(task.x)
+        # An orbit that does not close is no move of T, whatever its step.
+        scale = problem.step / self.radius
+        change = tuple(scale * (b - a) for a, b in zip(begin, end, strict=True))
         residual, excess = problem.residual(
             change, mean, task.solver.rtol, task.solver.atol
         )

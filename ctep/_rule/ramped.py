@@ -47,6 +47,9 @@ class Ramped(AbstractStencil):
         checks.count("steps", self.steps, "50")
         checks.flag("rescale", self.rescale)
 
+    def exact(self, network, nudge):
+        return False
+
     def stencil(self):
         last = self.steps * self.beta
         return np.array([last]), np.array([1 / last])

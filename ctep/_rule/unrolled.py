@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 
 from .. import _checks as checks
-from .._solver import RESULTS
-from .base import AbstractRule, Estimate, partition
+from .._solver import RESULTS, usable
+from .base import AbstractRule, Estimate, only, partition
 
 
 class Unrolled(AbstractRule):
@@ -72,24 +72,27 @@ class Unrolled(AbstractRule):
         start = _relax(network, task.x, start, self.steps - last)
 
         trained, rest = partition(network, task.nudge)
+        steps = jnp.full(task.weight.shape, self.steps, jnp.int32)
 
         def objective(trained):
             network, nudge = eqx.combine(trained, rest)
             state = _relax(network, task.x, start, last, self.rematerialise)
-            return task.cost(network, nudge, state), state
+            free = task.solver.verdict(
+                network.free(task.x), jax.lax.stop_gradient(state), steps, task.throw,
+                RESULTS.as_published,
+            )  # fmt: skip
+            counted = usable(free.result)
+            cost = task.of(counted).cost(network, nudge, only(counted, state))
+            return cost, jax.lax.stop_gradient(free)
 
-        (loss, state), gradient = jax.value_and_grad(objective, has_aux=True)(trained)
-        steps = jnp.full(task.weight.shape, self.steps, jnp.int32)
-        free = task.solver.verdict(
-            network.free(task.x), state, steps, task.throw, RESULTS.as_published
-        )
+        (loss, free), gradient = jax.value_and_grad(objective, has_aux=True)(trained)
         return Estimate(
             loss=loss,
             gradient=gradient,
             free=free,
             sweeps=steps + last,
             result=free.result,
-            nudged=state,
+            nudged=only(usable(free.result), free.state),
         )
 
 

@@ -40,8 +40,8 @@ class FixedSweeps(AbstractSolver):
         ValueError: if `free` or `nudged` is not positive, and as `Sweeps`.
         TypeError: if an argument is of the wrong kind.
 
-    Cost: as `Sweeps`; with `follow` two more applications of $T$ per nudged sweep where
-    a free phase has ended short of rest.
+    Cost: as `Sweeps`; with `follow` three more applications of $T$ per nudged sweep
+    where a free phase has ended short of rest.
     """
 
     free: int = 100
@@ -57,11 +57,11 @@ class FixedSweeps(AbstractSolver):
         for name in ("free", "nudged"):
             checks.count(name, getattr(self, name), "20")
         checks.flag("follow", self.follow)
-        self._sweeps(self.free)  # which checks the others
+        self.sweeps(self.free)  # which checks the others
 
     def solve(self, problem, state, *, zeros=False, throw=True):
         count = self.nudged if problem.incremental else self.free
-        found = self._sweeps(count).sweep(problem, state, zeros)
+        found = self.sweeps(count).sweep(problem, state, zeros)
         return judge(
             found.state,
             found.residual,
@@ -73,7 +73,7 @@ class FixedSweeps(AbstractSolver):
         )
 
     def solve_nudged(self, problem, free, increments, start, *, throw=True):
-        one = self._sweeps(1)
+        one = self.sweeps(1)
         # A constant within a branch XLA would spend its time on folding.
         start = jax.lax.optimization_barrier(start)
 
@@ -83,14 +83,17 @@ class FixedSweeps(AbstractSolver):
         def move(free):
             """Let the free state go on: a sweep of the increments, then one of it."""
 
-            def step(_, carry):
-                free, d = carry
-                d = one.sweep(increments(free), d).state
-                found = one.sweep(problem, free.state)
-                at = {"state": found.state, "memory": found.memory}
-                return dataclasses.replace(free, **at), d
+            def at(state):
+                memory = problem.image(state)[1]  # that of a sweep has seen older ones
+                return dataclasses.replace(free, state=state, memory=memory)
 
-            free, d = jax.lax.fori_loop(0, self.nudged, step, (free, start))
+            def step(_, carry):
+                found, d = carry
+                d = one.sweep(increments(found), d).state
+                return at(one.sweep(problem, found.state).state), d
+
+            carry = at(free.state), start
+            free, d = jax.lax.fori_loop(0, self.nudged, step, carry)
             steps = jnp.full((len(d[0]), *free.steps.shape), self.nudged, jnp.int32)
             kind = RESULTS.as_published
             return free, self.verdict(increments(free), d, steps, False, kind)
@@ -102,7 +105,8 @@ class FixedSweeps(AbstractSolver):
             free, nudged = stay(free)
         return free, raised(nudged) if throw else nudged
 
-    def _sweeps(self, count):
+    def sweeps(self, count: int) -> Sweeps:
+        """Return the solver of at most so many sweeps."""
         return Sweeps(
             max_sweeps=count,
             rtol=self.rtol,

@@ -21,7 +21,8 @@ class ODE(AbstractSolver):
     Args:
         solver: a Diffrax solver; with `diffrax.Euler()`, a constant step and `dt0`
             equal to every `tau` it does synchronous sweeps.
-        stepsize_controller: a Diffrax controller.
+        stepsize_controller: a Diffrax controller; by default with a tenth of the
+            tolerances below, or errors of the path would keep a state from its rest.
         dt0: first step; constant steps need it.
         t1: when to give up, in the unit of the layers' `tau`.
         interval: time between two looks, in the same unit.
@@ -39,7 +40,7 @@ class ODE(AbstractSolver):
     """
 
     solver: dfx.AbstractSolver = dfx.Tsit5()
-    stepsize_controller: dfx.AbstractStepSizeController = dfx.PIDController(1e-3, 1e-6)
+    stepsize_controller: dfx.AbstractStepSizeController = dfx.PIDController(1e-4, 1e-6)
     dt0: float | None = None
     t1: float = 200.0
     interval: float = 10.0

@@ -191,7 +191,7 @@ class Loop(eqx.Module):
             residual=jnp.maximum(
                 old.residual, jnp.max(jnp.where(present, estimate.free.residual, 0))
             ),
-            finite=old.finite & jnp.isfinite(estimate.loss) & finite.all(),
+            finite=old.finite & (jnp.isfinite(estimate.loss) | ~some) & finite.all(),
             states=old.states + jnp.sum(jnp.stack(broken) & present, 1),
             labels=old.labels + jnp.sum(labels * present[:, None], 0),
         )
@@ -219,7 +219,8 @@ class Loop(eqx.Module):
         counted = usable(estimate.result)
         subject, same = self.rule.subject(network), task.of(counted)
         exact = _EXACT.estimate(subject, same)
-        pair = [_of(state.trained, e.gradient) for e in (estimate, exact)]
+        twin = eqx.filter((subject, nudge), (subject.trainable(), nudge.owned()))
+        pair = _of(state.trained, estimate.gradient), _of(twin, exact.gradient)
         products = [
             sum(jnp.vdot(u, v) for u, v in zip(_arrays(a), _arrays(b), strict=True))
             for a, b in ((pair[0], pair[1]), (pair[0], pair[0]), (pair[1], pair[1]))
@@ -269,7 +270,7 @@ def _score(network, solver, pipeline, block, stop, place, read):
             network.free(ready), network.zeros(ready), zeros=True, throw=False
         )
         correct = jnp.argmax(network.output(free.state), -1) == y
-        counts = jnp.stack([correct, ~free.settled]) & (rows >= 0)
+        counts = jnp.stack([correct, ~usable(free.result)]) & (rows >= 0)
         return total + jnp.sum(counts, 1)
 
     return jax.lax.fori_loop(0, stop, body, jnp.zeros(2, int))

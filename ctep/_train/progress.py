@@ -46,9 +46,9 @@ class Reporter:
         if record.get("validation_accuracy") is not None:
             text += f"  validation {_percent(record, 'validation')}"
         text += f"  sweeps {record['sweeps']:.1f}"
-        text += f"  unsettled {100 * record['unsettled']:.2g} %"
+        text += f"  unsettled {100 * record['unsettled']:.3g} %"
         if record.get("as_published"):
-            text += f"  as published {100 * record['as_published']:.2g} %"
+            text += f"  as published {100 * record['as_published']:.3g} %"
         if record["gradient_cosine"] is not None:
             text += f"  cosine {record['gradient_cosine']:.4f}"
         self.say(f"{text}  {record['seconds']:.1f} s")

@@ -69,14 +69,14 @@ def _rest(records):
             text = "no phase failed"
     else:
         text = (
-            f"{100 * worst['unsettled']:.2g} % of the examples did not come to rest "
+            f"{100 * worst['unsettled']:.3g} % of the examples did not come to rest "
             f"in epoch {worst['epoch']}, the worst, and took no part"
         )
     yield f"Rest: {text}."
     short = max(records, key=lambda r: r.get("as_published") or 0)
     if short.get("as_published"):
         yield (
-            f"As published: {100 * short['as_published']:.2g} % of the examples took "
+            f"As published: {100 * short['as_published']:.3g} % of the examples took "
             f"part short of rest in epoch {short['epoch']}, the most. The cosine says "
             "what that costs."
         )

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from .._custom_types import State
 from .._network import AbstractNetwork, Network
-from .._solver import AbstractSolver, Sweeps
+from .._solver import AbstractSolver, FixedSweeps, Sweeps
 from .._solver.descent import descent, energy_of
 
 _FLAT = 1e-3  # of the largest slope: a unit that passes nothing on
@@ -34,6 +34,8 @@ def rise(
 
     It is that of the first sweeps of a free phase; `None` without an energy or sweeps.
     """
+    if isinstance(solver, FixedSweeps):
+        solver = solver.sweeps(solver.free)
     if not (network.has_energy and isinstance(solver, Sweeps)):
         return None
     sweep = dataclasses.replace(solver, max_sweeps=1, rtol=0.0, atol=0.0)

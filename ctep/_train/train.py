@@ -53,7 +53,8 @@ def train(job: Job, position: Position, progress: bool) -> Result:
     done = position.epoch * batches + position.batch
     reporter = Reporter(job.epochs, batches, done, progress and hosts.first())
     with Interruption() as interruption, reporter:
-        reporter.say(job.told)
+        if position.epoch < job.epochs:
+            reporter.say(job.told)
         while position.epoch < job.epochs:
             position, failure = _epoch(job, position, interruption, reporter)
             if not bool(position.state.sums.finite):

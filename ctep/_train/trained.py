@@ -22,7 +22,9 @@ def trained(network: AbstractNetwork, nudge: AbstractNudge, rule: AbstractRule) 
         ValueError: if there is nothing to train.
     """
     which = network.trainable()
-    names, own = parameter_names(network, which), _count(nudge, nudge.owned())
+    chosen, own = paths(network, which), _count(nudge, nudge.owned())
+    known = list(zip(parameter_names(network), paths(network), strict=True))
+    names = [name for name, path in known if path in chosen]
     if not (names or own):
         raise ValueError(
             f"`network` is a {type(network).__name__} that declares no array as "
@@ -37,7 +39,7 @@ def trained(network: AbstractNetwork, nudge: AbstractNudge, rule: AbstractRule) 
     text = f"Trains {_count(network, which):,} numbers in {_listed(names)}"
     if own:
         text += f", and {own:,} of the nudge"
-    constants = sorted(set(parameter_names(network)) - set(names))
+    constants = [name for name, path in known if path not in chosen]
     if constants:
         text += f"; constant: {_listed(constants)}"
     return f"{text}."
@@ -70,7 +72,7 @@ def _never(network, nudge, rule):
 
 @eqx.filter_jit
 def _slopes(network):
-    """Return the derivative of a random mean of forces at a few random states."""
+    """Return the derivative of forces and outputs at a few random states."""
     keys = iter(jax.random.split(jax.random.key(0), 2 * len(network.shapes) + 1))
 
     def draw(shape):
@@ -80,9 +82,9 @@ def _slopes(network):
     ways = tuple(map(draw, network.shapes))
 
     def total(network):
-        return sum(
-            jnp.vdot(way, network.force(n, state, x)) for n, way in enumerate(ways)
-        )
+        forces = [network.force(n, state, x) for n in range(len(state))]
+        read = sum(jnp.vdot(way, f) for way, f in zip(ways, forces, strict=True))
+        return read + jnp.sum(network.output(state) ** 2)
 
     return eqx.filter_grad(total)(network)
 

@@ -11,7 +11,7 @@ from .. import _checks as checks
 from .._network import AbstractNetwork
 from .._nudge import OutputError
 from .._rule import check_batch, check_inputs, check_kinds
-from .._solver import RESULTS, AbstractSolver, Equilibrium, Sweeps, explain
+from .._solver import RESULTS, AbstractSolver, Equilibrium, Sweeps, explain, usable
 
 
 def inputs(network: AbstractNetwork, x: ArrayLike) -> Array:
@@ -76,7 +76,7 @@ def with_settled(
     """
     checks.flag("throw", throw)
     out, results = run(x, y)
-    settled = [np.asarray(r == RESULTS.successful) for r in results]
+    settled = [np.asarray(usable(r)) for r in results]
     settled = np.all(settled, axis=0)
     if settled.all():
         return out, 0
