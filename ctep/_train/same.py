@@ -93,9 +93,9 @@ def _made(value: Any, seen: dict[int, tuple[int, Any]]) -> Any:
         parts = value.func, value.args, value.keywords
     elif isinstance(value, types.MethodType):
         parts = value.__func__, value.__self__
-    elif kind in (tuple, list):
+    elif isinstance(value, tuple | list) and kind in (tuple, list):
         parts = tuple(value)
-    elif kind is dict:
+    elif isinstance(value, dict) and kind is dict:
         parts = tuple(value.items())
     elif not _is_library(value):
         return _Itself(object())  # what it reads may have changed by the next run
