@@ -645,7 +645,7 @@ CASES = {
     "derivative of a gradient": (
         lambda: jax.grad(lambda x: underived(x, x).sum())(jnp.ones(2)),
         ValueError,
-        "`ctep.gradient` returns a gradient that has no derivative",
+        "`gradient` has no derivative, since the phases behind it stop",
     ),
     # the gradient
     "network": (

@@ -34,9 +34,9 @@ def underived(value: PyTree, given: PyTree) -> PyTree:
 
 def _refuse(*_):
     raise ValueError(
-        "`ctep.gradient` returns a gradient that has no derivative, since its phases "
-        "stop at a tolerance: differentiate the loss, which it returns first, or what "
-        "JAX makes of `ctep.Unrolled()`."
+        "`gradient` has no derivative, since the phases behind it stop at a "
+        "tolerance: differentiate the loss, which `ctep.gradient` returns first, or "
+        "what JAX makes of `ctep.Unrolled()`."
     )
 
 
