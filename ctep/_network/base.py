@@ -155,7 +155,7 @@ class AbstractProblem(eqx.Module):
         """Return what `residual` does, of block `n` alone."""
         axes = self.ndims(n)
         force, value = jnp.abs(change) / self.step, jnp.abs(value)
-        if self.step != 1:
+        if not (isinstance(self.step, float) and self.step == 1):
             # As much of a force may be lost when its step is added to the state.
             force = force + 0.5 * jnp.finfo(value.dtype).eps * value / self.step
         unit = 1.0

@@ -61,11 +61,15 @@ class Task(eqx.Module):
         return jax.lax.stop_gradient(free)
 
     def of(self, counted: Bool[Array, " batch"]) -> "Task":
-        """Return the task of some of its examples: the others weigh nothing."""
+        """Return the task of some of its examples.
+
+        In the place of each other one of them stands once more, and weighs nothing.
+        """
         weight = jnp.where(counted, self.weight, 0)
         share = jnp.sum(weight) / jnp.sum(self.weight)
         weight = weight / jnp.where(share > 0, share, 1)
-        return dataclasses.replace(self, weight=weight)
+        x, target = only(counted, (self.x, self.target))
+        return dataclasses.replace(self, x=x, target=target, weight=weight)
 
     def cost(self, network, nudge, state) -> Float[Array, ""]:
         """Return the weighted mean of the nudge's cost."""
