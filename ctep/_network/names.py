@@ -9,33 +9,26 @@ from .coupling import Coupling
 from .network import Network
 
 
-def parameter_names(
-    network: AbstractNetwork, which: PyTree | None = None
-) -> tuple[str, ...]:
-    """Return a name for each array, in the order of the tree's leaves.
+def parameter_names(network: AbstractNetwork) -> tuple[str, ...]:
+    """Return a name for each array that rules differentiate by, in the tree's order.
 
     Those of a layered network are those that it prints: "W0_1" and "b1", "W_out" and
     "b_out". Other arrays are named by their place in the tree.
-
-    Args:
-        network: whose arrays they are.
-        which: a tree of booleans; by default those by which rules differentiate.
     """
-    found = paths(network, which)
-    places = [_place(network, path) for path in found]
+    places = [_place(network, path) for path in paths(network)]
     heads = [place[0] for place in places]
     return tuple(
         head if heads.count(head) == 1 else head + rest for head, rest in places
     )
 
 
-def owners(network: Network, which: PyTree | None = None) -> tuple[int, ...]:
+def owners(network: Network) -> tuple[int, ...]:
     """Return the layer, counted from 0, that each of these arrays drives.
 
     The readout counts as one layer more.
     """
     found = []
-    for path in paths(network, which):
+    for path in paths(network):
         field = path[0].name
         if field == "layers":
             found.append(path[1].idx)
@@ -52,7 +45,12 @@ def weight_name(coupling: Coupling, letter: str = "W") -> str:
 
 
 def paths(network: AbstractNetwork, which: PyTree | None = None) -> list[tuple]:
-    """Return the place of each of these arrays in the tree."""
+    """Return the place of each array in the tree.
+
+    Args:
+        network: whose arrays they are.
+        which: a tree of booleans; by default those by which rules differentiate.
+    """
     which = network.differentiable() if which is None else which
     trained = eqx.filter(network, which)
     return [path for path, _ in jax.tree_util.tree_flatten_with_path(trained)[0]]

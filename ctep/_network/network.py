@@ -88,12 +88,12 @@ class Network(AbstractNetwork):
 
     def __check_init__(self):
         _check(self)
-        weakest = min(range(len(self.layers)), key=lambda n: self._grades[n])
-        least = math.log(jnp.finfo(self.dtype).tiny / jnp.finfo(self.dtype).eps)
-        if self._grades[weakest] < least:
+        grades, numbers = self._grades, jnp.finfo(self.dtype)
+        weakest = min(range(len(grades)), key=lambda n: grades[n])
+        if grades[weakest] < math.log(numbers.tiny / numbers.eps):
             warnings.warn(
                 f"Feedback reaches layer {weakest + 1} of this network "
-                f"10^{self._grades[weakest] / math.log(10):.1f} times weaker than the "
+                f"10^{grades[weakest] / math.log(10):.1f} times weaker than the "
                 f"output: the increments of equilibrium propagation leave {self.dtype} "
                 "there, and its gradient is rounded or lost. Use stronger feedback, "
                 "fewer layers or float64.",

@@ -24,13 +24,14 @@ def trained(network: AbstractNetwork, nudge: AbstractNudge, rule: AbstractRule) 
     which = network.trainable()
     chosen, own = paths(network, which), _count(nudge, nudge.owned())
     known = list(zip(parameter_names(network), paths(network), strict=True))
-    names = [name for name, path in known if path in chosen]
+    pairs = [(name, path) for name, path in known if path in chosen]
+    names = [name for name, _ in pairs]
     if not (names or own):
         raise ValueError(
             f"`network` is a {type(network).__name__} that declares no array as "
             "trained: write its fields as `weight: jax.Array = ctep.parameter()`."
         )
-    if never := _never(network, nudge, rule):
+    if never := _never(network, nudge, rule, pairs):
         warnings.warn(
             f"No gradient ever reaches {_listed(never)}: no way leads from there to "
             "what the nudge pulls at. Add feedback or couplings, or take another rule.",
@@ -45,14 +46,11 @@ def trained(network: AbstractNetwork, nudge: AbstractNudge, rule: AbstractRule) 
     return f"{text}."
 
 
-def _never(network, nudge, rule):
-    """Return the names of trained arrays that no gradient can reach."""
-    which = network.trainable()
-    names = parameter_names(network, which)
+def _never(network, nudge, rule, pairs):
+    """Return the names of trained arrays that no gradient can reach, of all `pairs`."""
     if isinstance(network, EnergyNetwork):
         read = _read(network)
-        return [n for n, path in zip(names, paths(network, which), strict=True)
-                if path not in read]  # fmt: skip
+        return [name for name, path in pairs if path not in read]
     if not isinstance(network, Network):
         return []
     reached, both = rule.reached(network, nudge), rule.subject(network) is network
@@ -66,7 +64,6 @@ def _never(network, nudge, rule):
         back = both and isinstance(c.feedback, Tied) and c.source - 1 in reached
         return c.target - 1 in reached or back
 
-    pairs = zip(names, paths(network, which), strict=True)
     return [name for name, path in pairs if not is_reached(path)]
 
 
