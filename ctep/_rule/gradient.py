@@ -11,7 +11,7 @@ from .. import _checks as checks
 from .._keywords import suggests_keywords
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge, OutputError
-from .._solver import AbstractSolver, Sweeps, explain
+from .._solver import AbstractSolver, Sweeps, explain, usable
 from .base import AbstractRule, Task
 from .stencil import Centered
 from .underived import underived
@@ -98,13 +98,22 @@ def _gradient(network, x, y, nudge, rule, solver, epoch, key, throw):
     still = jax.tree_util.tree_map(
         lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_array(leaf) else leaf, given
     )
-    estimate = rule.estimate(still[0], task(*still[1:]))
+    its_task = task(*still[1:])
+    estimate = rule.estimate(still[0], its_task)
     fixed = jax.tree_util.tree_map(
         lambda leaf: jnp.zeros_like(leaf) if eqx.is_inexact_array(leaf) else None,
         network,
     )
     full = eqx.combine(estimate.gradient[0], fixed)
     loss = rule.loss(network, task(x, y, nudge), estimate)
+    # A target that no trace can refuse has no loss, and fails nudged phases alone: the
+    # example must not vanish as if it had not settled.
+    free = estimate.free
+    costs = its_task.nudge.cost(still[0], free.state, its_task.target, epoch)
+    spoilt = jnp.any(jnp.isnan(costs) & usable(free.result))
+    loss, full = jax.tree_util.tree_map(
+        lambda leaf: jnp.where(spoilt, jnp.nan, leaf), (loss, full)
+    )
     arrays = eqx.filter(given, eqx.is_inexact_array)
     return loss, underived(full, arrays), estimate.result
 
