@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 
 import ctep
 from ctep import cli
-from ctep._train import checkpoint
 from ctep._train.loop import Loop
+from ctep._train.store import checkpoint
 from ctep.data import images
 
 _ROOT = str(Path(ctep.__file__).parent.parent)

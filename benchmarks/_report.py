@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jax
 
-from ctep._train.fit import version
+from ctep._train.store.identity import version
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"

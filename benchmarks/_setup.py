@@ -7,9 +7,9 @@ import numpy as np
 from _report import dataset_name
 
 from ctep import data, recipes
-from ctep._train.feed import AbstractFeed, feeds
+from ctep._train.devices.feed import AbstractFeed, feeds
+from ctep._train.devices.placement import Placement
 from ctep._train.loop import Loop
-from ctep._train.placement import Placement
 
 
 def load(args, recipe: recipes.Recipe | None = None) -> data.Dataset:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from _report import ROOT, options, report
 
-from ctep._train import checkpoint
+from ctep._train.store import checkpoint
 
 _MAIN = "from ctep.cli import main; main()"
 _LIMIT = 600

@@ -13,8 +13,8 @@ from _report import dataset_name, options, report
 from _setup import start
 
 import ctep
-from ctep._train.feed import Memory, Streaming
-from ctep._train.placement import Placement
+from ctep._train.devices.feed import Memory, Streaming
+from ctep._train.devices.placement import Placement
 from ctep.data.order import Order
 
 

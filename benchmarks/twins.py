@@ -15,7 +15,7 @@ from _setup import cosine, first, load, weights
 
 import ctep
 from ctep._rule import Task
-from ctep._train.loop import inputs
+from ctep._train.evaluate import inputs
 
 
 def altered(network, settings, args):

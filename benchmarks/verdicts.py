@@ -20,7 +20,7 @@ from _setup import load, untrained
 import ctep
 from ctep._rule import Task
 from ctep._solver import usable
-from ctep._train.loop import inputs
+from ctep._train.evaluate import inputs
 
 PROBED = (
     "fre-2x512", "fre-20x64", "fre-10x64-residual", "fre-conv-mnist", "fre-vgg11",
@@ -162,7 +162,7 @@ def probe(names, args, scale, examples):
             network = ctep.mlp((64, *[64] * 60, 10), feedback=0.25, key=KEY)
             dataset = ctep.data.load("digits")
             x = dataset.x_train[:examples].reshape(examples, -1).astype(np.float32)
-            parts = ctep.OutputError(), ctep.OneSided(), ctep.Sweeps()
+            parts = ctep.OutputError(), ctep.OneSided(), ctep.Sweeps(1000)
         else:
             dataset = load(args, ctep.recipes.get(name))
             network, settings = untrained(name, dataset, args, scale)

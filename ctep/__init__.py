@@ -4,8 +4,11 @@
 from . import analysis as analysis, data as data, recipes as recipes
 from ._network import (
     AbstractActivation as AbstractActivation,
+    AbstractLinear as AbstractLinear,
     AbstractNetwork as AbstractNetwork,
     AbstractOperator as AbstractOperator,
+    AbstractPool as AbstractPool,
+    AbstractProblem as AbstractProblem,
     AveragePool as AveragePool,
     Chain as Chain,
     Clip as Clip,
@@ -57,6 +60,7 @@ from ._rule import (
     Backprop as Backprop,
     Centered as Centered,
     Coupled as Coupled,
+    Estimate as Estimate,
     FeedbackAlignment as FeedbackAlignment,
     Holomorphic as Holomorphic,
     Implicit as Implicit,
@@ -64,6 +68,7 @@ from ._rule import (
     Oscillating as Oscillating,
     Ramped as Ramped,
     RandomSign as RandomSign,
+    Task as Task,
     Unrolled as Unrolled,
     gradient as gradient,
 )
@@ -72,6 +77,7 @@ from ._rule import (
 from ._solver import (
     ODE as ODE,
     RESULTS as RESULTS,
+    AbstractOrder as AbstractOrder,
     AbstractSolver as AbstractSolver,
     Alternating as Alternating,
     Backward as Backward,
@@ -87,7 +93,11 @@ from ._solver import (
 from ._train import (
     CheckpointError as CheckpointError,
     Result as Result,
+    Score as Score,
     Watch as Watch,
+    evaluate as evaluate,
     fit as fit,
+    predict as predict,
     restore as restore,
+    settle as settle,
 )

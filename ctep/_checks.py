@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Key
 
 # What no array has along an axis, and no whole number in it reaches by default.
 _LARGEST = 2**31
@@ -101,10 +101,15 @@ def positive(name: str, value: Any, example: str) -> None:
         )
 
 
-def count(name: str, value: Any, example: str) -> None:
-    """Raise unless `value` is a whole number above 0."""
+def count(name: str, value: Any, example: str, least: int = 1) -> int:
+    """Return a whole number of at least `least`, or raise."""
     integer(name, value, example)
-    positive(name, value, example)
+    if value < least:
+        raise ValueError(
+            f"`{name}` is {value}, but must be a whole number of at least {least}: "
+            f"pass for example `{example}`."
+        )
+    return int(value)
 
 
 def shape(name: str, value: Any) -> tuple[int, ...]:
@@ -188,8 +193,8 @@ def pairs(name: str, value: Any) -> list[tuple[int, int]]:
     return out
 
 
-def key(value: Any) -> None:
-    """Raise `TypeError` unless `value` is one random key."""
+def key(value: Any) -> Key[Array, ""]:
+    """Return one random key, typed, or raise `TypeError`."""
     array = isinstance(value, jax.Array)
     typed = array and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
     old = array and value.dtype == jnp.uint32 and value.shape == (2,)
@@ -198,6 +203,7 @@ def key(value: Any) -> None:
             f"`key` is {shown(value)}, but must be one random key: pass "
             "`jax.random.key(0)`."
         )
+    return value if typed else jax.random.wrap_key_data(value)
 
 
 def array(name: str, value: Any) -> Array:

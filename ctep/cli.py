@@ -19,10 +19,10 @@ from ._network.describe import parameters
 from ._nudge import AbstractNudge
 from ._rule import Backprop, FeedbackAlignment
 from ._train import Result, fit as _fit, inputs, restore, score
-from ._train.feed import feeds
-from ._train.hosts import LOST, first, join
-from ._train.placement import Placement
-from ._train.printable import printable
+from ._train.devices.feed import feeds
+from ._train.devices.hosts import LOST, first, join
+from ._train.devices.placement import Placement
+from ._train.progress import printable
 from .analysis import analyse as report
 from .recipes import RECIPES, Recipe, get
 
@@ -163,8 +163,8 @@ def evaluate(
     _say(
         f"{opened.recipe.name} on the test set of {loaded.name} "
         f"({splits['test'].order.examples} examples): "
-        f"accuracy {100 * out['accuracy']:.2f} %, "
-        f"unsettled {100 * out['unsettled']:.2f} %"
+        f"accuracy {100 * out.accuracy:.2f} %, "
+        f"unsettled {100 * out.unsettled:.2f} %"
     )
 
 

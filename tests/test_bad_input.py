@@ -21,7 +21,7 @@ from ctep._rule.underived import underived
 KEY = jax.random.key(0)
 PACKAGE = Path(ctep.__file__).parent
 AXES = "_network", "_nudge", "_rule", "_solver"
-SHARED = "_checks.py", "_keywords.py"
+SHARED = ("_checks.py",)
 KNOWN = "ValueError", "TypeError"
 
 
@@ -77,7 +77,7 @@ def image_output():
 
 def no_energy():
     net = ctep.mlp((4, 3, 3, 2), feedback=None, key=KEY)
-    return net.energy(net.zeros(jnp.ones((1, 4))), jnp.ones((1, 4)))
+    return net.energies(net.zeros(jnp.ones((1, 4))), jnp.ones((1, 4)))
 
 
 def graph(edges, *back, sizes=(4, 3, 3, 3, 2)):
@@ -353,7 +353,7 @@ CASES = {
     "one period": (
         lambda: ctep.Oscillating(periods=1),
         ValueError,
-        "`periods` is 1, but must be at least 2: the first period is a transient",
+        "`periods` is 1, but must be a whole number of at least 2: pass for example",
     ),
     "signs without a key": (
         lambda: ctep.gradient(STUDENT, *IMAGE, rule=ctep.RandomSign()),
@@ -503,7 +503,12 @@ CASES = {
         ValueError,
         r"`readout` reads shape \(4,\), but the last layer has shape \(3,\)",
     ),
-    "no energy": (no_energy, ValueError, "`energy` needs feedback that is tied every"),
+    "no energy": (no_energy, ValueError, "`energies` needs feedback that is tied eve"),
+    "no energy at all": (
+        lambda: MODULE.energies(MODULE.zeros(jnp.ones((1, 4))), jnp.ones((1, 4))),
+        ValueError,
+        "`energies` is not defined, since this Module has no energy",
+    ),
     # builders
     "too few sizes": (
         lambda: ctep.mlp((4, 3), key=KEY),
@@ -749,16 +754,6 @@ CASES = {
         r"`y` has shape \(2, 4\)",
     ),
     # misspelt keywords
-    "gradient keyword": (
-        lambda: gradient(solvers=ctep.Sweeps()),
-        TypeError,
-        r"`solvers` is no argument of `gradient`: did you mean `solver`\?",
-    ),
-    "mlp keyword": (
-        lambda: ctep.mlp((4, 3, 2), activations=ctep.Tanh(), key=KEY),
-        TypeError,
-        r"`activations` is no argument of `mlp`: did you mean `activation`\?",
-    ),
 }
 
 CASES |= {

@@ -18,9 +18,9 @@ import optax
 import pytest
 from hypothesis import given, strategies as st
 
-from ctep._train import checkpoint, folder, history
-from ctep._train.checkpoint import CheckpointError
-from ctep._train.folder import claim
+from ctep._train.store import checkpoint, folder, history
+from ctep._train.store.checkpoint import CheckpointError
+from ctep._train.store.folder import claim
 
 SMALL = {"w": jnp.arange(3.0), "key": jax.random.key(1)}
 
@@ -324,7 +324,7 @@ def test_folders_that_cannot_be_synced_are_no_error(tmp_path, monkeypatch):
 LOOP = """
 import itertools, sys
 import numpy as np
-from ctep._train import checkpoint
+from ctep._train.store import checkpoint
 for epoch in itertools.count():
     tree = np.full(300_000, epoch)
     checkpoint.save(sys.argv[1], tree, {"epoch": epoch}, epoch=epoch)

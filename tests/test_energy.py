@@ -96,12 +96,12 @@ def test_energy_written_out(scale):
     mixed = c1 * product(x, (0, 1), s1) + c2 * product(s1, (1, 2), s2)
     mixed += c3 * (product(s2, (2, 3), s3) + product(s1, (1, 3), s3))
     mixed += c3 * product(x, (0, 3), s3)
-    np.testing.assert_allclose(network.energy((s1, s2, s3), x), local - mixed)
+    np.testing.assert_allclose(network.energies((s1, s2, s3), x), local - mixed)
 
 
 @oracles.FAST
 def slope(network, state, x):
-    return jax.grad(lambda s: jnp.sum(network.energy(s, x)))(state)
+    return jax.grad(lambda s: jnp.sum(network.energies(s, x)))(state)
 
 
 @pytest.mark.usefixtures("x64")
@@ -190,7 +190,7 @@ def nudged_slope(network, x, beta, increments):
 
     def total(state):
         cost = nudge.cost(network, state, target, epoch)
-        return jnp.sum(network.energy(state, x) + beta * cost)
+        return jnp.sum(network.energies(state, x) + beta * cost)
 
     moved = jnp.max(jnp.abs(state[0] - free.state[0]))
     return jax.grad(total)(state), jnp.all(rest.settled), moved
@@ -221,20 +221,22 @@ def descent(network, x, state, other):
     """Return energies along block updates, of rivals to them, and along the flow."""
     problem = network.free(x)
     memory = problem.recall(state)
-    energies, rivals = [network.energy(state, x)], []
-    flow = jax.jvp(lambda s: network.energy(s, x), (state,), (problem.velocity(state),))
+    energies, rivals = [network.energies(state, x)], []
+    flow = jax.jvp(
+        lambda s: network.energies(s, x), (state,), (problem.velocity(state),)
+    )
     # Forward, backward, and for a chain its odd layers at once.
     groups = [(0,), (1,), (2,), (2,), (1,), (0,)]
     if len(network.edges) == 2:
         groups += [(0, 2), (1,), (0, 2)]
     for group in groups:
         rival = tuple(other[n] if n in group else s for n, s in enumerate(state))
-        rivals.append(network.energy(rival, x))
+        rivals.append(network.energies(rival, x))
         new = list(state)
         for n in group:
             new[n], memory = problem.update(n, state, memory)
         state = tuple(new)
-        energies.append(network.energy(state, x))
+        energies.append(network.energies(state, x))
     return jnp.stack(energies), jnp.stack(rivals), flow[1]
 
 
@@ -277,7 +279,7 @@ def test_synchronous_updates_may_raise_the_energy():
     network = ctep.Network((1,), layers, couplings)
     x, state = jnp.zeros((1, 1)), (jnp.full((1, 1), 0.5), jnp.full((1, 1), -0.5))
     image = network.free(x).map(state)
-    assert float(network.energy(image, x)[0]) > float(network.energy(state, x)[0])
+    assert float(network.energies(image, x)[0]) > float(network.energies(state, x)[0])
 
 
 @pytest.mark.usefixtures("x64")
@@ -292,7 +294,7 @@ def test_descent_of_an_energy_of_ones_own():
         state = step(state)
         energies.append(p.network.total_energy(state, p.x))
     assert np.all(np.diff(energies) < 0)
-    one = p.network.energy(tuple(s[0] for s in state), p.x[0])
+    one = p.network.energies(tuple(s[0] for s in state), p.x[0])
     alone = p.network.total_energy(tuple(s[:1] for s in state), p.x[:1])
     assert float(one) == pytest.approx(float(alone))
 
@@ -311,8 +313,8 @@ def test_networks_without_an_energy_refuse(name):
     """Oracle: the sentence."""
     network = REFUSING[name]()
     state = tuple(jnp.zeros(shape) for shape in network.shapes)
-    with pytest.raises(ValueError, match=r"^`energy` needs feedback that is tied"):
-        network.energy(state, jnp.zeros(network.input_shape))
+    with pytest.raises(ValueError, match=r"^`energies` needs feedback that is tied"):
+        network.energies(state, jnp.zeros(network.input_shape))
 
 
 @pytest.mark.usefixtures("x64")
@@ -321,6 +323,6 @@ def test_energy_outside_the_range_is_infinite():
     network = template("hard sigmoid", "chain", 1.0)
     state = tuple(jnp.full((1, *shape), 0.5) for shape in network.shapes)
     x = jnp.zeros((1, 4))
-    assert math.isfinite(float(network.energy(state, x)[0]))
+    assert math.isfinite(float(network.energies(state, x)[0]))
     state = (state[0], state[1].at[0, 1].set(1.2), state[2])
-    assert math.isinf(float(network.energy(state, x)[0]))
+    assert math.isinf(float(network.energies(state, x)[0]))

@@ -14,7 +14,6 @@ import pytest
 
 import ctep
 from ctep._network.names import parameter_names
-from ctep._network.operator import AbstractLinear
 from ctep._rule import Task
 from ctep.analysis import (
     _contraction,
@@ -96,7 +95,7 @@ def test_operator_norms_bound_the_dense_matrix(operator, exact):
         assert operator_norm(operator, "2") < float(operator.lipschitz())
 
 
-class Mirror(AbstractLinear):
+class Mirror(ctep.AbstractLinear):
     """An operator of the user: twice a reflection."""
 
     in_shape: tuple = eqx.field(static=True, default=(4,))

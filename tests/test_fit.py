@@ -457,13 +457,17 @@ def test_unsettled_examples_stop_the_run():
 @pytest.mark.parametrize(
     ("options", "error", "match"),
     [
-        ({"epochs": 0}, ValueError, "`epochs` is 0, but must be an integer of at lea"),
+        ({"epochs": 0}, ValueError, "`epochs` is 0, but must be a whole number of"),
         ({"epochs": 1.5}, (ValueError, TypeError), "epochs"),
-        ({"batch_size": 0}, ValueError, "`batch_size` is 0, but must be an integer"),
+        (
+            {"batch_size": 0},
+            ValueError,
+            "`batch_size` is 0, but must be a whole",
+        ),
         ({"probe": -1}, ValueError, "`probe` is -1, but must be .* at least 0"),
         ({"watch": 0.5}, TypeError, "watch"),
-        ({"workers": -1}, ValueError, "`workers` is -1, but must be an integer of at"),
-        ({"keep": 0}, ValueError, "`keep` is 0, but must be an integer of at least 1"),
+        ({"workers": -1}, ValueError, "`workers` is -1, but must be a whole number"),
+        ({"keep": 0}, ValueError, "`keep` is 0, but must be a whole number of at"),
         ({"mesh": 8}, TypeError, "mesh"),
         ({"validation": 1.0}, ValueError, "must be at least 0 and below 1, but got"),
         ({"validation": -0.1}, ValueError, "must be at least 0 and below 1, but got"),

@@ -269,7 +269,7 @@ def test_energy_contrast_equals_the_difference_of_energies(name):
     def difference(network):
         x = jnp.broadcast_to(p.x, (2, *p.x.shape))
         moved = tuple(s + d for s, d in zip(state, increments, strict=True))
-        change = network.energy(moved, x) - network.energy(state, p.x)
+        change = network.energies(moved, x) - network.energies(state, p.x)
         return jnp.sum(weights * change)
 
     got, want = (_compiled_gradient(f, p.network) for f in (contrast, difference))
@@ -287,7 +287,7 @@ def test_energy_contrast_of_an_energy_network():
         jnp.asarray(rng.normal(size=(2, 3, *s))) for s in p.network.shapes
     )
     weights = jnp.asarray(rng.normal(size=(2, 3)))
-    energies = jax.vmap(lambda n, s, x: n.energy(s, x), (None, 0, 0))
+    energies = jax.vmap(lambda n, s, x: n.energies(s, x), (None, 0, 0))
 
     def difference(network):
         moved = tuple(s + d for s, d in zip(state, increments, strict=True))

@@ -473,6 +473,29 @@ def test_print_of_a_graph():
     assert 6 * 4 + 4 * 4 + 4 * 2 + 6 * 2 + 4 * 2 == 68
 
 
+class Leaky(ctep.Tanh):
+    """Only its print is of interest."""
+
+    @property
+    def formula(self):
+        return "max(h, 0.2 h) - h + 3 (h - 1)"
+
+
+def test_print_brackets_what_it_substitutes():
+    """Oracle: the text; a factor and a sign take all of a sum, a term need not."""
+    network = ctep.mlp((4, 3, 3, 2), activation=Leaky(), feedback=None, key=KEY)
+    drive = "W0_1 x + b1"
+    text = f"max({drive}, 0.2 ({drive})) - ({drive}) + 3 ({drive} - 1)"
+    assert f"s1     = {text}  " in str(network)
+    pool = ctep.AveragePool((4, 4, 1))
+    pooled = ctep.Chain((pool, ctep.Dense(pool.out_shape, (3,), key=KEY)))
+    assert pooled.formula("W", "s1") == "W mean(s1)"
+    conv = ctep.Conv((4, 4, 1), 1, key=KEY)
+    twice = ctep.Chain((conv, ctep.Dense(conv.out_shape, (3,), key=KEY)))
+    assert twice.formula("W", "s1") == "W (W * s1)"
+    assert twice.adjoint_formula("W", "s2") == "W' * (W' s2)"
+
+
 @pytest.mark.parametrize(
     ("feedback", "line", "energy"),
     [

@@ -137,7 +137,7 @@ def test_processes_that_differ(tmp_path):
 
 def test_an_indexed_job_knows_its_number(monkeypatch):
     """Kubernetes' variable, and JAX's; alone, neither makes a run of many."""
-    from ctep._train import hosts
+    from ctep._train.devices import hosts
 
     said = []
     monkeypatch.setattr(
@@ -167,7 +167,7 @@ def test_an_indexed_job_knows_its_number(monkeypatch):
     ],
 )
 def test_bad_addresses(args, match):
-    from ctep._train.hosts import join
+    from ctep._train.devices.hosts import join
 
     options = dict(zip(args[::2], args[1::2], strict=True))
     given = [options.get(f"--{name}") for name in ("coordinator", "process")]

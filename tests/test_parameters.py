@@ -8,7 +8,6 @@ import optax
 import pytest
 
 import ctep
-from ctep._network.operator import AbstractLinear
 
 KEY = jax.random.key
 TIGHT = ctep.Sweeps(5000, 1e-12, 1e-12)
@@ -120,7 +119,7 @@ def test_an_array_that_an_energy_never_reads_is_named():
         _fit(network, epochs=1)
 
 
-class Sparse(AbstractLinear):
+class Sparse(ctep.AbstractLinear):
     """A dense map with missing weights."""
 
     weight: jax.Array = ctep.parameter()

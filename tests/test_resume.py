@@ -20,9 +20,9 @@ import optax
 import pytest
 
 import ctep
-from ctep._train import checkpoint
 from ctep._train.loop import Loop
 from ctep._train.progress import Reporter
+from ctep._train.store import checkpoint
 
 ADAM = optax.adam(3e-3)  # one object: what is equal is compiled once
 

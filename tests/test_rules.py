@@ -434,7 +434,7 @@ def test_coupled_learning_of_an_energy():
         at_rest = functools.partial(field, network, x=x, held=held)
         step = lambda _, s: s - jnp.linalg.solve(jax.jacfwd(at_rest)(s), at_rest(s))  # noqa: E731
         flat = jax.lax.fori_loop(0, 30, step, jnp.zeros(7))
-        return network.energy(oracles.split(network, flat), x)
+        return network.energies(oracles.split(network, flat), x)
 
     @oracles.FAST
     def work(h):

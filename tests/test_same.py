@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import ctep
-from ctep._train.same import Optimizer, Reads
+from ctep._train.programs import Optimizer, Reads
 
 MAKERS = {
     "adam": lambda: optax.adam(1e-3),

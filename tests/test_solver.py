@@ -264,7 +264,7 @@ def test_relaxation_stays_within_the_range_and_lowers_the_energy():
         state = settle(sweeps(1, relaxation=1.7), network, x, state).state
         touched += sum(int(jnp.sum((s == 0) | (s == 1))) for s in state)
         assert all(bool(jnp.all((s >= 0) & (s <= 1))) for s in state)
-        energy = network.energy(state, x)
+        energy = network.energies(state, x)
         assert np.all(energy <= before + 1e-12)
         before = energy
     assert touched

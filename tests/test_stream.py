@@ -14,8 +14,8 @@ import pytest
 from test_data import write_tiny
 
 import ctep
-from ctep._train import feed as feed_module
-from ctep._train.placement import Placement
+from ctep._train.devices import feed as feed_module
+from ctep._train.devices.placement import Placement
 from ctep.data.order import Order
 from ctep.data.records import ArrayRecords
 from ctep.data.stream import Batches, Reader

@@ -10,7 +10,7 @@ import pytest
 import ctep
 from ctep._nudge import Pull
 from ctep._rule import Task
-from ctep._train.history import KEYS
+from ctep._train.store.history import KEYS
 
 KEY = jax.random.key
 

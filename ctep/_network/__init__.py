@@ -8,30 +8,30 @@ from .activation import (
     Sigmoid as Sigmoid,
     Tanh as Tanh,
 )
-from .base import (
-    AbstractNetwork as AbstractNetwork,
-    AbstractProblem as AbstractProblem,
-    AbstractPull as AbstractPull,
-    closure as closure,
-    largest as largest,
-)
+from .base import AbstractNetwork as AbstractNetwork
 from .builders import graph as graph, mlp as mlp
 from .conv import Conv as Conv
 from .coupling import Coupling as Coupling, Fixed as Fixed, Tied as Tied
+from .dense import Dense as Dense, with_precision as with_precision
 from .energy_network import EnergyNetwork as EnergyNetwork
 from .images import hopfield_resnet as hopfield_resnet, vgg as vgg
 from .layer import Layer as Layer
 from .module import Module as Module
 from .network import Network as Network, Readout as Readout
 from .operator import (
+    AbstractLinear as AbstractLinear,
     AbstractOperator as AbstractOperator,
     Chain as Chain,
-    Dense as Dense,
-    with_precision as with_precision,
 )
 from .pool import (
     AbstractPool as AbstractPool,
     AveragePool as AveragePool,
     MaxPool as MaxPool,
     SoftmaxPool as SoftmaxPool,
+)
+from .problem import (
+    AbstractProblem as AbstractProblem,
+    AbstractPull as AbstractPull,
+    closure as closure,
+    largest as largest,
 )

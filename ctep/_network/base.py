@@ -1,285 +1,16 @@
-"""What every network offers, and the fixed-point problems that solvers solve."""
+"""What every network offers."""
 
 import abc
-import dataclasses
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Inexact, Int, PyTree
+from jaxtyping import Array, Float, Inexact, PyTree
 
 from .._custom_types import Lead, Memory, Shape, State
 from .._parameter import declared
-
-
-class AbstractProblem(eqx.Module):
-    r"""A fixed-point problem $s = T(s)$ in blocks, for free and nudged phases alike.
-
-    `data` holds every array with the examples' leading axes (all leaves have the same
-    number of them, of full size or 1); all other fields are shared by the examples.
-    That is what lets a solver take the problem apart into its examples.
-    """
-
-    network: eqx.AbstractVar["AbstractNetwork"]
-    data: eqx.AbstractVar[PyTree]
-
-    @property
-    @abc.abstractmethod
-    def incremental(self) -> bool:
-        """Whether the state is an increment.
-
-        If so the signal enters at the last block, and blocks are measured in units of
-        their own largest element.
-        """
-
-    @property
-    def shapes(self) -> tuple[Shape, ...]:
-        """Shape of each block, for one example."""
-        return self.network.shapes
-
-    @abc.abstractmethod
-    def recall(self, state: State, zero: frozenset[int] = frozenset()) -> Memory:
-        """Return the memory with which `update` can start from `state`.
-
-        Every array of a memory has the examples' leading axes, in full size.
-
-        Args:
-            state: of all blocks.
-            zero: as in `update`.
-        """
-
-    def refreshed(self, state: State, memory: Memory) -> Memory:
-        """Return a memory that has seen `state` in all that several blocks share.
-
-        A group of blocks that are updated at once, from the same state, needs it: no
-        block of the group is updated before the others.
-        """
-        del state
-        return memory
-
-    @abc.abstractmethod
-    def update(
-        self, n: int, state: State, memory: Memory, zero: frozenset[int] = frozenset()
-    ) -> tuple[Inexact[Array, "..."], Memory]:
-        """Return block `n` of $T(s)$, and the memory for the blocks that follow.
-
-        Args:
-            n: the block.
-            state: of all blocks.
-            memory: must have seen `state`: from `recall`, or from the updates of all
-                blocks that came before.
-            zero: blocks known to be zero, so that no product with them need be taken.
-        """
-
-    def bounds(self, n: int) -> tuple[Any, Any] | None:
-        """Return the least and the largest values of block `n`, `None` without any."""
-        del n
-        return None
-
-    def image(self, state: State) -> tuple[State, Memory]:
-        """Return $T(s)$, all blocks from the same state, and the memory of `state`."""
-        memory, out = self.recall(state), []
-        for n in range(len(self.shapes)):
-            value, memory = self.update(n, state, memory)
-            out.append(value)
-        return tuple(out), memory
-
-    def map(self, state: State) -> State:
-        """Return $T(s)$ alone."""
-        return self.image(state)[0]
-
-    def once(
-        self, order: Iterable[int], state: State, zero: frozenset[int] = frozenset()
-    ) -> State:
-        """Return the state after one update of each block, one after the other.
-
-        Args:
-            order: of the blocks.
-            state: of all blocks.
-            zero: as in `update`.
-        """
-        memory = self.recall(state, zero)
-        for n in order:
-            value, memory = self.update(n, state, memory, zero)
-            state = (*state[:n], value, *state[n + 1 :])
-            zero = zero - {n}
-        return state
-
-    def velocity(self, state: State) -> State:
-        r"""Return $\dot s_n = (T_n(s) - s_n)/\tau_n$."""
-        image = self.map(state)
-        return tuple(
-            (t - s) / tau
-            for t, s, tau in zip(image, state, self.network.taus, strict=True)
-        )
-
-    def ndims(self, n: int) -> tuple[int, ...]:
-        """Return the axes of block `n` that belong to one example."""
-        return tuple(range(-len(self.shapes[n]), 0))
-
-    @property
-    def step(self) -> float:
-        """How far $T$ moves a state for each unit of the force on it."""
-        return 1.0
-
-    def residual(
-        self, change: State, state: State, rtol: float, atol: float
-    ) -> tuple[Lead, Lead]:
-        r"""Measure a change $T(s) - s$ of the state, example by example.
-
-        What is judged is the force $f = (T(s) - s)/\eta$ and not the move, which a
-        small step $\eta$ could make as small as one likes. An element has settled if
-        $|f| \le atol\,u + rtol\,|s|$, where the unit $u$ is 1, or the largest element
-        of the block where it is an increment.
-
-        Args:
-            change: $T(s) - s$, of all blocks.
-            state: what it is measured against, of all blocks.
-            rtol: relative tolerance.
-            atol: absolute tolerance.
-
-        Returns:
-            The largest $|f|/u$ over all elements, and the largest excess
-            $|f|/u - rtol\,|s|/u - atol$, which is not positive once settled.
-        """
-        blocks = enumerate(zip(change, state, strict=True))
-        parts = [self.block_residual(n, d, s, rtol, atol) for n, (d, s) in blocks]
-        worst, excess = zip(*parts, strict=True)
-        return largest(worst), largest(excess)
-
-    def block_residual(
-        self, n: int, change: Array, value: Array, rtol: float, atol: float
-    ) -> tuple[Lead, Lead]:
-        """Return what `residual` does, of block `n` alone."""
-        axes = self.ndims(n)
-        force, value = jnp.abs(change) / self.step, jnp.abs(value)
-        if not (isinstance(self.step, float) and self.step == 1):
-            # As much of a force may be lost when its step is added to the state.
-            force = force + 0.5 * jnp.finfo(value.dtype).eps * value / self.step
-        unit = 1.0
-        if self.incremental:
-            unit = jnp.maximum(jnp.max(value, axes), jnp.finfo(value.dtype).tiny)
-        worst = jnp.max(force, axes) / unit
-        return worst, jnp.max(force - rtol * value, axes) / unit - atol
-
-    def sizes(self, state: State, image: State) -> State:
-        """Return what `residual` is to measure changes of a state against: the state.
-
-        But for increments that $T$ maps to zeros: such a block feels nothing and has
-        no size of its own, and the rounding that a solver leaves in it is measured
-        against the largest block.
-
-        Args:
-            state: of all blocks.
-            image: $T(s)$.
-        """
-        if not self.incremental:
-            return state
-        axes = [self.ndims(n) for n in range(len(state))]
-        pairs = zip(state, axes, strict=True)
-        most = largest([jnp.max(jnp.abs(s), a) for s, a in pairs])
-
-        def size(s, t, a):
-            felt = jnp.any(t != 0, a, keepdims=True)
-            return jnp.where(felt, s, jnp.expand_dims(most, a))
-
-        return tuple(map(size, state, image, axes))
-
-    def units(self, state: State) -> State:
-        """Return per block the unit in which tolerances are of order one.
-
-        The block's largest element after one sweep in the direction of the signal
-        where it is an increment, else 1.
-        """
-        if not self.incremental:
-            return tuple(jnp.ones((), s.dtype) for s in state)
-        state = self.once(reversed(range(len(state))), state)
-        sizes = [
-            jnp.max(jnp.abs(s), self.ndims(n), keepdims=True)
-            for n, s in enumerate(state)
-        ]
-        return tuple(jnp.where(size > 0, size, 1) for size in sizes)
-
-    def take(self, index: Int[Array, " taken"], lead: Shape) -> "AbstractProblem":
-        """Return the problem of some examples, with one leading axis.
-
-        Args:
-            index: of the examples, counted along all leading axes.
-            lead: lengths of the leading axes.
-        """
-        places = jnp.unravel_index(index, lead)
-
-        def one(leaf):
-            lengths = leaf.shape[: len(lead)]
-            if max(lengths) == 1:
-                return leaf.reshape((1, *leaf.shape[len(lead) :]))
-            pairs = zip(places, lengths, strict=True)
-            return leaf[tuple(i if n > 1 else jnp.zeros_like(i) for i, n in pairs)]
-
-        data = jax.tree_util.tree_map(one, self.data)
-        return dataclasses.replace(self, data=data)
-
-    def per_example(self, function, *batched: PyTree) -> PyTree:
-        """Apply `function(problem, *example)` to each example by itself.
-
-        Args:
-            function: of a problem whose leading axes are gone, and of the examples.
-            batched: trees of arrays with all leading axes; the first is a state.
-
-        Returns:
-            The results, with the leading axes in front.
-        """
-        lead = batched[0][0].shape[: batched[0][0].ndim - len(self.shapes[0])]
-        rank = len(lead)
-
-        def flat(leaf):
-            full = jnp.broadcast_to(leaf, lead + leaf.shape[rank:])
-            return full.reshape((-1, *leaf.shape[rank:]))
-
-        data, *examples = jax.tree_util.tree_map(flat, (self.data, *batched))
-
-        def one(data, *example):
-            return function(dataclasses.replace(self, data=data), *example)
-
-        out = jax.vmap(one)(data, *examples)
-        return jax.tree_util.tree_map(
-            lambda leaf: leaf.reshape((*lead, *leaf.shape[1:])), out
-        )
-
-
-def largest(values: Sequence[Array]) -> Array:
-    """Return the largest of several arrays, element by element."""
-    out = values[0]
-    for value in values[1:]:
-        out = jnp.maximum(out, value)
-    return out
-
-
-def closure(blocks: Iterable[int], pairs: Iterable[tuple[int, int]]) -> frozenset[int]:
-    """Return all that can be reached from some blocks along pairs (from, to)."""
-    found, todo, pairs = set(blocks), list(blocks), list(pairs)
-    while todo:
-        here = todo.pop()
-        new = {b for a, b in pairs if a == here} - found
-        found |= new
-        todo += new
-    return frozenset(found)
-
-
-class AbstractPull(eqx.Module):
-    """The force that a nudge exerts on a network, as the network sees it."""
-
-    @abc.abstractmethod
-    def __call__(self, n: int, state: State, context: PyTree) -> Array | None:
-        r"""Return $-\beta\,\partial C/\partial s_n$ at `state`, `None` if no force.
-
-        Args:
-            n: block, counted from 0.
-            state: where to evaluate the force.
-            context: the pull's arrays with leading axes, such as the targets.
-        """
+from .problem import AbstractProblem, AbstractPull
 
 
 class AbstractNetwork(eqx.Module):
@@ -330,6 +61,21 @@ class AbstractNetwork(eqx.Module):
     @abc.abstractmethod
     def output(self, state: State) -> Inexact[Array, "*lead outputs"]:
         """Return what the network predicts: logits or values."""
+
+    def energies(self, state: State, x: Array) -> Lead:
+        """Return the energy of each example.
+
+        Args:
+            state: one array per block, `(*lead, *shape)`.
+            x: the inputs, `(*lead, *input_shape)`.
+
+        Raises:
+            ValueError: if the network has no energy.
+        """
+        raise ValueError(
+            f"`energies` is not defined, since this {type(self).__name__} has no "
+            "energy: use a rule that needs none."
+        )
 
     def check_nudged(self, blocks: Iterable[int]) -> None:
         """Raise `ValueError` if a nudge of `blocks` cannot move the network."""
@@ -440,7 +186,7 @@ class AbstractNetwork(eqx.Module):
 
     @property
     def dtype(self) -> jnp.dtype:
-        """Of the parameters, and so of the states: that of the first array."""
+        """The dtype of the states: that of the first array of parameters."""
         arrays = jax.tree_util.tree_leaves(eqx.filter(self, eqx.is_inexact_array))
         return arrays[0].dtype if arrays else jnp.result_type(float)
 

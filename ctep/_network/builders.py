@@ -9,17 +9,15 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from .. import _checks as checks
-from .._keywords import suggests_keywords
 from .activation import AbstractActivation, Tanh
 from .coupling import Coupling, Fixed, Tied, drawn
+from .dense import Dense
 from .layer import Layer
 from .network import Network, Readout
-from .operator import Dense
 
 _GLOROT = jax.nn.initializers.glorot_uniform()
 
 
-@suggests_keywords
 def mlp(
     sizes: Sequence[int | tuple[int, ...]],
     *,
@@ -70,7 +68,6 @@ def mlp(
     )
 
 
-@suggests_keywords
 def graph(
     sizes: Sequence[int | tuple[int, ...]],
     edges: Iterable[tuple[int, int]],

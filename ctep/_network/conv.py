@@ -13,8 +13,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .. import _checks as checks
 from .._custom_types import Shape
+from .dense import Precision, check_precision, multiply
 from .interleave import interleave
-from .operator import AbstractLinear, Precision, check_precision, multiply
+from .operator import AbstractLinear, enclosed
 
 _DIMS = ("NHWC", "HWIO", "NHWC")
 
@@ -99,10 +100,10 @@ class Conv(AbstractLinear):
         return jnp.sum(jnp.linalg.norm(self.weight, 2, axis=(2, 3)))
 
     def formula(self, weight, state):
-        return f"{weight} * {state}"
+        return f"{weight} * {enclosed(state)}"
 
     def adjoint_formula(self, weight, state):
-        return f"{weight}' * {state}"
+        return f"{weight}' * {enclosed(state)}"
 
     def _convolve(self, v, weight, precision=None):
         return _convolve(self._geometry(precision), v, weight)

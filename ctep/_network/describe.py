@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 
 from .._custom_types import Shape
 from .coupling import Fixed
-
-if TYPE_CHECKING:
-    from .network import Network
+from .operator import enclosed
 
 
 def parameters(network) -> int:
@@ -26,7 +23,7 @@ def parameters(network) -> int:
     return sum(jax.tree_util.tree_leaves(sizes))
 
 
-def describe(network: Network) -> str:
+def describe(network) -> str:
     """Return the fixed-point equations of a network, one line per layer."""
     count = len(network.layers)
     units = sum(math.prod(shape) for shape in network.shapes)
@@ -38,8 +35,9 @@ def describe(network: Network) -> str:
     rows = [("x", "clamped input", network.input_shape)]
     for n, layer in enumerate(network.layers, 1):
         drive = " + ".join(_terms(network, n))
-        text = re.sub(r"\bh\b", drive.replace("\\", ""), layer.activation.formula)
-        rows.append((f"s{n}", text, layer.shape))
+        rows.append(
+            (f"s{n}", _substituted(layer.activation.formula, drive), layer.shape)
+        )
     output = f"s{count}"
     if network.readout is not None:
         output = network.readout.operator.formula("W_out", output)
@@ -63,10 +61,25 @@ def _terms(network, n):
             scale = "" if c.scale == 1 else f"{c.scale:g} "
             letter = "B" if isinstance(c.feedback, Fixed) else "W"
             weight = f"{letter}{c.source}_{c.target}"
-            terms.append(scale + c.returning.adjoint_formula(weight, f"s{c.target}"))
+            back = c.returning.adjoint_formula(weight, f"s{c.target}")
+            # A product may stand behind its scale as it is, a sum may not.
+            back = back if " + " not in back and " - " not in back else enclosed(back)
+            terms.append(scale + back)
     if network.layers[n - 1].bias is not None:
         terms.append(f"b{n}")
     return terms
+
+
+def _substituted(formula, drive):
+    """Return a formula with the drive for `h`, in brackets where it must be."""
+
+    def one(found):
+        before, after = formula[: found.start()], formula[found.end() :]
+        opens = re.search(r"(^|[(,]\s*)$", before)
+        ends = re.match(r"\s*([),]|$|[+-] )", after)
+        return drive if opens and ends else enclosed(drive)
+
+    return re.sub(r"\bh\b", one, formula)
 
 
 def _state(n):

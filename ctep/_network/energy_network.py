@@ -12,7 +12,8 @@ from jaxtyping import Array, Inexact, PyTree
 
 from .._custom_types import Shape, State
 from .activation import change, sizes
-from .base import AbstractNetwork, AbstractProblem, AbstractPull
+from .base import AbstractNetwork
+from .problem import AbstractProblem, AbstractPull
 
 # A force says how far the rest is only together with the curvature of the energy, which
 # nobody knows: softer than this it is not taken to be.
@@ -98,14 +99,13 @@ class EnergyNetwork(AbstractNetwork):
 
     def check_nudged(self, blocks):
         state = tuple(jnp.zeros(shape, self.dtype) for shape in self.shapes)
-        jax.eval_shape(self._energies, state, jnp.zeros(self.input_shape, self.dtype))
+        jax.eval_shape(self.energies, state, jnp.zeros(self.input_shape, self.dtype))
 
     def total_energy(self, state: State, x: Array) -> Inexact[Array, ""]:
         """Return the energy summed over the leading axes of the state."""
-        return jnp.sum(self._energies(state, x))
+        return jnp.sum(self.energies(state, x))
 
-    def _energies(self, state: State, x: Array) -> Inexact[Array, "..."]:
-        """Return the energy, example by example."""
+    def energies(self, state, x):
         lead = state[0].shape[: state[0].ndim - len(self.shapes[0])]
         energy = self._checked
         for _ in lead:
@@ -167,7 +167,7 @@ class EnergyNetwork(AbstractNetwork):
             """Return the weighted sum of energies and its gradient."""
 
             def total(arrays):
-                energies = eqx.combine(arrays, rest)._energies(state, x)
+                energies = eqx.combine(arrays, rest).energies(state, x)
                 return jnp.sum(weights * energies).real
 
             return jax.value_and_grad(total)(fixed)

@@ -7,20 +7,19 @@ import jax
 from jaxtyping import PRNGKeyArray
 
 from .. import _checks as checks
-from .._keywords import suggests_keywords
 from .activation import AbstractActivation, HardSigmoid, Identity, ReLU6
 from .builders import feedback_of
 from .conv import Conv
 from .coupling import Coupling, Fixed, Tied, drawn
+from .dense import Dense
 from .layer import Layer
 from .network import Network, Readout
-from .operator import AbstractOperator, Chain, Dense
+from .operator import AbstractOperator, Chain
 from .pool import AbstractPool, MaxPool
 
 _HE = jax.nn.initializers.he_uniform()
 
 
-@suggests_keywords
 def vgg(
     channels: Sequence[int],
     dense: Sequence[int] = (),
@@ -99,7 +98,6 @@ def vgg(
     return plan.network(last, output_activation, readout)
 
 
-@suggests_keywords
 def hopfield_resnet(
     channels: Sequence[int] = (128, 256, 512, 512),
     classes: int = 10,

@@ -12,7 +12,8 @@ from jaxtyping import PyTree
 from .. import _checks as checks
 from .._custom_types import Shape
 from .._parameter import parameter
-from .base import AbstractNetwork, AbstractProblem
+from .base import AbstractNetwork
+from .problem import AbstractProblem
 
 
 class Module(AbstractNetwork):

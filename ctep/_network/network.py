@@ -10,14 +10,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
 from .. import _checks as checks
-from .._custom_types import Lead, Shape, State
+from .._custom_types import Shape, State
 from .._parameter import declared
 from .activation import path_integral
-from .base import AbstractNetwork, closure
+from .base import AbstractNetwork
 from .coupling import Coupling, Fixed, Tied
+from .describe import describe
 from .layer import Layer
 from .operator import AbstractOperator
 from .phases import IncrementPhase, StatePhase
+from .problem import closure
 
 
 class Readout(eqx.Module):
@@ -237,19 +239,10 @@ class Network(AbstractNetwork):
     def increments(self, x, state, memory, pull, context):
         return IncrementPhase.of(self, state, memory, pull, context)
 
-    def energy(self, state: State, x: Array) -> Lead:
-        r"""Return $E(s)$, example by example.
-
-        Args:
-            state: `(*lead, *shape)` per layer.
-            x: `(*lead, *input_shape)`.
-
-        Raises:
-            ValueError: if the network has no energy.
-        """
+    def energies(self, state, x):
         if not self.has_energy:
             raise ValueError(
-                "`energy` needs feedback that is tied everywhere with scales that "
+                "`energies` needs feedback that is tied everywhere with scales that "
                 "multiply to the same product along every path to the output, which "
                 "this network's do not: use `Tied` feedback, or a rule that needs no "
                 "energy."
@@ -340,8 +333,6 @@ class Network(AbstractNetwork):
         return total
 
     def __str__(self):
-        from .describe import describe
-
         return describe(self)
 
 

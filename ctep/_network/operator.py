@@ -1,21 +1,15 @@
 """Operators: the maps that couplings apply, their adjoints and their increments."""
 
 import abc
-import copy
 import math
-from collections.abc import Callable
-from typing import Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from .. import _checks as checks
 from .._custom_types import Shape
-
-Precision = Literal["float32", "tensorfloat32", "bfloat16"]
-_PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 
 
 class AbstractOperator(eqx.Module):
@@ -144,62 +138,6 @@ def _by_parts(function, v):
     return jax.lax.complex(function(v.real), function(v.imag))
 
 
-class Dense(AbstractLinear):
-    r"""$c(v) = v W$ on flattened states.
-
-    Args:
-        in_shape: shape of the source layer.
-        out_shape: shape of the target layer.
-        key: for the initial weights.
-        init: `jax.nn.initializers`-style function of `(key, shape, dtype)`.
-        precision: of the products, see `ctep.with_precision`.
-
-    Cost: one matrix product for `apply`, one for `adjoint`; no tape.
-    """
-
-    weight: Float[Array, "sources targets"]
-    in_shape: Shape = eqx.field(static=True)
-    out_shape: Shape = eqx.field(static=True)
-    precision: Precision = eqx.field(static=True)
-
-    def __init__(
-        self,
-        in_shape: Shape,
-        out_shape: Shape,
-        *,
-        key: PRNGKeyArray,
-        init=jax.nn.initializers.glorot_uniform(),
-        precision: Precision = "float32",
-    ):
-        self.in_shape = checks.filled("in_shape", in_shape)
-        self.out_shape = checks.filled("out_shape", out_shape)
-        size = (math.prod(self.in_shape), math.prod(self.out_shape))
-        self.weight = checks.weights(init, key, size)
-        self.precision = check_precision(precision)
-
-    def product(self, v):
-        return self._times(v, self.weight, self.in_shape, self.out_shape)
-
-    def transposed(self, u):
-        return self._times(u, self.weight.T, self.out_shape, self.in_shape)
-
-    def lipschitz(self):
-        """Return the largest singular value of $W$."""
-        return jnp.linalg.norm(self.weight, 2)
-
-    def formula(self, weight, state):
-        return f"{weight} {state}"
-
-    def adjoint_formula(self, weight, state):
-        return f"{weight}' {state}"
-
-    def _times(self, v, matrix, in_shape, out_shape):
-        lead = v.shape[: v.ndim - len(in_shape)]
-        flat = v.reshape((*lead, matrix.shape[0]))
-        product = multiply(self.precision, jnp.matmul, flat, matrix)
-        return product.reshape((*lead, *out_shape))
-
-
 class Chain(AbstractOperator):
     r"""Operators one after the other, $c = c_k \circ \dots \circ c_1$.
 
@@ -319,59 +257,11 @@ class Chain(AbstractOperator):
         return list(zip(self.operators, *trees, strict=True))[::-1]
 
 
-def multiply(precision: Precision, product: Callable, v: Array, weight: Array) -> Array:
-    """Return `product(v, weight)` with operands of the precision, in the dtype of `v`.
-
-    Increments are read to their last bit, so nothing is reduced unless asked for.
-    """
-    if precision == "bfloat16":
-        v, weight = (_rounded(array) for array in (v, weight))
-    levels = {
-        "float32": jax.lax.Precision.HIGHEST,
-        "tensorfloat32": jax.lax.Precision.HIGH,
-    }
-    return product(v, weight, precision=levels.get(precision))
-
-
-def _rounded(array: Array) -> Array:
-    """Round to the 8 bits of bfloat16, which every fast unit multiplies exactly."""
-    return jax.lax.reduce_precision(array, exponent_bits=8, mantissa_bits=7)
-
-
-def with_precision(tree: PyTree, precision: Precision) -> PyTree:
-    """Return a network whose couplings take their products in another precision.
-
-    States, increments and parameters keep their dtype; only the two factors of each
-    product are rounded, and its sum is taken in float32.
-
-    Args:
-        tree: a network, an operator, or any tree of them.
-        precision: "float32" (24 bits on every device), "tensorfloat32" (11 bits
-            where the device has such units, else float32) or "bfloat16" (8 bits).
-
-    Raises:
-        ValueError: if `precision` is none of these.
-    """
-    check_precision(precision)
-
-    def leaf(value):
-        return hasattr(value, "precision") and isinstance(value, AbstractOperator)
-
-    def change(value):
-        if not leaf(value):
-            return value
-        out = copy.copy(value)
-        object.__setattr__(out, "precision", precision)
-        return out
-
-    return jax.tree_util.tree_map(change, tree, is_leaf=leaf)
-
-
-def check_precision(value: Precision) -> Precision:
-    """Return a precision, or raise `ValueError`."""
-    if not isinstance(value, str) or value not in _PRECISIONS:
-        raise ValueError(
-            f"`precision` is {checks.shown(value)}, but the products of couplings are "
-            f"taken in one of {', '.join(map(repr, _PRECISIONS))}: pass one of them."
-        )
-    return value
+def enclosed(formula: str) -> str:
+    """Return a formula in brackets, unless it is one name or one call."""
+    depth = 0
+    for character in formula:
+        depth += (character == "(") - (character == ")")
+        if character == " " and depth == 0:
+            return f"({formula})"
+    return formula

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from .._custom_types import State
-from .base import AbstractProblem, AbstractPull
+from .problem import AbstractProblem, AbstractPull
 
-if TYPE_CHECKING:
-    from .network import Network
+# A `Network`, which makes its phases: to name the class here would close a circle.
+Layered = Any
 
 
 class StatePhase(AbstractProblem):
@@ -22,12 +22,12 @@ class StatePhase(AbstractProblem):
     contribute to the drive, computed once, and the pull's arrays.
     """
 
-    network: Network
+    network: Layered
     data: PyTree
     pull: AbstractPull | None = None
 
     @staticmethod
-    def of(network: Network, x: Array, pull=None, context=()) -> StatePhase:
+    def of(network: Layered, x: Array, pull=None, context=()) -> StatePhase:
         data = (_input_drives(network, x), context)
         return StatePhase(network=network, data=data, pull=pull)
 
@@ -87,12 +87,12 @@ class IncrementPhase(AbstractProblem):
     block's largest increment, which may be 1e-30.
     """
 
-    network: Network
+    network: Layered
     data: PyTree
     pull: AbstractPull
 
     @staticmethod
-    def of(network: Network, state: State, memory, pull, context) -> IncrementPhase:
+    def of(network: Layered, state: State, memory, pull, context) -> IncrementPhase:
         anchors = tuple(
             layer.activation.anchor(h, s)
             for layer, h, s in zip(network.layers, memory[1], state, strict=True)

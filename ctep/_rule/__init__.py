@@ -1,3 +1,8 @@
+from .arguments import (
+    check_batch as check_batch,
+    check_inputs as check_inputs,
+    check_kinds as check_kinds,
+)
 from .backprop import Backprop as Backprop, FeedbackAlignment as FeedbackAlignment
 from .base import (
     AbstractRule as AbstractRule,
@@ -6,12 +11,7 @@ from .base import (
     partition as partition,
 )
 from .coupled import Coupled as Coupled
-from .gradient import (
-    check_batch as check_batch,
-    check_inputs as check_inputs,
-    check_kinds as check_kinds,
-    gradient as gradient,
-)
+from .gradient import gradient as gradient
 from .holomorphic import Holomorphic as Holomorphic
 from .implicit import Implicit as Implicit
 from .oscillating import Oscillating as Oscillating

@@ -53,7 +53,6 @@ class Coupled(AbstractStencil):
 
     def __check_init__(self):
         checks.positive("eta", self.eta, "0.1")
-        checks.flag("rescale", self.rescale)
         if self.eta > 1:
             raise ValueError(
                 f"`eta` is {self.eta}, but 1 already holds the output at its target: "

@@ -3,21 +3,19 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from .. import _checks as checks
-from .._keywords import suggests_keywords
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge, OutputError
 from .._solver import AbstractSolver, Sweeps, explain, usable
+from .arguments import check_batch, check_kinds
 from .base import AbstractRule, Task
 from .stencil import Centered
 from .underived import underived
 
 
-@suggests_keywords
 def gradient(
     network: AbstractNetwork,
     x: ArrayLike,
@@ -116,66 +114,3 @@ def _gradient(network, x, y, nudge, rule, solver, epoch, key, throw):
     )
     arrays = eqx.filter(given, eqx.is_inexact_array)
     return loss, underived(full, arrays), estimate.result
-
-
-_KINDS = {
-    "network": (AbstractNetwork, "a network", "ctep.mlp((784, 512, 10), key=key)"),
-    "nudge": (AbstractNudge, "a nudge", "ctep.OutputError()"),
-    "rule": (AbstractRule, "a rule", "ctep.Centered(0.1)"),
-    "solver": (AbstractSolver, "a solver", "ctep.Sweeps()"),
-}
-
-
-def check_kinds(**values) -> None:
-    """Raise `TypeError` for an argument that is not of the kind its name says."""
-    for name, value in values.items():
-        checks.instance(name, value, *_KINDS[name])
-
-
-def check_inputs(network: AbstractNetwork, x: Array) -> None:
-    """Raise `ValueError` or `TypeError` if inputs do not fit the network."""
-    shape = network.input_shape
-    if x.shape[1:] != shape or x.ndim == 0:
-        raise ValueError(
-            f"`x` has shape {x.shape}, but this network needs (batch, "
-            f"{', '.join(map(str, shape))}): reshape it, with one row per example."
-        )
-    if x.shape[0] == 0:
-        raise ValueError("`x` is empty, but one example is the least: pass a batch.")
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(
-            f"`x` has dtype {x.dtype}, but states are real: convert it, for pixels "
-            "with `x.astype(float) / 255`."
-        )
-    if not isinstance(x, Tracer) and not np.isfinite(np.asarray(x)).all():
-        raise ValueError(
-            "`x` holds NaN or infinity, but an input must be finite: clean it, for "
-            "example with `jnp.nan_to_num`."
-        )
-
-
-def check_batch(network: AbstractNetwork, nudge: AbstractNudge, x, y) -> None:
-    """Raise `ValueError` or `TypeError` if a batch does not fit."""
-    check_inputs(network, x)
-    if y.ndim == 0 or y.shape[0] != x.shape[0]:
-        raise ValueError(
-            f"`y` has shape {y.shape}, but `x` holds {x.shape[0]} examples: give each "
-            "of them one target."
-        )
-    nudge.check(network, y)
-    classes = network.output_shape[-1] if network.output_shape else 1
-    concrete = not isinstance(y, Tracer)
-    if concrete and jnp.issubdtype(y.dtype, jnp.integer):
-        values = np.asarray(y)  # which no trace takes for its own
-        low, high = int(values.min()), int(values.max())
-        if low < 0 or high >= classes:
-            bad = low if low < 0 else high
-            raise ValueError(
-                f"`y` holds the label {bad}, but this network has the classes 0 to "
-                f"{classes - 1}: fix the labels or build it with more outputs."
-            )
-    floating = jnp.issubdtype(y.dtype, jnp.floating)
-    if concrete and floating and not np.isfinite(np.asarray(y)).all():
-        raise ValueError(
-            "`y` holds NaN or infinity, but a target must be finite: clean it."
-        )

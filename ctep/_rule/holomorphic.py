@@ -46,7 +46,6 @@ class Holomorphic(AbstractStencil):
 
     def __check_init__(self):
         checks.positive("radius", self.radius, "0.1")
-        checks.flag("rescale", self.rescale)
         checks.count("points", self.points, "4")
 
     def check(self, network, nudge, example=None):

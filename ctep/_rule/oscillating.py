@@ -67,7 +67,6 @@ class Oscillating(AbstractStencil):
 
     def __check_init__(self):
         checks.positive("radius", self.radius, "0.1")
-        checks.flag("rescale", self.rescale)
         checks.positive("period", self.period, "50.0")
         checks.positive("dt", self.dt, "0.5")
         if not self.period / self.dt < 2**31:
@@ -78,12 +77,8 @@ class Oscillating(AbstractStencil):
         kind, example = dfx.AbstractSolver, "diffrax.Heun()"
         checks.instance("solver", self.solver, kind, "a Diffrax solver", example)
         for name, least in (("periods", 2), ("points", 3)):
-            checks.count(name, getattr(self, name), str(least))
-            if getattr(self, name) < least:
-                raise ValueError(
-                    f"`{name}` is {getattr(self, name)}, but must be at least {least}: "
-                    "the first period is a transient, and a circle needs three points."
-                )
+            # The first period is a transient, and a circle needs three points.
+            checks.count(name, getattr(self, name), str(least), least=least)
 
     def check(self, network, nudge, example=None):
         super().check(network, nudge, example)

@@ -45,7 +45,6 @@ class Ramped(AbstractStencil):
     def __check_init__(self):
         checks.positive("beta", self.beta, "0.1")
         checks.count("steps", self.steps, "50")
-        checks.flag("rescale", self.rescale)
 
     def exact(self, network, nudge):
         return False

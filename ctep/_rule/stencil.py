@@ -40,6 +40,9 @@ class AbstractStencil(AbstractRule):
     def rescale(self) -> bool:
         """Whether increments are divided by the attenuation that brought them."""
 
+    def __check_init__(self):  # Equinox runs it beside those of subclasses
+        checks.flag("rescale", self.rescale)
+
     def check(self, network, nudge, example=None):
         network.check_nudged(nudge.blocks(network))
 
@@ -183,7 +186,6 @@ class OneSided(AbstractStencil):
 
     def __check_init__(self):
         checks.positive("beta", self.beta, "0.1")
-        checks.flag("rescale", self.rescale)
 
     def stencil(self):
         return np.array([self.beta]), np.array([1 / self.beta])
@@ -211,7 +213,6 @@ class Centered(AbstractStencil):
 
     def __check_init__(self):
         checks.positive("beta", self.beta, "0.1")
-        checks.flag("rescale", self.rescale)
 
     def stencil(self):
         beta = self.beta
@@ -244,7 +245,6 @@ class RandomSign(AbstractStencil):
 
     def __check_init__(self):
         checks.positive("beta", self.beta, "0.1")
-        checks.flag("rescale", self.rescale)
 
     @property
     def random(self):

@@ -7,16 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from .._custom_types import State
-from .._network import AbstractNetwork, AbstractProblem, EnergyNetwork
+from .._network import AbstractProblem
 from .sweeps import Sweeps
-
-
-def energy_of(network: AbstractNetwork, x: Array) -> Callable[[State], Array]:
-    """Return the function of a state that is the energy of each example."""
-    energy = network.energy  # pyright: ignore[reportAttributeAccessIssue]
-    if isinstance(network, EnergyNetwork):
-        energy = jax.vmap(energy)
-    return lambda state: energy(state, x)
 
 
 def descent(

@@ -67,15 +67,10 @@ class Sweeps(AbstractSolver):
     gather: tuple[float, ...] = eqx.field(default=(), converter=shares)
 
     def __check_init__(self):
-        checks.integer("max_sweeps", self.max_sweeps, "100")
+        checks.count("max_sweeps", self.max_sweeps, "100")
         checks.real("relaxation", self.relaxation, "1.0")
         kinds, example = (AbstractOrder, type(None)), "ctep.Forward()"
         checks.instance("order", self.order, kinds, "an order or None", example)
-        if not self.max_sweeps >= 1:
-            raise ValueError(
-                f"`max_sweeps` is {self.max_sweeps}, but a phase needs at least one "
-                "sweep: pass a positive integer."
-            )
         if not 0 < self.relaxation < 2:
             raise ValueError(
                 f"`relaxation` is {self.relaxation}, but sweeps can only converge "

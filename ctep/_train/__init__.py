@@ -1,5 +1,13 @@
-from .checkpoint import CheckpointError as CheckpointError
-from .fit import fit as fit, restore as restore
-from .loop import inputs as inputs, score as score
+from .evaluate import (
+    Score as Score,
+    evaluate as evaluate,
+    inputs as inputs,
+    predict as predict,
+    score as score,
+    settle as settle,
+)
+from .fit import fit as fit
+from .restore import restore as restore
 from .result import Result as Result
+from .store.checkpoint import CheckpointError as CheckpointError
 from .watch import Watch as Watch

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import platform
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +14,23 @@ import optax
 from jaxtyping import PRNGKeyArray
 
 from .. import _checks as checks, data
-from .._keywords import suggests_keywords
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge, OutputError
 from .._rule import AbstractRule, OneSided, check_kinds
 from .._solver import AbstractSolver, Sweeps
 from ..data.split import hold_out
-from . import checkpoint, history
-from .checkpoint import CheckpointError
-from .feed import feeds
-from .loop import Loop, inputs
-from .placement import Placement
+from .devices.feed import feeds
+from .devices.placement import Placement
+from .evaluate import check_fit, inputs
+from .loop import Loop
 from .result import Result
-from .run import Run
+from .store.identity import content, versions
+from .store.run import Run
 from .train import Job, train
 from .trained import trained
 from .watch import Watch
 
 
-@suggests_keywords
 def fit(
     network: AbstractNetwork,
     dataset: str | Sequence | data.Dataset | data.Stream,
@@ -113,7 +110,9 @@ def fit(
             that they divide evenly, and do not copy it to all of them.
         out: folder for `run.json`, `history.jsonl` and a checkpoint per epoch. Of
             several processes the first one alone uses it.
-        resume: continue the run in `out`, on any number of devices or processes.
+        resume: continue the run in `out`, on any number of devices or processes. All
+            that decides the weights must be as it was, schedules included; `epochs`,
+            `probe`, `watch`, `keep` and how data are read and devices used may change.
         keep: newest checkpoints to keep, besides the best one (see `ctep.restore`).
         data_dir: of TFDS; the variable `TFDS_DATA_DIR` by default.
         identity: what else to keep in `run.json`, in plain JSON values.
@@ -140,12 +139,18 @@ def fit(
     rule = OneSided() if rule is None else rule
     solver = Sweeps() if solver is None else solver
     optimizer = optax.adam(1e-3) if optimizer is None else optimizer
-    key = jax.random.key(0) if key is None else key
+    key = jax.random.key(0) if key is None else checks.key(key)
     check_kinds(network=network, nudge=nudge, rule=rule, solver=solver)
     checks.instance("watch", watch, Watch, "a watch", "ctep.Watch()")
-    whole = {"epochs": (epochs, 1), "probe": (probe, 0), "keep": (keep, 1)}
-    whole |= {"batch_size": (batch_size, 1), "workers": (workers, 0)}
-    _check_options(optimizer, key, whole)
+    kind, noun = optax.GradientTransformation, "an optax transformation"
+    checks.instance("optimizer", optimizer, kind, noun, "optax.adam(1e-3)")
+    epochs = checks.count("epochs", epochs, "10")
+    probe = checks.count("probe", probe, "64", least=0)
+    keep = checks.count("keep", keep, "2")
+    if batch_size is not None:
+        batch_size = checks.count("batch_size", batch_size, "50")
+    if workers is not None:
+        workers = checks.count("workers", workers, "4", least=0)
     checks.real("validation", validation, "0.1")
     flags = {"carry_state": carry_state, "shard_parameters": shard_parameters}
     for name, value in (flags | {"resume": resume, "progress": progress}).items():
@@ -161,7 +166,7 @@ def fit(
     loaded = data.load(dataset, data_dir=data_dir, stream=workers is not None)
     if isinstance(loaded, data.Dataset) and loaded.x_train.nbytes > place.room() / 2:
         loaded = data.load(loaded, stream=True)
-    nudge = nudge.drawn(network, jax.random.fold_in(key, 2**31 - 2))
+    given, nudge = nudge, nudge.drawn(network, jax.random.fold_in(key, 2**31 - 2))
     held_out = hold_out(loaded, validation, key) if validation else None
     count = loaded.examples if held_out is None else len(held_out[0])
     if batch_size is None:
@@ -172,6 +177,7 @@ def fit(
     check_fit(network, nudge, loaded, pipeline, y)
     rule.check(network, nudge, (inputs(pipeline, x, network), y))
     told = trained(network, nudge, rule)
+    known = {"nudge": given, "rule": rule, "solver": solver, "pipeline": pipeline}
     who = {
         "network": str(network).splitlines(),
         "nudge": str(nudge),
@@ -185,9 +191,15 @@ def fit(
         # A checksum reads all data once, which only a run with a folder needs.
         "data_digest": "" if out is None else loaded.digest,
         "key": np.asarray(jax.random.key_data(key)).tolist(),
-        "versions": {p: version(p) for p in ("ctep", "jax", "equinox", "optax")},
-        **(identity or {}),
+        "versions": {"python": platform.python_version(), **versions()},
+        "content": content(network, **known, optimizer=optimizer),
     }
+    if twice := sorted(set(who) & set(identity or {})):
+        raise ValueError(
+            f"`identity` holds {twice[0]!r}, which `run.json` says already: choose "
+            "another name."
+        )
+    who |= identity or {}
     run = Run(None if out is None else Path(out), who, resume, keep, place)
     loop, state = Loop.start(
         network,
@@ -213,58 +225,6 @@ def fit(
             feed.close()
 
 
-def restore(
-    out: str | Path,
-    network: AbstractNetwork,
-    *,
-    nudge: AbstractNudge | None = None,
-    optimizer: optax.GradientTransformation | None = None,
-    batch_size: int | None = None,
-    best: bool = False,
-) -> tuple[AbstractNetwork, AbstractNudge]:
-    """Return the network and nudge of a run's newest valid checkpoint.
-
-    Args:
-        out: folder of the run.
-        network: built as it was for the run; its arrays are replaced.
-        nudge: as given to `fit`.
-        optimizer: as given to `fit`, whose state is part of the checkpoint.
-        batch_size: of a run with `carry_state`, whose states are part of it too.
-        best: return those of the epoch with the best validation accuracy, or where
-            nothing was held out the best test accuracy (which is biased upwards), or
-            without a test set the smallest loss.
-
-    Raises:
-        ValueError: if the checkpoint is of another network or optimiser.
-        CheckpointError: if no checkpoint is valid.
-    """
-    nudge = OutputError() if nudge is None else nudge
-    nudge = nudge.drawn(network, jax.random.key(0))
-    optimizer = optax.adam(1e-3) if optimizer is None else optimizer
-    loop, state = Loop.start(
-        network, nudge, OneSided(), Sweeps(), optimizer, batch_size or 1,
-        carry_state=batch_size is not None,
-    )  # fmt: skip
-    where = Path(out)
-    if best:
-        epoch = history.best(checkpoint.read_config(where)["history"])
-        if epoch is None:
-            raise CheckpointError(
-                f"{where} has not finished an epoch, so none is best: leave `best` out."
-            )
-        where = checkpoint.file_of(where, epoch)
-    state, _ = checkpoint.load(where, state)
-    return loop.model(state)
-
-
-def version(package: str) -> str:
-    """Return the version of a package, which need not be installed to be imported."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
-
-
 def _place(mesh, shard_parameters):
     if mesh is None:
         mesh = Placement.default().mesh
@@ -272,49 +232,3 @@ def _place(mesh, shard_parameters):
         "mesh", mesh, jax.sharding.Mesh, "a mesh", "jax.make_mesh((8,), ('batch',))"
     )
     return Placement(mesh, shard_parameters)
-
-
-def check_fit(network, nudge, dataset, pipeline, y):
-    """Raise `ValueError` if the dataset does not fit the network."""
-    example = "ctep.data.Pipeline(crop=4)"
-    checks.instance("pipeline", pipeline, data.Pipeline, "a pipeline", example)
-    pipeline.check(dataset.shape)
-    shape = pipeline.shape(dataset.shape)
-    image = len(shape) == len(network.input_shape) == 3
-    wrong = math.prod(shape) != math.prod(network.input_shape)
-    if wrong or (image and shape != network.input_shape):
-        raise ValueError(
-            f"`dataset` {dataset.name!r} has inputs of shape {shape}, "
-            f"{math.prod(shape)} numbers, but this network takes "
-            f"{network.input_shape}: build it for {math.prod(shape)} inputs, "
-            f"`input_shape={shape}`, or pad images by `pipeline=`."
-        )
-    outputs = network.output_shape
-    if len(outputs) != 1 or outputs[0] < dataset.classes:
-        raise ValueError(
-            f"`dataset` {dataset.name!r} has {dataset.classes} classes, but this "
-            f"network has outputs of shape {outputs}: build it with "
-            f"{dataset.classes} outputs."
-        )
-    nudge.check(network, y)
-
-
-def _check_options(optimizer, key, whole):
-    kind, noun = optax.GradientTransformation, "an optax transformation"
-    checks.instance("optimizer", optimizer, kind, noun, "optax.adam(1e-3)")
-    typed = isinstance(key, jax.Array) and jnp.issubdtype(
-        key.dtype, jax.dtypes.prng_key
-    )
-    if not typed or key.shape:
-        raise TypeError(
-            f"`key` is {checks.shown(key)}, but must be one random key: pass "
-            "`jax.random.key(0)`."
-        )
-    for name, (value, least) in whole.items():
-        if value is None and name in ("batch_size", "workers"):
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(
-                f"`{name}` is {checks.shown(value)}, but must be an integer of at "
-                f"least {least}: change it."
-            )

@@ -1,9 +1,8 @@
-"""The compiled part of training: chunks of batches, evaluation and the probe."""
+"""The compiled part of training: chunks of batches, and the probe."""
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
@@ -13,10 +12,11 @@ from .._nudge import AbstractNudge
 from .._rule import AbstractRule, Implicit, Task
 from .._solver import RESULTS, AbstractSolver, usable
 from ..data import Pipeline
-from .feed import AbstractBlock, AbstractFeed
-from .placement import Placement
-from .same import Optimizer, Reads
-from .signs import rise, saturated
+from .devices.feed import AbstractBlock, AbstractFeed
+from .devices.placement import Placement
+from .evaluate import inputs, score
+from .programs import Optimizer, Reads
+from .watch import rise, saturated
 
 # Four digits of a cosine need no more, and float32 gives no more in large networks.
 _EXACT = Implicit(tolerance=1e-4)
@@ -238,47 +238,7 @@ class Loop(eqx.Module):
         network, _ = self.model(state)
         network = self.rule.subject(network)
         parts = network, self.solver, self.pipeline
-        return score(*parts, feed, self.place, self.read)["accuracy"]
-
-
-def score(
-    network: AbstractNetwork,
-    solver: AbstractSolver,
-    pipeline: Pipeline,
-    feed: AbstractFeed,
-    place: Placement,
-    read: Reads | None = None,
-) -> dict[str, float]:
-    """Return the accuracy on a split and the fraction of it that did not settle."""
-    read = Reads(network, solver, pipeline) if read is None else read
-    parts, sums = (network, solver, pipeline), np.zeros(2)
-    for block, found in feed.blocks(0, 0):
-        counts = _score(*parts, block, np.array(len(found)), place, read)
-        sums += np.asarray(counts)
-    correct, unsettled = sums / feed.order.examples
-    return {"accuracy": float(correct), "unsettled": float(unsettled)}
-
-
-@eqx.filter_jit
-def _score(network, solver, pipeline, block, stop, place, read):
-    del read  # it tells programs apart
-
-    def body(i, total):
-        x, y, rows = place.batch(block.take(i))
-        ready = inputs(pipeline, x, network)
-        free = solver.solve(
-            network.free(ready), network.zeros(ready), zeros=True, throw=False
-        )
-        correct = jnp.argmax(network.output(free.state), -1) == y
-        counts = jnp.stack([correct, ~usable(free.result)]) & (rows >= 0)
-        return total + jnp.sum(counts, 1)
-
-    return jax.lax.fori_loop(0, stop, body, jnp.zeros(2, int))
-
-
-def inputs(pipeline: Pipeline, x: Array, network: AbstractNetwork, keys=None) -> Array:
-    """Return examples as the network takes them, augmented if there are keys."""
-    return pipeline(x, network.dtype, keys).reshape((-1, *network.input_shape))
+        return score(*parts, feed, self.place, self.read).accuracy
 
 
 def _of(trained, gradient):

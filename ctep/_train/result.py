@@ -5,7 +5,7 @@ from pathlib import Path
 
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
-from .history import table
+from .store.history import table
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,14 +9,14 @@ import time
 import equinox as eqx
 import numpy as np
 
-from . import hosts
-from .feed import AbstractFeed, Unreadable
-from .history import KEYS
+from .devices import hosts
+from .devices.feed import AbstractFeed, Unreadable
 from .loop import Loop, Sums
 from .progress import Reporter
 from .result import Result
-from .run import Position, Run
 from .signals import Interruption
+from .store.history import KEYS
+from .store.run import Position, Run
 from .watch import Watch, not_finite, not_finite_states
 
 _CHUNK_SECONDS = 1.0

@@ -14,7 +14,7 @@ from .._network import AbstractNetwork
 from .._nudge import AbstractNudge, OutputError, Pull
 from .._rule import Holomorphic, Task, check_batch, check_kinds
 from .._solver import AbstractSolver, Sweeps
-from .._solver.descent import descent, energy_of
+from .._solver.descent import descent
 from .._solver.order import AbstractOrder, Forward
 from ._inputs import batch, inputs, rest, solver_or
 
@@ -225,7 +225,9 @@ def _trace(network, x, state, target, nudge, beta, epoch, sweep, steps):
         own = nudge.context(network, state, target, epoch)
         context = (beta.astype(x.dtype)[None], own)
         problem = network.nudged(x, Pull(nudge, network, epoch), context)
-    energy = energy_of(network, x)
+
+    def energy(state):
+        return network.energies(state, x)
 
     def total(state):
         value = energy(state)

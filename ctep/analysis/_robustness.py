@@ -19,7 +19,7 @@ from .._nudge import OutputError
 from .._rule import check_kinds
 from .._solver import AbstractSolver
 from .._train import inputs
-from .._train.fit import check_fit
+from .._train.evaluate import check_fit
 from ._inputs import solver_or
 
 

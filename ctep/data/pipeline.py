@@ -63,13 +63,7 @@ class Pipeline(eqx.Module):
 
     def __check_init__(self):
         for name in ("pad", "crop"):
-            value = getattr(self, name)
-            checks.integer(name, value, "4")
-            if value < 0:
-                raise ValueError(
-                    f"`{name}` is {value}, but an image cannot shrink here: pass a "
-                    "number from 0 on."
-                )
+            checks.count(name, getattr(self, name), "4", least=0)
         checks.real("flip", self.flip, "0.5")
         if not 0 <= self.flip <= 1:
             raise ValueError(

@@ -97,7 +97,7 @@ def _made(value: Any, seen: dict[int, tuple[int, Any]]) -> Any:
         parts = tuple(value)
     elif isinstance(value, dict) and kind is dict:
         parts = tuple(value.items())
-    elif not _is_library(value):
+    elif not library(value):
         return _Itself(object())  # what it reads may have changed by the next run
     elif isinstance(value, tuple):
         parts = tuple(value)
@@ -117,7 +117,7 @@ def _is_numeric(array) -> bool:
     return concrete and jnp.issubdtype(array.dtype, jnp.number)
 
 
-def _is_library(value) -> bool:
+def library(value) -> bool:
     """Return whether a function, a class or an object's class is of a library."""
     module = getattr(value, "__module__", None) or type(value).__module__
     return module.partition(".")[0] in _LIBRARIES and module != "__main__"

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import equinox as eqx
 
-from . import checkpoint, history as log, hosts
+from ..devices import hosts
+from ..devices.placement import Placement
+from ..loop import TrainState
+from . import checkpoint, history as log
 from .folder import claim
 from .history import best
-from .loop import TrainState
-from .placement import Placement
 
 
 class Position(eqx.Module):

@@ -4,12 +4,15 @@ import contextlib
 import errno
 import json
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax.tree_util as jtu
+
+from .identity import foreign
 
 
 def claim(folder: str | Path, identity: dict[str, Any], *, resume: bool) -> None:
@@ -103,35 +106,61 @@ def _compare(path: Path, new: dict, resume: bool) -> None:
         raise ValueError(
             f"{path} is no JSON object ({error}): restore it, or name another `out`."
         ) from error
-    now = _flat(new)
-    first = was.get("data_digest", "").strip('"')
-    weaker = first and now.get("data_digest", "").startswith(f'"{first}-')
-    if weaker:  # of a run of 0.1.0
-        was["data_digest"] = now["data_digest"]
+    now, there = _flat(new), f"`out` ({path.parent})"
+    weaker = "content.version" in now and "content.version" not in was
+    if weaker:
+        _weaken(was, now)
+    elif "content.version" in now:
+        # They are for people; what they print is in `content`, field by field.
+        was, now = (
+            {k: v for k, v in d.items() if not _is_printed(k)} for d in (was, now)
+        )
     changed = sorted(key for key in was | now if was.get(key) != now.get(key))
-    settings = [key for key in changed if key.split(".")[0] != "versions"]
+    other = {key.split(".")[1] for key in changed if key.startswith("versions.")}
+    mild = {k for k in changed if k.startswith("versions.") or foreign(k, was, other)}
+    settings = [key for key in changed if key not in mild]
     key = [*settings, *changed, ""][0]
-    there, here = was.get(key, "absent"), now.get(key, "absent")
-    change = f"`out` ({path.parent}) holds a run with {key} = {there}, not {here}"
+    pair = was.get(key, "absent"), now.get(key, "absent")
+    name = key.removeprefix("content.")
+    change = f"{there} holds a run with {name} = {pair[0]}, not {pair[1]}"
     if settings:
         raise ValueError(
             f"{change}: name another `out`, or set that back and pass `resume=True`."
         )
     if not resume:
         raise ValueError(
-            f"`out` ({path.parent}) already holds this run: pass `resume=True` to "
-            "continue it, or name another `out`."
+            f"{there} already holds this run: pass `resume=True` to continue it, or "
+            "name another `out`."
         )
     if weaker:
         warnings.warn(
-            f"`out` ({path.parent}) holds a run that kept a checksum of its training "
-            "inputs alone: it goes on, and its labels and test data are taken to be "
-            "the same.",
+            f"{there} holds a run of ctep 0.1.0, which kept less of what it is: it "
+            "goes on, and its optimiser, its labels, its test data and what its "
+            "network does not print are taken to be the same.",
             stacklevel=3,
         )
     if changed:
         text = f"{change}: it goes on, but perhaps not bit for bit as before."
         warnings.warn(text, stacklevel=3)
+
+
+def _is_printed(key):
+    return key.split(".")[0] in ("network", "nudge", "rule", "solver", "pipeline")
+
+
+def _weaken(was: dict[str, str], now: dict[str, str]) -> None:
+    """Make what a run of today says of itself comparable to what 0.1.0 kept."""
+    first = was.get("data_digest", "").strip('"')
+    if first and now.get("data_digest", "").startswith(f'"{first}-'):
+        was["data_digest"] = now["data_digest"]
+    for key in list(now):
+        if key.startswith("content.") or (
+            key.startswith("versions.") and key not in was
+        ):
+            del now[key]
+    for found in (was, now):
+        for key in filter(_is_printed, found):
+            found[key] = re.sub(r"[() ]", "", found[key])  # brackets came later
 
 
 def _flat(tree: dict) -> dict[str, str]:

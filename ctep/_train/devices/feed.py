@@ -8,10 +8,10 @@ import jax
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, Shaped
 
-from ..data import Dataset, Stream
-from ..data.order import Order
-from ..data.records import AbstractRecords, ArrayRecords
-from ..data.stream import Batches, Reader, stream_arrays
+from ...data import Dataset, Stream
+from ...data.order import Order
+from ...data.records import AbstractRecords, ArrayRecords
+from ...data.stream import Batches, Reader, stream_arrays
 from .placement import Placement
 
 _EVALUATED = 500  # examples at once

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from .checkpoint import CheckpointError
+from ..store.checkpoint import CheckpointError
 
 # What runtimes say when a process they talk to is gone; their classes say nothing.
 _GONE = re.compile(r"gloo|nccl|heartbeat|coordination|connection|unavailable", re.I)

@@ -1,0 +1,310 @@
+"""A network in use: its rest, its outputs, and how well they fit a dataset."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, ArrayLike, Float
+
+from .. import _checks as checks, data
+from .._network import AbstractNetwork
+from .._nudge import AbstractNudge, OutputError
+from .._rule import check_inputs, check_kinds
+from .._solver import (
+    AbstractSolver,
+    Equilibrium,
+    Sweeps,
+    differentiable,
+    explain,
+    usable,
+)
+from .devices.feed import AbstractFeed, feeds
+from .devices.placement import Placement
+from .programs import Reads
+
+_TOGETHER = 500  # examples that `predict` settles at once
+
+
+def settle(
+    network: AbstractNetwork,
+    x: ArrayLike,
+    *,
+    solver: AbstractSolver | None = None,
+    throw: bool = True,
+) -> Equilibrium:
+    r"""Return the free equilibrium $s = T(s, x)$ of each example.
+
+    ```python
+    import ctep, jax
+
+    network = ctep.mlp((4, 8, 3), key=jax.random.key(0))
+    rest = ctep.settle(network, jax.numpy.ones((2, 4)))
+    print(rest.settled, network.output(rest.state).shape)  # [True True] (2, 3)
+    ```
+
+    Args:
+        network: any network.
+        x: inputs, `(batch, *input_shape)`, converted to the network's dtype.
+        solver: finds the rest, from zeros; `Sweeps()` by default.
+        throw: whether to raise if any example has not settled.
+
+    Returns:
+        The states, `(batch, *shape)` for each block, with the evidence: `settled`,
+        `residual`, `steps` and `result` of each example. The states may be
+        differentiated by JAX, by the network and the inputs: implicitly, with one more
+        linear solve.
+
+    Raises:
+        TypeError: if an argument is not of its kind.
+        ValueError: if `x` does not fit the network.
+        RuntimeError: if `throw` and an example has not settled.
+
+    Cost: one phase. Compiled once for each network and shape of batch.
+    """
+    solver = Sweeps() if solver is None else solver
+    check_kinds(network=network, solver=solver)
+    checks.flag("throw", throw)
+    x = checks.array("x", x)
+    check_inputs(network, x)
+    return _settled(network, x.astype(network.dtype), solver, throw)
+
+
+def predict(
+    network: AbstractNetwork,
+    x: ArrayLike,
+    *,
+    solver: AbstractSolver | None = None,
+    pipeline: data.Pipeline | None = None,
+    throw: bool = True,
+) -> Float[Array, "batch outputs"]:
+    """Return the outputs of a network at rest: for classes, their logits.
+
+    ```python
+    import ctep, jax
+
+    digits = ctep.data.load("digits")
+    network = ctep.mlp((64, 32, 10), key=jax.random.key(0))
+    network = ctep.fit(network, digits, epochs=1, progress=False).network
+    classes = ctep.predict(network, digits.x_test).argmax(-1)
+    ```
+
+    Args:
+        network: any network.
+        x: examples as `ctep.fit` takes them, any number of them: of the network's
+            input shape, or as many numbers in another one; bytes are pixels.
+        solver: finds the rest, from zeros; `Sweeps()` by default.
+        pipeline: that of the training, `ctep.data.Pipeline()` by default.
+        throw: whether to raise if any example has not settled; else its output is that
+            of the state reached.
+
+    Raises:
+        TypeError: if an argument is not of its kind.
+        ValueError: if `x` does not fit the network.
+        RuntimeError: if `throw` and an example has not settled.
+
+    Cost: one phase for every 500 examples, in turn. May be differentiated, see
+    `settle`.
+    """
+    solver = Sweeps() if solver is None else solver
+    pipeline = data.Pipeline() if pipeline is None else pipeline
+    check_kinds(network=network, solver=solver)
+    checks.instance("pipeline", pipeline, data.Pipeline, "a pipeline", "Pipeline()")
+    checks.flag("throw", throw)
+    x = checks.array("x", x)
+    size = math.prod(network.input_shape)
+    if x.ndim > 1:
+        pipeline.check(x.shape[1:])
+    if x.ndim < 2 or math.prod(pipeline.shape(x.shape[1:])) != size:
+        raise ValueError(
+            f"`x` has shape {x.shape}, but each of its examples must hold the "
+            f"{size} numbers of {network.input_shape}: give it one row per example, "
+            "even for one."
+        )
+    if x.dtype != jnp.uint8:  # those are pixels
+        check_inputs(network, x.reshape((len(x), *network.input_shape)))
+    x = inputs(pipeline, x, network)
+    if len(x) <= _TOGETHER:
+        return network.output(_settled(network, x, solver, throw).state)
+    # The last part is filled up, so that all are of one program.
+    parts = -(-len(x) // _TOGETHER)
+    rows = np.minimum(np.arange(parts * _TOGETHER), len(x) - 1)
+    parts = [
+        network.output(_settled(network, x[row], solver, throw).state)
+        for row in rows.reshape(parts, -1)
+    ]
+    return jnp.concatenate(parts)[: len(x)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """How well a network at rest fits a dataset.
+
+    Fields:
+        loss: mean cost of the examples that came to rest; NaN if none did.
+        accuracy: fraction of all examples whose largest output is their class.
+        unsettled: fraction of all examples that did not come to rest.
+        examples: how many there were.
+    """
+
+    loss: float
+    accuracy: float
+    unsettled: float
+    examples: int
+
+    def __str__(self):
+        return (
+            f"accuracy {100 * self.accuracy:.2f} %, loss {self.loss:.4g}, unsettled "
+            f"{100 * self.unsettled:.2f} % of {self.examples} examples"
+        )
+
+
+def evaluate(
+    network: AbstractNetwork,
+    dataset: str | Sequence | data.Dataset | data.Stream,
+    *,
+    solver: AbstractSolver | None = None,
+    pipeline: data.Pipeline | None = None,
+    nudge: AbstractNudge | None = None,
+    data_dir: str | Path | None = None,
+) -> Score:
+    """Return loss, accuracy and the unsettled fraction on a dataset.
+
+    ```python
+    import ctep, jax
+
+    network = ctep.mlp((64, 32, 10), key=jax.random.key(0))
+    print(ctep.evaluate(network, "digits"))
+    ```
+
+    Args:
+        network: any network, for example `result.network` of a run.
+        dataset: as for `ctep.fit`; its test examples, or all where it has none apart.
+        solver: finds the rest, from zeros; `Sweeps()` by default.
+        pipeline: that of the training, `ctep.data.Pipeline()` by default.
+        nudge: its cost is the loss; `OutputError()` by default.
+        data_dir: of TFDS; the variable `TFDS_DATA_DIR` by default.
+
+    Raises:
+        TypeError: if an argument is not of its kind.
+        ValueError: if the dataset does not fit the network.
+        FileNotFoundError: if the dataset is not prepared.
+
+    Cost: one phase per 500 examples.
+    """
+    solver = Sweeps() if solver is None else solver
+    nudge = OutputError() if nudge is None else nudge
+    pipeline = data.Pipeline() if pipeline is None else pipeline
+    check_kinds(network=network, nudge=nudge, solver=solver)
+    loaded = data.load(dataset, data_dir=data_dir)
+    place = Placement.default()
+    splits = feeds(loaded, None, jax.random.key(0), _TOGETHER, 0, place)
+    feed = splits.get("test", splits["train"])
+    try:
+        _, y = feed.sample(np.arange(1))
+        check_fit(network, nudge, loaded, pipeline, jnp.asarray(y))
+        return score(network, solver, pipeline, feed, place, nudge=nudge)
+    finally:
+        for split in splits.values():
+            split.close()
+
+
+def check_fit(network, nudge, dataset, pipeline, y):
+    """Raise `ValueError` if the dataset does not fit the network."""
+    example = "ctep.data.Pipeline(crop=4)"
+    checks.instance("pipeline", pipeline, data.Pipeline, "a pipeline", example)
+    pipeline.check(dataset.shape)
+    shape = pipeline.shape(dataset.shape)
+    image = len(shape) == len(network.input_shape) == 3
+    wrong = math.prod(shape) != math.prod(network.input_shape)
+    if wrong or (image and shape != network.input_shape):
+        raise ValueError(
+            f"`dataset` {dataset.name!r} has inputs of shape {shape}, "
+            f"{math.prod(shape)} numbers, but this network takes "
+            f"{network.input_shape}: build it for {math.prod(shape)} inputs, "
+            f"`input_shape={shape}`, or pad images by `pipeline=`."
+        )
+    outputs = network.output_shape
+    if len(outputs) != 1 or outputs[0] < dataset.classes:
+        raise ValueError(
+            f"`dataset` {dataset.name!r} has {dataset.classes} classes, but this "
+            f"network has outputs of shape {outputs}: build it with "
+            f"{dataset.classes} outputs."
+        )
+    nudge.check(network, y)
+
+
+def score(
+    network: AbstractNetwork,
+    solver: AbstractSolver,
+    pipeline: data.Pipeline,
+    feed: AbstractFeed,
+    place: Placement,
+    read: Reads | None = None,
+    nudge: AbstractNudge | None = None,
+) -> Score:
+    """Return the score on a split, without a loss where there is no nudge."""
+    read = Reads(network, solver, pipeline, nudge) if read is None else read
+    parts, sums = (network, solver, pipeline, nudge), np.zeros(3)
+    for block, found in feed.blocks(0, 0):
+        counts = _score(*parts, block, np.array(len(found)), place, read)
+        sums += np.asarray(counts)
+    correct, settled, loss = sums
+    count = feed.order.examples
+    loss = loss / settled if settled else math.nan
+    accuracy, unsettled = float(correct) / count, float(count - settled) / count
+    return Score(float(loss), accuracy, unsettled, count)
+
+
+@eqx.filter_jit
+def _score(network, solver, pipeline, nudge, block, stop, place, read):
+    del read  # it tells programs apart
+
+    def body(i, total):
+        x, y, rows = place.batch(block.take(i))
+        ready, present = inputs(pipeline, x, network), rows >= 0
+        free = solver.solve(
+            network.free(ready), network.zeros(ready), zeros=True, throw=False
+        )
+        counted = usable(free.result) & present
+        correct = (jnp.argmax(network.output(free.state), -1) == y) & present
+        cost = jnp.zeros(len(y))
+        if nudge is not None:
+            cost = nudge.cost(network, free.state, nudge.targets(ready, y), 0)
+        sums = [
+            jnp.sum(correct),
+            jnp.sum(counted),
+            jnp.sum(jnp.where(counted, cost, 0)),
+        ]
+        return total + jnp.stack([jnp.asarray(s, total.dtype) for s in sums])
+
+    return jax.lax.fori_loop(0, stop, body, jnp.zeros(3))
+
+
+def _settled(network, x, solver, throw):
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((network, x)))
+    free = _settle(network, x, solver, throw and traced)
+    if throw and not traced and (message := explain(free.result)):
+        raise RuntimeError(message)
+    return free
+
+
+@eqx.filter_jit
+def _settle(network, x, solver, throw):
+    still = jax.lax.stop_gradient(eqx.filter((network, x), eqx.is_array))
+    fixed, start = eqx.combine(still, (network, x))
+    free = solver.solve(fixed.free(start), fixed.zeros(start), zeros=True, throw=throw)
+    state = differentiable(network, lambda n, x: n.free(x), x, free.state)
+    return dataclasses.replace(free, state=state)
+
+
+def inputs(
+    pipeline: data.Pipeline, x: Array, network: AbstractNetwork, keys=None
+) -> Array:
+    """Return examples as the network takes them, augmented if there are keys."""
+    return pipeline(x, network.dtype, keys).reshape((-1, *network.input_shape))

@@ -1,0 +1,58 @@
+"""`ctep.restore`: what a run has kept."""
+
+from pathlib import Path
+
+import jax
+import optax
+
+from .._network import AbstractNetwork
+from .._nudge import AbstractNudge, OutputError
+from .._rule import OneSided
+from .._solver import Sweeps
+from .loop import Loop
+from .store import checkpoint, history
+from .store.checkpoint import CheckpointError
+
+
+def restore(
+    out: str | Path,
+    network: AbstractNetwork,
+    *,
+    nudge: AbstractNudge | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    batch_size: int | None = None,
+    best: bool = False,
+) -> tuple[AbstractNetwork, AbstractNudge]:
+    """Return the network and nudge of a run's newest valid checkpoint.
+
+    Args:
+        out: folder of the run.
+        network: built as it was for the run; its arrays are replaced.
+        nudge: as given to `fit`.
+        optimizer: as given to `fit`, whose state is part of the checkpoint.
+        batch_size: of a run with `carry_state`, whose states are part of it too.
+        best: return those of the epoch with the best validation accuracy, or where
+            nothing was held out the best test accuracy (which is biased upwards), or
+            without a test set the smallest loss.
+
+    Raises:
+        ValueError: if the checkpoint is of another network or optimiser.
+        CheckpointError: if no checkpoint is valid.
+    """
+    nudge = OutputError() if nudge is None else nudge
+    nudge = nudge.drawn(network, jax.random.key(0))
+    optimizer = optax.adam(1e-3) if optimizer is None else optimizer
+    loop, state = Loop.start(
+        network, nudge, OneSided(), Sweeps(), optimizer, batch_size or 1,
+        carry_state=batch_size is not None,
+    )  # fmt: skip
+    where = Path(out)
+    if best:
+        epoch = history.best(checkpoint.read_config(where)["history"])
+        if epoch is None:
+            raise CheckpointError(
+                f"{where} has not finished an epoch, so none is best: leave `best` out."
+            )
+        where = checkpoint.file_of(where, epoch)
+    state, _ = checkpoint.load(where, state)
+    return loop.model(state)

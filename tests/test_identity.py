@@ -1,0 +1,261 @@
+"""A resumed run is the same run: whatever decides its weights is compared by name."""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import ctep
+
+KEY = jax.random.key(0)
+RATE = 0.01
+X = np.random.default_rng(0).uniform(size=(12, 4, 4, 1)).astype(np.float32)
+Y = np.arange(12) % 3
+
+
+def falling(step):
+    return RATE / (1 + step)
+
+
+def rising(step):
+    return RATE * (1 + step)
+
+
+class Weighted(ctep.AbstractLoss):
+    """A loss with constants of its own, and code of its own."""
+
+    weights: jax.Array
+    power: float = 1.0
+
+    def __call__(self, output, target):
+        return jnp.sum(self.weights * (output - jax.nn.one_hot(target, 3)) ** 2, -1)
+
+
+class Cubic(Weighted):
+    def __call__(self, output, target):
+        return jnp.sum(jnp.abs(output - jax.nn.one_hot(target, 3)) ** 3, -1)
+
+
+def network(feedback=0.3, activation=ctep.Tanh(), bias=True, sizes=(16, 5, 4, 3)):
+    return ctep.mlp(sizes, feedback=feedback, activation=activation, bias=bias, key=KEY)
+
+
+def adam(bound=1.0, rate=falling, **options):
+    return optax.chain(optax.clip_by_global_norm(bound), optax.adam(rate, **options))
+
+
+WEIGHTS = jnp.array([1.0, 2.0, 3.0])
+BASE = {
+    "network": network(),
+    "nudge": ctep.OutputError(Weighted(WEIGHTS)),
+    "rule": ctep.OneSided(0.01),
+    "solver": ctep.Sweeps(50),
+    "optimizer": adam(),
+    "pipeline": ctep.data.Pipeline(crop=1),
+    "batch_size": 4,
+    "validation": 0.25,
+    "carry_state": False,
+    "key": KEY,
+    "dataset": (X, Y),
+}
+
+
+def fit(out, resume=False, **changes):
+    options = {"epochs": 1, "progress": False, "probe": 0, **BASE, **changes}
+    return ctep.fit(**options, out=out, resume=resume)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "run"
+    fit(out)
+    return out
+
+
+def slower(network):
+    layers = tuple(dataclasses.replace(layer, tau=7.0) for layer in network.layers)
+    return eqx.tree_at(lambda n: n.layers, network, layers)
+
+
+def of_loss(loss):
+    return {"nudge": ctep.OutputError(loss)}
+
+
+# What changes: the new argument, what the sentence names, and both values.
+CHANGES = {
+    "precision": (
+        {"network": ctep.with_precision(network(), "bfloat16")},
+        "precision",
+        '"float32", not "bfloat16"',
+    ),
+    "tau": ({"network": slower(network())}, "tau", "1.0, not 7.0"),
+    "feedback": ({"network": network(0.2)}, "scale", "0.3, not 0.2"),
+    "kind of feedback": ({"network": network(ctep.Fixed(0.3))}, "feedback", "not"),
+    "activation": (
+        {"network": network(activation=ctep.Sigmoid())},
+        "activation",
+        '"ctep.Tanh", not "ctep.Sigmoid"',
+    ),
+    "bias": ({"network": network(bias=False)}, "bias", "not null"),
+    "width": ({"network": network(sizes=(16, 6, 4, 3))}, "network", "not"),
+    "depth": ({"network": network(sizes=(16, 5, 4, 4, 3))}, "network", "not"),
+    "input shape": (
+        {"network": network(sizes=((4, 4, 1), 5, 4, 3))},
+        "network",
+        "not",
+    ),
+    "loss": (of_loss(ctep.SquaredError()), "loss", "not"),
+    "class weights": (
+        of_loss(Weighted(jnp.array([1.0, 2.0, 4.0]))),
+        "weights",
+        r"1.0, 2.0, 3.0\].*, not .*1.0, 2.0, 4.0",
+    ),
+    "number of a loss": (of_loss(Weighted(WEIGHTS, 2.0)), "power", "1.0, not 2.0"),
+    "code of a loss": (of_loss(Cubic(WEIGHTS)), "loss", "not"),
+    "nudge": (
+        {"nudge": BASE["nudge"] + 0.5 * ctep.LocalError((1,))},
+        "nudge",
+        "not",
+    ),
+    "beta": ({"rule": ctep.OneSided(0.02)}, "rule.beta", "0.01, not 0.02"),
+    "rule": (
+        {"rule": ctep.Centered(0.01)},
+        "rule.class",
+        '"ctep.OneSided", not "ctep.Centered"',
+    ),
+    "rescale": (
+        {"rule": ctep.OneSided(0.01, rescale=False)},
+        "rule.rescale",
+        "true, not false",
+    ),
+    "max_sweeps": ({"solver": ctep.Sweeps(60)}, "max_sweeps", "50, not 60"),
+    "rtol": ({"solver": ctep.Sweeps(50, rtol=1e-4)}, "rtol", "0.001, not 0.0001"),
+    "order": (
+        {"solver": ctep.Sweeps(50, order=ctep.Synchronous())},
+        "order",
+        "not",
+    ),
+    "relaxation": (
+        {"solver": ctep.Sweeps(50, relaxation=0.9)},
+        "relaxation",
+        "1.0, not 0.9",
+    ),
+    "solver": ({"solver": ctep.FixedPoint()}, "solver", "not"),
+    "optimizer": ({"optimizer": optax.sgd(0.1)}, "optimizer", "not"),
+    "clipping": ({"optimizer": adam(2.0)}, "optimizer.*max_norm", "1.0, not 2.0"),
+    "momentum": ({"optimizer": adam(b1=0.8)}, "optimizer.*b1", "0.9, not 0.8"),
+    "schedule": ({"optimizer": adam(rate=rising)}, "optimizer.*learning_rate", "not"),
+    "rate": ({"optimizer": adam(rate=0.1)}, "optimizer", "not"),
+    "crop": ({"pipeline": ctep.data.Pipeline()}, "pipeline.crop", "1, not 0"),
+    "mean": (
+        {"pipeline": ctep.data.Pipeline(crop=1, mean=0.5)},
+        "pipeline.mean",
+        "0.0, not 0.5",
+    ),
+    "batch size": ({"batch_size": 3}, "batch_size", "4, not 3"),
+    "validation": ({"validation": 0.5}, "", "not"),
+    "carry_state": ({"carry_state": True}, "carry_state", "false, not true"),
+    "key": ({"key": jax.random.key(1)}, "key", "0, not 1"),
+    "labels": ({"dataset": (X, (Y + 1) % 3)}, "data_digest", "not"),
+    "test set": ({"dataset": ((X, Y), (X, Y))}, "data_digest", "not"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_another_argument_is_another_run(run, name):
+    """One argument of 35 at a time: the sentence names it and both values."""
+    changes, field, values = CHANGES[name]
+    before = {path: path.read_bytes() for path in run.iterdir()}
+    match = rf"holds a run with \S*{field}\S* = .*{values}"
+    with pytest.raises(ValueError, match=match):
+        fit(run, resume=True, **changes)
+    assert {path: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_a_global_that_a_schedule_reads(run, monkeypatch):
+    """The same function with another number behind it."""
+    monkeypatch.setattr(sys.modules[__name__], "RATE", 0.02)
+    with pytest.raises(ValueError, match=r"reads.RATE = 0.01, not 0.02"):
+        fit(run, resume=True)
+
+
+def test_what_may_change(run, tmp_path):
+    """Other weights to begin with, more epochs, other evidence: the run goes on."""
+    out = shutil.copytree(run, tmp_path / "run")
+    other = ctep.mlp((16, 5, 4, 3), feedback=0.3, key=jax.random.key(9))
+    free = {"epochs": 2, "probe": 4, "keep": 1, "watch": ctep.Watch(unsettled=0.5)}
+    result = fit(out, resume=True, network=other, **free)
+    assert result.status == "completed"
+    assert len(result.history) == 2
+
+
+@pytest.mark.parametrize(("module", "goes_on"), [("optax", True), ("jax", False)])
+def test_what_another_version_describes_otherwise(run, tmp_path, module, goes_on):
+    """Closures of optax are its own affair: a warning, if there is another of it."""
+    out = shutil.copytree(run, tmp_path / "run")
+    who = json.loads((out / "run.json").read_text())
+    who["versions"][module] = "0.0.1"
+    who["content"]["optimizer"]["update"]["old_name"] = 3
+    (out / "run.json").write_text(json.dumps(who))
+    if goes_on:
+        with pytest.warns(UserWarning, match="goes on, but perhaps not bit for bit"):
+            assert fit(out, resume=True).status == "completed"
+    else:
+        with pytest.raises(ValueError, match=r"update.old_name = 3, not abs"):
+            fit(out, resume=True)
+
+
+def test_a_run_of_the_first_release_goes_on(run, tmp_path):
+    """It kept what it prints, with other brackets, and a checksum of inputs alone."""
+    out = shutil.copytree(run, tmp_path / "run")
+    who = json.loads((out / "run.json").read_text())
+    del who["content"]
+    kept = ("ctep", "jax", "equinox", "optax")
+    who["versions"] = {k: who["versions"][k] for k in kept}
+    who["data_digest"] = who["data_digest"].split("-")[0]
+    who["network"] = [line.replace("tanh(", "tanh((") for line in who["network"]]
+    (out / "run.json").write_text(json.dumps(who))
+    with pytest.warns(UserWarning, match=r"of ctep 0.1.0, which kept less of what it"):
+        assert fit(out, resume=True).status == "completed"
+    with pytest.raises(ValueError, match=r"holds a run with rule = "):
+        fit(out, resume=True, rule=ctep.Centered())
+
+
+def test_the_same_everywhere(run):
+    """Oracle: another process, with another seed of hashes, describes it alike."""
+    code = """
+import json, sys
+sys.path[:0] = sys.argv[1:]
+from test_identity import BASE
+from ctep._train.store.identity import content
+parts = {k: BASE[k] for k in ("nudge", "rule", "solver", "pipeline", "optimizer")}
+print(json.dumps(content(BASE["network"], **parts)))
+"""
+    folders = [
+        os.path.dirname(__file__),
+        os.path.dirname(os.path.dirname(ctep.__file__)),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *folders],
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told == json.loads((run / "run.json").read_text())["content"]
+
+
+def test_names_of_one_s_own(run):
+    """What `run.json` says itself cannot be said otherwise."""
+    with pytest.raises(ValueError, match=r"`identity` holds 'rule', which `run.json`"):
+        fit(run, resume=True, identity={"rule": "mine"})
