@@ -33,5 +33,4 @@ from .problem import (
     AbstractProblem as AbstractProblem,
     AbstractPull as AbstractPull,
     closure as closure,
-    largest as largest,
 )

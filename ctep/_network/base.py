@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact, PyTree
 
+from .._arrays import leading
 from .._custom_types import Lead, Memory, Shape, State
 from .._parameter import declared
 from .problem import AbstractProblem, AbstractPull
@@ -192,7 +193,7 @@ class AbstractNetwork(eqx.Module):
 
     def zeros(self, x: Array) -> State:
         """Return the state that a free phase starts from."""
-        lead = x.shape[: x.ndim - len(self.input_shape)]
+        lead = leading(x, self.input_shape)
         return tuple(jnp.zeros(lead + shape, x.dtype) for shape in self.shapes)
 
     def differentiable(self) -> PyTree:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .. import _checks as checks
+from .._arrays import leading
 from .._custom_types import Shape
 from .operator import AbstractLinear, AbstractOperator, enclosed
 
@@ -68,7 +69,7 @@ class Dense(AbstractLinear):
         return f"{weight}' {enclosed(state)}"
 
     def _times(self, v, matrix, in_shape, out_shape):
-        lead = v.shape[: v.ndim - len(in_shape)]
+        lead = leading(v, in_shape)
         flat = v.reshape((*lead, matrix.shape[0]))
         product = multiply(self.precision, jnp.matmul, flat, matrix)
         return product.reshape((*lead, *out_shape))

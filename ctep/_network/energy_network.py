@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Inexact, PyTree
 
+from .._arrays import leading, replaced
 from .._custom_types import Shape, State
 from .activation import change, sizes
 from .base import AbstractNetwork
@@ -106,7 +107,7 @@ class EnergyNetwork(AbstractNetwork):
         return jnp.sum(self.energies(state, x))
 
     def energies(self, state, x):
-        lead = state[0].shape[: state[0].ndim - len(self.shapes[0])]
+        lead = leading(state[0], self.shapes[0])
         energy = self._checked
         for _ in lead:
             energy = jax.vmap(energy)
@@ -132,7 +133,7 @@ class EnergyNetwork(AbstractNetwork):
         r"""Return $-\partial E/\partial s_n$, with the leading axes of the state."""
 
         def energy(s):
-            return self.total_energy((*state[:n], s, *state[n + 1 :]), x)
+            return self.total_energy(replaced(state, n, s), x)
 
         return -jax.grad(energy, holomorphic=jnp.iscomplexobj(state[n]))(state[n])
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
 from .. import _checks as checks
+from .._arrays import along
 from .._custom_types import Shape, State
 from .._parameter import declared
 from .activation import path_integral
@@ -350,7 +351,7 @@ def _sum(values, shape):
 
 
 def _weigh(weights, values):
-    return weights.reshape(weights.shape + (1,) * (values.ndim - weights.ndim)) * values
+    return along(weights, values.ndim) * values
 
 
 def _check(network):

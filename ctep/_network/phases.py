@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
+from .._arrays import leading
 from .._custom_types import State
 from .problem import AbstractProblem, AbstractPull
 
@@ -47,7 +48,7 @@ class StatePhase(AbstractProblem):
             if i < 0 or c.forward is None:
                 tape.append(None)
             elif i in zero:
-                lead = state[i].shape[: state[i].ndim - len(self.shapes[i])]
+                lead = leading(state[i], self.shapes[i])
                 tape.append(c.forward.tape_at_zero(lead, state[i].dtype))
             else:
                 tape.append(c.forward.apply(state[i])[1])
@@ -132,7 +133,7 @@ class IncrementPhase(AbstractProblem):
             if i < 0 or c.forward is None:
                 moves.append(None)
             elif i in zero:
-                lead = state[i].shape[: state[i].ndim - len(self.shapes[i])]
+                lead = leading(state[i], self.shapes[i])
                 moves.append(c.forward.move_at_zero(lead, state[i].dtype, anchor))
             else:
                 moves.append(c.forward.apply_increment(state[i], anchor)[1])
@@ -176,8 +177,8 @@ class IncrementPhase(AbstractProblem):
 def _input_drives(network, x):
     drives = []
     for n, layer in enumerate(network.layers):
-        lead = x.shape[: x.ndim - len(network.input_shape)]
-        h = jnp.zeros(lead + (1,) * len(layer.shape), x.dtype)
+        ones = (1,) * len(layer.shape)
+        h = jnp.zeros(leading(x, network.input_shape) + ones, x.dtype)
         for c in network.couplings:
             if c.source == 0 and c.target == n + 1 and c.forward is not None:
                 h = h + c.forward.apply(x)[0]

@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import equinox as eqx
@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int, PyTree
 
+from .._arrays import largest, leading, replaced
 from .._custom_types import Lead, Memory, Shape, State
 
 
@@ -103,7 +104,7 @@ class AbstractProblem(eqx.Module):
         memory = self.recall(state, zero)
         for n in order:
             value, memory = self.update(n, state, memory, zero)
-            state = (*state[:n], value, *state[n + 1 :])
+            state = replaced(state, n, value)
             zero = zero - {n}
         return state
 
@@ -231,7 +232,7 @@ class AbstractProblem(eqx.Module):
         Returns:
             The results, with the leading axes in front.
         """
-        lead = batched[0][0].shape[: batched[0][0].ndim - len(self.shapes[0])]
+        lead = leading(batched[0][0], self.shapes[0])
         rank = len(lead)
 
         def flat(leaf):
@@ -247,14 +248,6 @@ class AbstractProblem(eqx.Module):
         return jax.tree_util.tree_map(
             lambda leaf: leaf.reshape((*lead, *leaf.shape[1:])), out
         )
-
-
-def largest(values: Sequence[Array]) -> Array:
-    """Return the largest of several arrays, element by element."""
-    out = values[0]
-    for value in values[1:]:
-        out = jnp.maximum(out, value)
-    return out
 
 
 def closure(blocks: Iterable[int], pairs: Iterable[tuple[int, int]]) -> frozenset[int]:

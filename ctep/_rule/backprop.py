@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from .._arrays import along
 from .._network import Fixed, closure
 from .._solver import judge
 from .base import AbstractRule, Estimate, differentiate
@@ -90,7 +91,7 @@ class FeedbackAlignment(AbstractFeedforward):
         deltas, totals, memory = _deltas(network, task, state)
 
         def weighted(values):
-            return task.weight.reshape((-1,) + (1,) * (values.ndim - 1)) * values
+            return along(task.weight, values.ndim) * values
 
         tangent = tuple(map(weighted, deltas))
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from .. import _checks as checks
+from .._arrays import along
 from .._network import (
     AbstractNetwork,
     AbstractProblem,
@@ -98,8 +99,7 @@ class Coupled(AbstractStencil):
         n = len(network.shapes) - 1
         error = task.nudge.force(n, network, free.state, task.target, task.epoch)
         assert error is not None
-        held = betas.reshape(betas.shape + (1,) * len(network.shapes[n]))
-        last = held * error[None]
+        last = along(betas, error.ndim + 1) * error[None]
         bare = dataclasses.replace(inner, data=())
         return _Held(network=network, problem=bare, data=(inner.data, last))
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import _checks as checks
+from .._arrays import along
 from .._solver import RESULTS, SUCCESSFUL, Adjoint, first_failure, usable
 from .base import AbstractRule, Estimate, differentiate, only
 
@@ -67,8 +68,7 @@ class Implicit(AbstractRule):
             image = network.free(task.x).map(state)
             total = task.cost(network, nudge, state)
             for t, w in zip(image, v, strict=True):
-                weight = task.weight.reshape((-1,) + (1,) * (w.ndim - 1))
-                total = total + jnp.sum(weight * w * t)
+                total = total + jnp.sum(along(task.weight, w.ndim) * w * t)
             return total
 
         return Estimate(

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from .. import _checks as checks
+from .._arrays import along
 from .._custom_types import State
 from .._network import AbstractNetwork, AbstractProblem, closure
 from .._nudge import Pull
@@ -267,5 +268,4 @@ def zeros(free: Equilibrium, betas: Array) -> State:
 
 def _weighted(weights, values):
     """Return the sum over phases of weights times values."""
-    axes = (1,) * (values.ndim - weights.ndim)
-    return jnp.sum(weights.reshape(weights.shape + axes) * values, 0)
+    return jnp.sum(along(weights, values.ndim) * values, 0)

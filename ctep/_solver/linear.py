@@ -20,6 +20,7 @@ import lineax as lx
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Int
 
+from .._arrays import replaced
 from .._custom_types import State
 from .._network import AbstractProblem
 
@@ -106,7 +107,7 @@ def _sweep(problem, state, tangent, source):
             return problem.update(n, state, memory)
 
         (_, memory), (t, moved) = jax.jvp(update, (state, memory), (tangent, moved))
-        tangent = (*tangent[:n], t + b, *tangent[n + 1 :])
+        tangent = replaced(tangent, n, t + b)
     return tangent
 
 

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from .. import _checks as checks
+from .._arrays import along, largest, leading
 from .._custom_types import Lead, Memory, State
-from .._network import AbstractProblem, largest
+from .._network import AbstractProblem
 from .base import AbstractSolver
 from .equilibrium import judge
 from .order import AbstractOrder, Backward, Forward
@@ -99,7 +100,7 @@ class Sweeps(AbstractSolver):
         """
         order = self.order or (Backward() if problem.incremental else Forward())
         groups = order.groups(len(problem.shapes), problem.network.edges)
-        lead = state[0].shape[: state[0].ndim - len(problem.shapes[0])]
+        lead = leading(state[0], problem.shapes[0])
         blocks = frozenset(range(len(state)))
         infinite = jnp.full(lead, jnp.inf, jnp.finfo(state[0].dtype).dtype)
         memory = problem.recall(state, blocks if zeros else frozenset())
@@ -183,8 +184,7 @@ class Sweeps(AbstractSolver):
         moved, bounds = state + self.relaxation * change, problem.bounds(n)
         if self.relaxation > 1 and bounds and not jnp.iscomplexobj(moved):
             moved = jnp.clip(moved, *bounds)
-        mask = moving.reshape(moving.shape + (1,) * (state.ndim - moving.ndim))
-        return jnp.where(mask, moved, state)
+        return jnp.where(along(moving, state.ndim), moved, state)
 
 
 class Examples(NamedTuple):

@@ -126,9 +126,13 @@ def predict(
             f"{size} numbers of {network.input_shape}: give it one row per example, "
             "even for one."
         )
-    if x.dtype != jnp.uint8:  # those are pixels
-        check_inputs(network, x.reshape((len(x), *network.input_shape)))
+    if jnp.issubdtype(x.dtype, jnp.integer) and x.dtype != jnp.uint8:
+        raise TypeError(
+            f"`x` has dtype {x.dtype}, but examples are bytes or real: convert it, for "
+            "pixels to uint8."
+        )
     x = inputs(pipeline, x, network)
+    check_inputs(network, x)
     if len(x) <= _TOGETHER:
         return network.output(_settled(network, x, solver, throw).state)
     # The last part is filled up, so that all are of one program.

@@ -101,7 +101,8 @@ def _described(value: Any, above: tuple = (), drawn: frozenset | set = frozenset
     if isinstance(value, dict):
         return {str(name): inner(part) for name, part in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return {name: inner(getattr(value, name)) for name in value._fields}
+        names = value._fields  # pyright: ignore[reportAttributeAccessIssue]
+        return {name: inner(getattr(value, name)) for name in names}
     if isinstance(value, list | tuple | set | frozenset):
         return [inner(part) for part in value]
     if isinstance(value, functools.partial):

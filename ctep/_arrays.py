@@ -1,0 +1,31 @@
+"""What is done to arrays and states in many places."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from ._custom_types import Shape, State
+
+
+def leading(array, shape: Shape) -> Shape:
+    """Return the lengths of the axes of an array before those of one example."""
+    return array.shape[: array.ndim - len(shape)]
+
+
+def along(weights: Array, ndim: int) -> Array:
+    """Return numbers per example such that they multiply arrays of `ndim` axes."""
+    return weights.reshape(weights.shape + (1,) * (ndim - weights.ndim))
+
+
+def replaced(state: State, n: int, value: Array) -> State:
+    """Return a state with another block `n`."""
+    return (*state[:n], value, *state[n + 1 :])
+
+
+def largest(values: Sequence[Array]) -> Array:
+    """Return the largest of several arrays, element by element."""
+    out = values[0]
+    for value in values[1:]:
+        out = jnp.maximum(out, value)
+    return out
