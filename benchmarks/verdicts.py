@@ -6,9 +6,11 @@
   difference of any array's gradient.
 - Networks in four orders, by `ODE` and by `FixedPoint`: the largest |T(s) - s| of what
   has settled, in units of the tolerance.
-- The probe's cosine, of a chain of 60 tanh layers and of recipes at an eighth of every
-  width, against that with 10,000 sweeps of GMRES.
+- The probe's cosine, of a chain of 60 tanh layers and of every recipe at an eighth of
+  its widths, against that with 10,000 sweeps of GMRES.
 """
+
+import argparse
 
 import equinox as eqx
 import jax
@@ -21,11 +23,6 @@ import ctep
 from ctep._rule import Task
 from ctep._solver import usable
 from ctep._train.evaluate import inputs
-
-PROBED = (
-    "fre-2x512", "fre-20x64", "fre-10x64-residual", "fre-conv-mnist", "fre-vgg11",
-    "p-ep-2x512", "vgg5", "vgg7", "hopfield-resnet13",
-)  # fmt: skip
 
 
 class Springs(ctep.EnergyNetwork):
@@ -154,30 +151,28 @@ def cosines(network, nudge, x, y, rule, solver):
     return jnp.stack(found), jnp.stack(missing), jnp.sum(counted)
 
 
-def probe(names, args, scale, examples):
-    """Return for each network what the probe reports, and what is true."""
-    found = {}
-    for name in names:
-        if name == "60 layers":
-            network = ctep.mlp((64, *[64] * 60, 10), feedback=0.25, key=KEY)
-            dataset = ctep.data.load("digits")
-            x = dataset.x_train[:examples].reshape(examples, -1).astype(np.float32)
-            parts = ctep.OutputError(), ctep.OneSided(), ctep.Sweeps(1000)
-        else:
-            dataset = load(args, ctep.recipes.get(name))
-            network, settings = untrained(name, dataset, args, scale)
-            images = jnp.asarray(dataset.x_train[:examples])
-            x = inputs(settings["pipeline"], images, network)
-            nudge = settings["nudge"].drawn(network, settings["key"])
-            parts = nudge, settings["rule"], settings["solver"]
-        y = jnp.asarray(dataset.y_train[:examples])
-        values, missing, counted = cosines(network, parts[0], x, y, *parts[1:])
-        says = None if int(missing[0]) or not int(counted) else float(values[0])
-        found[name] = {
-            "probe": says, "long": float(values[1]), "long missing": int(missing[1]),
-            "examples": int(counted),
-        }  # fmt: skip
-        print(name, found[name], flush=True)
+def probe(name, args, scale, examples):
+    """Return what the probe reports of a network, and what is true."""
+    if name == "60 layers":
+        network = ctep.mlp((64, *[64] * 60, 10), feedback=0.25, key=KEY)
+        dataset = ctep.data.load("digits")
+        x = dataset.x_train[:examples].reshape(examples, -1).astype(np.float32)
+        parts = ctep.OutputError(), ctep.OneSided(), ctep.Sweeps(1000)
+    else:
+        dataset = load(args, ctep.recipes.get(name))
+        network, settings = untrained(name, dataset, args, scale)
+        images = jnp.asarray(dataset.x_train[:examples])
+        x = inputs(settings["pipeline"], images, network)
+        nudge = settings["nudge"].drawn(network, settings["key"])
+        parts = nudge, settings["rule"], settings["solver"]
+    y = jnp.asarray(dataset.y_train[:examples])
+    values, missing, counted = cosines(network, parts[0], x, y, *parts[1:])
+    known = [None if np.isnan(v) else float(v) for v in values]
+    found = {
+        "probe": None if int(missing[0]) or not int(counted) else known[0],
+        "long": known[1], "long missing": int(missing[1]), "examples": int(counted),
+    }  # fmt: skip
+    print(name, found, flush=True)
     return found
 
 
@@ -188,14 +183,23 @@ def main():
     parser = options(__doc__)
     parser.add_argument("--scale", type=float, default=0.125)
     parser.add_argument("--examples", type=int, default=8)
-    parser.add_argument("--recipes", nargs="*", default=PROBED)
+    parser.add_argument("--recipes", nargs="*", default=tuple(ctep.recipes.RECIPES))
     args = parser.parse_args()
     args.dataset = args.dataset or ("digits" if args.toy else None)
     names = ("digits",) if args.toy else ("60 layers", *args.recipes)
     with jax.enable_x64(True):
         steps = (0.3, 0.1) if args.toy else (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
         details = {"springs": springs(steps), "company": company(), "moves": moves()}
-    details["probe"] = probe(names, args, args.scale, 2 if args.toy else args.examples)
+    details["probe"] = {}
+    # As they come: each of them is some minutes of compilation.
+    for name in names:
+        count = 2 if args.toy else args.examples
+        details["probe"][name] = probe(name, args, args.scale, count)
+        keep(args, steps, details)
+
+
+def keep(args, steps, details):
+    """Report what is known by now."""
     apart = [
         abs(f["probe"] - f["long"])
         for f in details["probe"].values()
@@ -205,7 +209,7 @@ def main():
         max(details["springs"].values()),
         max(details["company"].values()),
         max(f["largest"] for f in details["moves"].values()),
-        max(apart),
+        max(apart, default=0.0),
     ]
     line = (
         f"springs at steps of {steps[0]:g} to {steps[-1]:g}: gradient within "
@@ -215,8 +219,8 @@ def main():
         f"probe's cosine is within {value[3]:.1e} of a long solve's "
         f"({len(apart)} of {len(details['probe'])} networks; the others have none)"
     )
-    args.dataset = args.dataset or "mnist"
-    report("verdicts", line, args, value=value, details=details)
+    shown = argparse.Namespace(**{**vars(args), "dataset": args.dataset or "mnist"})
+    report("verdicts", line, shown, value=value, details=details)
 
 
 if __name__ == "__main__":
