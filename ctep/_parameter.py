@@ -16,6 +16,8 @@ def parameter(**options) -> Any:
     """Declare a field of a module whose arrays `ctep.fit` trains.
 
     ```python
+    import ctep, jax
+
     class Springs(ctep.EnergyNetwork):
         weight: jax.Array = ctep.parameter()
         mask: jax.Array  # a constant

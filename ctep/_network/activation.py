@@ -109,42 +109,65 @@ def sizes(function, start, lead):
 class AbstractActivation(eqx.Module):
     r"""A monotone activation $\rho = \nabla G^*$ with $G$ convex.
 
-    Subclasses give the function and its potential. The increment
-    $\rho(h + a) - \rho(h)$ falls back to a quadrature of the derivative, which does not
-    cancel. Where it differs visibly from the plain difference, across a kink or on a
-    long way, it is the plain difference, to the rounding of $\rho$.
+    Subclasses give the function and its largest slope; what else they know is used
+    where it is needed. The increment $\rho(h + a) - \rho(h)$ falls back to a quadrature
+    of the derivative, which does not cancel. Where it differs visibly from the plain
+    difference, across a kink or on a long way, it is the plain difference, to the
+    rounding of $\rho$.
+
+    ```python
+    import ctep, jax
+
+    class Softplus(ctep.AbstractActivation):
+        lipschitz = 1.0
+
+        def __call__(self, h):
+            return jax.nn.softplus(h)
+
+    network = ctep.mlp((4, 8, 3), activation=Softplus(), key=jax.random.key(0))
+    print(network)  # s1 = softplus(W0_1 x + b1)
+    ```
     """
 
     @abc.abstractmethod
     def __call__(self, h: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
         """Return the state that the drive `h` asks for."""
 
-    @abc.abstractmethod
-    def potential(self, s: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
-        r"""Return $G(s)$, element by element; $\nabla G$ inverts the activation."""
-
-    @property
-    @abc.abstractmethod
-    def formula(self) -> str:
-        """How the function is printed, with `h` for the drive."""
-
     @property
     @abc.abstractmethod
     def lipschitz(self) -> float:
         """The largest slope."""
 
-    @property
-    @abc.abstractmethod
-    def range(self) -> tuple[float, float]:
-        """The closed interval that holds every state."""
+    def potential(self, s: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
+        r"""Return $G(s)$, element by element; $\nabla G$ inverts the activation.
+
+        Energies are made of it, gradients are not.
+
+        Raises:
+            ValueError: if the class does not define it.
+        """
+        raise ValueError(
+            f"`potential` is not defined by {type(self).__name__}, so energies have no "
+            "value: write it, or look at states and gradients alone."
+        )
 
     @property
-    @abc.abstractmethod
+    def formula(self) -> str:
+        """How the function is printed, with `h` for the drive."""
+        return f"{type(self).__name__.lower()}(h)"
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The closed interval that holds every state."""
+        return -math.inf, math.inf
+
+    @property
     def pole(self) -> complex | None:
         """The pole nearest to the real axis; `None` if it is not holomorphic.
 
         `complex("inf")` says that the function is entire.
         """
+        return None
 
     def derivative(self, h: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
         r"""Return $\rho'(h)$, element by element."""

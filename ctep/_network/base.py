@@ -17,7 +17,28 @@ from .problem import AbstractProblem, AbstractPull
 class AbstractNetwork(eqx.Module):
     """A dynamical system with a clamped input, whose rest is its prediction.
 
-    States are tuples with one array per block, `(batch, *shape)`.
+    States are tuples with one array per block, `(batch, *shape)`. `Network` is made of
+    layers and couplings; a class of one's own is best written as an energy:
+
+    ```python
+    import ctep, jax
+    import equinox as eqx
+    import jax.numpy as jnp
+
+    class Springs(ctep.EnergyNetwork):
+        weight: jax.Array = ctep.parameter()
+        input_shape: tuple = eqx.field(static=True, default=(6,))
+        shapes: tuple = eqx.field(static=True, default=((3,),))
+        step: float = 0.3
+
+        def energy(self, state, x):
+            (s,) = state
+            return 0.5 * s @ s + 0.25 * jnp.sum(s**4) - s @ (self.weight @ x)
+
+    network = Springs(0.3 * jax.random.normal(jax.random.key(0), (3, 6)))
+    rest = ctep.settle(network, jnp.ones((2, 6)))
+    print(network.energies(rest.state, jnp.ones((2, 6))).shape)  # (2,)
+    ```
     """
 
     input_shape: eqx.AbstractVar[Shape]

@@ -34,6 +34,13 @@ def mlp(
     $$s_n = \rho(W_{n-1,n} s_{n-1} + \gamma W_{n,n+1}^\top s_{n+1} + b_n),
     \qquad \text{output} = W_{out} s_L + b_{out}$$
 
+    ```python
+    import ctep, jax
+
+    network = ctep.mlp((784, 512, 10), feedback=0.1, key=jax.random.key(0))
+    print(network)  # its equations
+    ```
+
     Args:
         sizes: inputs, layers and outputs, such as `(784, 512, 512, 10)`; the input
             may be a shape, such as `(28, 28, 1)`.
@@ -82,6 +89,18 @@ def graph(
     key: PRNGKeyArray,
 ) -> Network:
     r"""Return dense layers coupled along the edges of a graph.
+
+    ```python
+    import ctep, jax
+
+    network = ctep.graph(
+        (20, 32, 32, 5),
+        edges=[(0, 1), (1, 2), (0, 2)],  # 5 outputs read layer 2
+        feedback=lambda i, j: 0.3 ** (j - i),
+        key=jax.random.key(0),
+    )
+    print(network.has_energy)  # True
+    ```
 
     Args:
         sizes: inputs, layers and outputs, as in `mlp`. Node 0 is the input.

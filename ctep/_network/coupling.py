@@ -50,6 +50,13 @@ class Coupling(eqx.Module):
     feedback of `s_target` to the drive of the source. Layer 0 is the clamped input and
     receives no feedback.
 
+    ```python
+    import ctep, jax
+
+    weights = ctep.Dense((16,), (8,), key=jax.random.key(0))
+    coupling = ctep.Coupling(1, 2, weights, ctep.Tied(0.1))  # from layer 1 to layer 2
+    ```
+
     Args:
         source: 0 for the input, else the number of a layer, counted from 1.
         target: the number of a layer.

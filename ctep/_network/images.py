@@ -48,6 +48,15 @@ def vgg(
     convolutional feedback-regulated networks, whose published state is the drive $h_n$
     of a layer here.
 
+    ```python
+    import ctep, jax
+
+    network = ctep.vgg(
+        (8, 16), (32,), 10, input_shape=(28, 28, 1), activation=ctep.ReLU6(),
+        feedback=0.03, key=jax.random.key(0),
+    )
+    ```
+
     Args:
         channels: of each convolution.
         dense: sizes of the dense layers before the outputs.
@@ -120,6 +129,14 @@ def hopfield_resnet(
     the first block. The outputs see all of the last layer. With four blocks and the
     default channels this is Hopfield-ResNet13. Tied feedback of a skip is the square of
     that of the two couplings it bypasses, so that there is an energy.
+
+    ```python
+    import ctep, jax
+
+    network = ctep.hopfield_resnet(
+        (8, 16), 10, input_shape=(16, 16, 3), key=jax.random.key(0)
+    )
+    ```
 
     Args:
         channels: of each block.

@@ -20,6 +20,40 @@ class AbstractOperator(eqx.Module):
     maximum). Nothing is ever computed twice. Increments start from *anchors*, which
     are computed once at the free state. Linear operators leave all of these `None`.
     Every operator maps 0 to 0, and all methods accept any number of leading axes.
+
+    A linear map is an `AbstractLinear`, two methods. Another one, $v^3$, says how its
+    image and its adjoint $3 v^2 u$ change, without a difference of two values:
+
+    ```python
+    import ctep, jax
+
+    class Cube(ctep.AbstractOperator):
+        in_shape: tuple
+        out_shape: tuple
+        linear = False
+        holomorphic = True
+
+        def apply(self, v):
+            return v**3, v
+
+        def adjoint(self, u, tape):
+            return 3 * tape**2 * u
+
+        def anchor(self, v):
+            return v**3, v, v
+
+        def apply_increment(self, dv, anchor):
+            return dv * (3 * anchor**2 + 3 * anchor * dv + dv**2), dv
+
+        def adjoint_anchor(self, u, tape):
+            return u
+
+        def adjoint_increment(self, du, move, anchor, adjoint_anchor):
+            turn = move * (2 * anchor + move)
+            return 3 * (du * (anchor + move) ** 2 + adjoint_anchor * turn)
+
+    image, tape = Cube((8,), (8,)).apply(jax.numpy.ones((2, 8)))
+    ```
     """
 
     in_shape: eqx.AbstractVar[Shape]
@@ -81,13 +115,13 @@ class AbstractOperator(eqx.Module):
     def lipschitz(self) -> Float[Array, ""]:
         """Return a bound on the Lipschitz constant in the 2-norm."""
 
-    @abc.abstractmethod
     def formula(self, weight: str, state: str) -> str:
         """Return how the map is printed."""
+        return f"{type(self).__name__.lower()}({weight}, {state})"
 
-    @abc.abstractmethod
     def adjoint_formula(self, weight: str, state: str) -> str:
         """Return how the adjoint is printed."""
+        return f"{type(self).__name__.lower()}'({weight}, {state})"
 
 
 class AbstractLinear(AbstractOperator):
@@ -95,6 +129,34 @@ class AbstractLinear(AbstractOperator):
 
     Subclasses map real states; a complex one is mapped part by part, so that what comes
     back is the plain transpose and never the conjugate one.
+
+    ```python
+    import ctep, jax
+    import equinox as eqx
+    import jax.numpy as jnp
+
+    class Scale(ctep.AbstractLinear):
+        weight: jax.Array
+        in_shape: tuple = eqx.field(static=True)
+        out_shape: tuple = eqx.field(static=True)
+
+        def product(self, v):
+            return v * self.weight
+
+        transposed = product
+
+    one, two = jax.random.split(jax.random.key(0))
+    tanh = ctep.Tanh()
+    network = ctep.Network(
+        (4,),
+        [ctep.Layer((8,), tanh), ctep.Layer((8,), tanh)],
+        [
+            ctep.Coupling(0, 1, ctep.Dense((4,), (8,), key=one)),
+            ctep.Coupling(1, 2, Scale(jnp.full(8, 0.5), (8,), (8,)), ctep.Tied(0.3)),
+        ],
+    )
+    print(network)  # s2 = tanh(scale(W1_2, s1))
+    ```
     """
 
     @abc.abstractmethod
@@ -144,6 +206,13 @@ class Chain(AbstractOperator):
     `Chain((conv, MaxPool(conv.out_shape)))` is the coupling of most convolutional
     Hopfield networks; with the pooling first it is that of a network which passes on
     pooled activity.
+
+    ```python
+    import ctep, jax
+
+    conv = ctep.Conv((28, 28, 1), 8, key=jax.random.key(0))
+    print(ctep.Chain((conv, ctep.MaxPool(conv.out_shape))).out_shape)  # (14, 14, 8)
+    ```
 
     Args:
         operators: from the source to the target.

@@ -58,7 +58,22 @@ class _Window(eqx.Module):
 
 
 class AbstractPool(AbstractOperator):
-    """Pooling over windows that lie side by side, 2 x 2 by default."""
+    """Pooling over windows that lie side by side, 2 x 2 by default.
+
+    `MaxPool`, `AveragePool` and `SoftmaxPool`. What `ctep.vgg` takes as `pool` makes
+    one of a shape:
+
+    ```python
+    import ctep, jax
+
+    network = ctep.vgg(
+        (4, 8), (16,), 10, input_shape=(8, 8, 1), pool=ctep.AveragePool,
+        key=jax.random.key(0),
+    )
+    pools = [c.forward.operators[-1] for c in network.couplings[:2]]
+    print([isinstance(pool, ctep.AbstractPool) for pool in pools])  # [True, True]
+    ```
+    """
 
     window: eqx.AbstractVar[_Window]
 

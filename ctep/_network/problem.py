@@ -20,6 +20,27 @@ class AbstractProblem(eqx.Module):
     `data` holds every array with the examples' leading axes (all leaves have the same
     number of them, of full size or 1); all other fields are shared by the examples.
     That is what lets a solver take the problem apart into its examples.
+
+    ```python
+    import ctep, jax
+    import jax.numpy as jnp
+
+    class Cosine(ctep.AbstractProblem):
+        network: ctep.AbstractNetwork  # for shapes, time constants and edges
+        data: jax.Array
+        incremental = False
+
+        def recall(self, state, zero=frozenset()):
+            return ()
+
+        def update(self, n, state, memory, zero=frozenset()):
+            return 0.5 * jnp.cos(self.data * state[n]), memory
+
+    network = ctep.mlp((4, 8, 3), key=jax.random.key(0))
+    problem = Cosine(network, jnp.ones((2, 8)))
+    rest = ctep.Sweeps().solve(problem, network.zeros(jnp.ones((2, 4))))
+    print(rest.settled)  # [True True]
+    ```
     """
 
     # An `AbstractNetwork`; to name its class here would close a circle of imports.

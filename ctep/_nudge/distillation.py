@@ -27,6 +27,16 @@ class Distillation(AbstractNudge):
     gradient of their own loss: a 1 x 1 convolution between images of the same height
     and width, else a dense map. Without it $M_i$ is the identity, so shapes must agree.
 
+    ```python
+    import ctep, jax
+
+    one, two = jax.random.split(jax.random.key(0))
+    teacher = ctep.mlp((64, 48, 32, 10), feedback=None, key=one)
+    nudge = ctep.OutputError() + ctep.Distillation(teacher, [(1, 2)])
+    student = ctep.mlp((64, 32, 10), key=two)
+    run = ctep.fit(student, "digits", nudge=nudge, epochs=1, progress=False)
+    ```
+
     Args:
         teacher: a network, or any feed-forward module wrapped as `ctep.Module`. It is
             never trained here.

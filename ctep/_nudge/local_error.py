@@ -25,6 +25,14 @@ class LocalError(AbstractNudge):
     scaled by its attenuation, which keeps the energy, and a local error adds next to
     nothing to the output's.
 
+    ```python
+    import ctep, jax
+
+    network = ctep.mlp((64, 32, 32, 10), key=jax.random.key(0))
+    nudge = ctep.OutputError() + 0.5 * ctep.LocalError((1, 2))
+    run = ctep.fit(network, "digits", nudge=nudge, epochs=1, progress=False)
+    ```
+
     Args:
         layers: $U$, counted from 1.
         loss: `CrossEntropy()` or `SquaredError()`.

@@ -10,7 +10,22 @@ from jaxtyping import Array, Inexact
 
 
 class AbstractLoss(eqx.Module):
-    """A loss of one output vector and its target, with any leading axes."""
+    """A loss of one output vector and its target, with any leading axes.
+
+    ```python
+    import ctep, jax
+    import jax.numpy as jnp
+
+    class Huber(ctep.AbstractLoss):
+        def __call__(self, output, target):
+            error = output - jax.nn.one_hot(target, output.shape[-1])
+            return jnp.sum(jnp.sqrt(1 + error**2) - 1, -1)
+
+    network = ctep.mlp((4, 8, 3), key=jax.random.key(0))
+    x, y = jnp.ones((2, 4)), jnp.arange(2)
+    loss, _ = ctep.gradient(network, x, y, nudge=ctep.OutputError(Huber()))
+    ```
+    """
 
     @property
     def holomorphic(self) -> bool | None:

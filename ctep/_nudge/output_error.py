@@ -15,6 +15,15 @@ class OutputError(AbstractNudge):
     The output is the network's readout, whose parameters get their direct gradient,
     or the last layer itself.
 
+    ```python
+    import ctep, jax
+
+    network = ctep.mlp((4, 8, 3), key=jax.random.key(0))
+    x, y = jax.numpy.ones((2, 4)), jax.numpy.zeros((2, 3))  # values, not classes
+    nudge = ctep.OutputError(ctep.SquaredError())
+    loss, gradient = ctep.gradient(network, x, y, nudge=nudge)
+    ```
+
     Args:
         loss: `CrossEntropy()` or `SquaredError()`.
     """

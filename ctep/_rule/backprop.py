@@ -31,6 +31,13 @@ class Backprop(AbstractFeedforward):
     Twins share initial weights, data and optimiser with the network that settles, so
     the two can be compared loss by loss. It also trains any `ctep.Module`.
 
+    ```python
+    import ctep, jax
+
+    network = ctep.mlp((64, 32, 10), feedback=0.1, key=jax.random.key(0))
+    twin = ctep.fit(network, "digits", rule=ctep.Backprop(), epochs=1, progress=False)
+    ```
+
     Cost: one forward and one backward pass, memory in proportion to the layers. No
     bias, as the gradient of the twin.
 

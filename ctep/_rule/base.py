@@ -101,7 +101,36 @@ class Estimate(eqx.Module):
 
 
 class AbstractRule(eqx.Module):
-    """How the rests of a network make a gradient."""
+    """How the rests of a network make a gradient.
+
+    Most rules are stencils of nudges, see `AbstractStencil`. Any other writes
+    `estimate`; this one settles, and learns the readout alone:
+
+    ```python
+    import ctep, jax
+    import equinox as eqx
+    import jax.numpy as jnp
+
+    class LastLayer(ctep.AbstractRule):
+        def estimate(self, network, task):
+            free = task.settle(network)
+
+            def loss(readout):
+                moved = eqx.tree_at(lambda n: n.readout, network, readout)
+                return task.cost(moved, task.nudge, free.state)
+
+            value, own = jax.value_and_grad(loss)(network.readout)
+            zeros = jax.tree.map(jnp.zeros_like, (network, task.nudge))
+            gradient = eqx.tree_at(lambda g: g[0].readout, zeros, own)
+            return ctep.Estimate(
+                value, gradient, free, free.steps, free.result, free.state
+            )
+
+    network = ctep.mlp((4, 8, 3), key=jax.random.key(0))
+    x, y = jnp.ones((2, 4)), jnp.arange(2)
+    loss, gradient = ctep.gradient(network, x, y, rule=LastLayer())
+    ```
+    """
 
     @property
     def random(self) -> bool:

@@ -30,6 +30,15 @@ def gradient(
 ) -> tuple[Float[Array, ""], PyTree]:
     r"""Return the loss at the free state and its gradient, as batch means.
 
+    ```python
+    import ctep, jax, optax
+
+    network = ctep.mlp((4, 8, 8, 3), feedback=0.3, key=jax.random.key(0))
+    x, y = jax.numpy.ones((2, 4)), jax.numpy.arange(2)
+    loss, gradient = ctep.gradient(network, x, y)
+    network = optax.apply_updates(network, jax.tree.map(lambda g: -0.1 * g, gradient))
+    ```
+
     Args:
         network: any network.
         x: inputs, `(batch, *input_shape)`, converted to the network's dtype.

@@ -23,6 +23,14 @@ class Holomorphic(AbstractStencil):
     along a coupling is the plain transpose. An example whose nudge lies outside the
     disc has a phase that does not settle, and takes no part.
 
+    ```python
+    import ctep, jax
+
+    network = ctep.mlp((4, 8, 8, 3), feedback=0.3, key=jax.random.key(0))
+    x, y = jax.numpy.ones((2, 4)), jax.numpy.arange(2)
+    loss, gradient = ctep.gradient(network, x, y, rule=ctep.Holomorphic(0.3, points=4))
+    ```
+
     Args:
         radius: $r$, of the circle; `ctep.analysis.nudge_plane` shows where rests are.
         points: $N$, from 1.

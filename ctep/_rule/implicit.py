@@ -21,6 +21,14 @@ class Implicit(AbstractRule):
     from the output to the input, so that depth costs nothing. It is the gradient that
     every other rule approximates, for any feedback.
 
+    ```python
+    import ctep, jax
+
+    network = ctep.mlp((4, 8, 8, 3), feedback=0.3, key=jax.random.key(0))
+    x, y = jax.numpy.ones((2, 4)), jax.numpy.arange(2)
+    loss, exact = ctep.gradient(network, x, y, rule=ctep.Implicit())
+    ```
+
     Args:
         tolerance: of the linear solve, relative to the largest element of
             $\partial C/\partial s$; by default 1e-5, in float64 1e-10.

@@ -32,7 +32,29 @@ class AbstractStencil(AbstractRule):
     a graded network it is the layer's weight in the energy. Parameters that only the
     cost knows (readouts, projections) get their direct gradient, the last term.
 
-    A stencil is consistent if $\sum_k w_k \beta_k = 1$.
+    A stencil is consistent if $\sum_k w_k \beta_k = 1$. This one combines `Centered` at
+    two nudges such that an error of $O(\beta^4)$ is left:
+
+    ```python
+    import ctep, jax
+    import numpy as np
+
+    class Richardson(ctep.AbstractStencil):
+        beta: float = 0.1
+        rescale: bool = True
+
+        def stencil(self):
+            nudges = self.beta * np.array([1, -1, 0.5, -0.5])
+            return nudges, np.array([-1, 1, 8, -8]) / (6 * self.beta)
+
+    network = ctep.mlp((4, 8, 3), key=jax.random.key(0))
+    x, y = np.ones((2, 4)), np.arange(2)
+    loss, gradient = ctep.gradient(network, x, y, rule=Richardson())
+    ```
+
+    The hooks, and what overrides them: `stencil` and `phases` (which nudges:
+    `RandomSign`, `Holomorphic`), `problem` (what is solved: `Coupled`), `nudged` (how:
+    `Ramped`), all of `estimate` (`Oscillating`, which calls `gradient` in the end).
     """
 
     # Not a field here, where it would come before those of the subclasses.
@@ -167,6 +189,14 @@ class AbstractStencil(AbstractRule):
 class OneSided(AbstractStencil):
     r"""One nudge: $(s(\beta) - s(0))/\beta$, error $O(\beta)$.
 
+    ```python
+    import ctep, jax
+
+    network = ctep.mlp((64, 32, 10), feedback=0.3, key=jax.random.key(0))
+    rule = ctep.OneSided(0.01)
+    run = ctep.fit(network, "digits", rule=rule, epochs=1, progress=False)
+    ```
+
     Args:
         beta: size of the nudge. Increments keep their precision however small it is.
         rescale: whether each layer's increments are divided by the attenuation of the
@@ -194,6 +224,14 @@ class OneSided(AbstractStencil):
 
 class Centered(AbstractStencil):
     r"""Two nudges: $(s(\beta) - s(-\beta))/2\beta$, error $O(\beta^2)$.
+
+    ```python
+    import ctep, jax
+
+    network = ctep.mlp((4, 8, 8, 3), feedback=0.3, key=jax.random.key(0))
+    x, y = jax.numpy.ones((2, 4)), jax.numpy.arange(2)
+    loss, gradient = ctep.gradient(network, x, y, rule=ctep.Centered(0.05))
+    ```
 
     Args:
         beta: size of the nudge.

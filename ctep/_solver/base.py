@@ -13,7 +13,29 @@ from .equilibrium import RESULTS, Equilibrium, judge
 
 
 class AbstractSolver(eqx.Module):
-    """Finds where a problem is at rest."""
+    """Finds where a problem is at rest.
+
+    ```python
+    import ctep, jax
+    import jax.numpy as jnp
+
+    class Damped(ctep.AbstractSolver):
+        steps: int = 200
+        rtol: float = 1e-3
+        atol: float = 1e-3
+
+        def solve(self, problem, state, *, zeros=False, throw=True):
+            def step(_, s):
+                return jax.tree.map(lambda a, b: (a + b) / 2, s, problem.map(s))
+
+            state = jax.lax.fori_loop(0, self.steps, step, state)
+            steps = jnp.full(state[0].shape[: -len(problem.shapes[0])], self.steps)
+            return self.verdict(problem, state, steps, throw)
+
+    network = ctep.mlp((4, 8, 3), key=jax.random.key(0))
+    rest = ctep.settle(network, jnp.ones((2, 4)), solver=Damped())
+    ```
+    """
 
     rtol: eqx.AbstractVar[float]
     atol: eqx.AbstractVar[float]

@@ -13,6 +13,13 @@ from .units import Rescaled
 class FixedPoint(AbstractSolver):
     r"""Solve $s = T(s)$ with an Optimistix solver, each example by itself.
 
+    ```python
+    import ctep, jax
+
+    network = ctep.mlp((4, 8, 3), key=jax.random.key(0))
+    rest = ctep.settle(network, jax.numpy.ones((2, 4)), solver=ctep.FixedPoint())
+    ```
+
     Args:
         solver: `optimistix.FixedPointIteration`, or a root finder such as
             `optimistix.Newton` (which builds the Jacobian of one example: small

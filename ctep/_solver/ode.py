@@ -18,6 +18,14 @@ class ODE(AbstractSolver):
     more per step.) Accuracy of the path and of the rest are separate: the step size
     controller has its own tolerances.
 
+    ```python
+    import ctep, diffrax, jax
+
+    network = ctep.mlp((4, 8, 3), key=jax.random.key(0))
+    solver = ctep.ODE(diffrax.Heun(), t1=100.0)
+    rest = ctep.settle(network, jax.numpy.ones((2, 4)), solver=solver)
+    ```
+
     Args:
         solver: a Diffrax solver; with `diffrax.Euler()`, a constant step and `dt0`
             equal to every `tau` it does synchronous sweeps.

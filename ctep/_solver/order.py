@@ -9,7 +9,22 @@ Groups = tuple[tuple[int, ...], ...]
 
 
 class AbstractOrder(eqx.Module):
-    """The order in which a sweep visits the blocks."""
+    """The order in which a sweep visits the blocks.
+
+    ```python
+    import ctep, jax
+
+    class OutsideIn(ctep.AbstractOrder):
+        def groups(self, count, edges):
+            pairs = [(n, count - 1 - n) for n in range((count + 1) // 2)]
+            return tuple(tuple(sorted(set(pair))) for pair in pairs)
+
+    network = ctep.mlp((4, 8, 8, 8, 3), feedback=0.3, key=jax.random.key(0))
+    x = jax.numpy.ones((2, 4))
+    rest = ctep.settle(network, x, solver=ctep.Sweeps(order=OutsideIn()))
+    print(OutsideIn().groups(3, ()))  # ((0, 2), (1,))
+    ```
+    """
 
     @abc.abstractmethod
     def groups(self, count: int, edges: Sequence[tuple[int, int]]) -> Groups:

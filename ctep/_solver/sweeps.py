@@ -35,6 +35,15 @@ class Sweeps(AbstractSolver):
     itself after a sweep in which none has moved. So the residual is $|T(s) - s|$ of
     the very state that is returned, and no example depends on the others in its batch.
 
+    ```python
+    import ctep, jax
+
+    network = ctep.mlp((4, 8, 8, 3), feedback=0.3, key=jax.random.key(0))
+    solver = ctep.Sweeps(200, rtol=1e-5, atol=1e-5, order=ctep.Alternating())
+    rest = ctep.settle(network, jax.numpy.ones((2, 4)), solver=solver)
+    print(rest.steps, rest.residual)  # of each example
+    ```
+
     Args:
         max_sweeps: when to give up.
         rtol: relative tolerance, element by element.

@@ -80,6 +80,15 @@ def fit(
     What is trained is said at the start: the arrays of the library's own parts, and
     those that a user's energy, nudge or loss declares by `ctep.parameter`.
 
+    ```python
+    import ctep, jax
+
+    network = ctep.mlp((64, 32, 10), feedback=0.1, key=jax.random.key(0))
+    result = ctep.fit(network, "digits", epochs=2, out="runs/digits")
+    print(result)  # a table, and what came to rest
+    network, record = result.network, result.history[-1]
+    ```
+
     Args:
         network: any network; its first array gives the dtype.
         dataset: "digits", the name of a TFDS image classification dataset such as

@@ -25,6 +25,16 @@ def restore(
 ) -> tuple[AbstractNetwork, AbstractNudge]:
     """Return the network and nudge of a run's newest valid checkpoint.
 
+    ```python
+    import ctep, jax
+
+    def build():
+        return ctep.mlp((64, 32, 10), feedback=0.1, key=jax.random.key(0))
+
+    ctep.fit(build(), "digits", epochs=1, out="runs/digits", progress=False)
+    network, nudge = ctep.restore("runs/digits", build())
+    ```
+
     Args:
         out: folder of the run.
         network: built as it was for the run; its arrays are replaced.

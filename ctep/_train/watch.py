@@ -43,6 +43,15 @@ class Watch:
       `cosine`, though rule and network promise the exact gradient (with an energy, for
       small nudges).
 
+    ```python
+    import ctep, jax
+
+    watch = ctep.Watch(unsettled=0.2, stop=("unsettled",))
+    network = ctep.mlp((64, 32, 10), key=jax.random.key(0))
+    result = ctep.fit(network, "digits", epochs=1, watch=watch, progress=False)
+    print(result.history[-1]["faults"])  # []
+    ```
+
     Args:
         unsettled: from 0 to 1. Where no example takes part the run ends in any case.
         saturated: likewise.
