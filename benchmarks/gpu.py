@@ -82,9 +82,8 @@ def train(name, dataset, args, seconds):
         epochs=epochs,
         scale=scale,
         rule=ctep.Backprop() if args.twins else None,
+        precision=args.precision or "float32",
     )
-    if args.precision:
-        network = ctep.with_precision(network, args.precision)
     # Another number of epochs has other rates, and is another run.
     out = args.runs / f"{called(name, args)}-epochs{epochs}"
     settings |= {"out": out, "resume": out.exists(), "progress": False}

@@ -1,4 +1,4 @@
-"""The command line: a thin layer over `ctep.fit` and the recipes."""
+"""The command line: a thin layer over `ctep.recipes` and `ctep.analysis`."""
 
 import dataclasses
 import json
@@ -7,24 +7,22 @@ import shlex
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, NamedTuple, NoReturn
+from typing import Annotated, NoReturn
 
 import jax
 import jax.numpy as jnp
 import typer
 
-from . import _checks as checks, data
-from ._network import AbstractNetwork, with_precision
+from . import _checks as checks
 from ._network.describe import parameters
-from ._nudge import AbstractNudge
-from ._rule import Backprop, FeedbackAlignment
-from ._train import Result, fit as _fit, inputs, restore, score
+from ._train import Result, inputs, score
 from ._train.devices.feed import feeds
-from ._train.devices.hosts import LOST, first, join
+from ._train.devices.hosts import LOST, join
 from ._train.devices.placement import Placement
 from ._train.progress import printable
 from .analysis import analyse as report
-from .recipes import RECIPES, Recipe, get
+from .recipes import RECIPES, Recipe, get, restore, train
+from .recipes.run import RULES, say
 
 # Shape and number of classes of the recipes' datasets, for lists.
 _DATA = {
@@ -97,35 +95,34 @@ def fit(
     their number.
     """
     join(coordinator, process, processes)
-    chosen = get(recipe)
-    words = _Words(
-        recipe, dataset, epochs, seed, rule, scale, precision, data_dir,
-        keep, stop_on, workers, shard_parameters,
-    )  # fmt: skip
-    loaded = data.load(
-        dataset or chosen.dataset, data_dir=data_dir, stream=workers is not None
+    if rule not in RULES:
+        raise ValueError(
+            f"`rule` is {rule!r}, but must be 'backprop' or 'alignment': pass one of "
+            "them, or leave it out for the recipe's own."
+        )
+    watch = None
+    if stop_on is not None:
+        watch = dataclasses.replace(get(recipe).watch, stop=tuple(stop_on))
+    result = train(
+        recipe,
+        dataset=dataset,
+        epochs=epochs,
+        seed=seed,
+        scale=scale,
+        rule=RULES[rule],
+        precision=precision,  # pyright: ignore[reportArgumentType]
+        out=out,
+        resume=resume,
+        keep=keep,
+        watch=watch,
+        workers=workers,
+        shard_parameters=shard_parameters,
+        data_dir=data_dir,
     )
-    teacher = None
-    if chosen.teacher is not None:
-        teacher = _teacher(get(chosen.teacher), loaded, words, out)
-        if isinstance(teacher, Result):
-            _leave(teacher)
-    network, options = _setup(chosen, loaded, words, teacher)
-    _say(f"{chosen.name}: {chosen.summary}\n{network}")
-    if scale != 1:
-        _say(f"scale: {scale:g} of every width, so this is not the recipe itself")
-    _say(f"dataset: {loaded!r}\n")
-    result = _fit(
-        network, loaded, out=out, resume=resume, identity=words.identity(loaded),
-        **options,
-    )  # fmt: skip
-    _say(result)
-    if scale != 1:
-        _say(f"Trained at {scale:g} of every width.")
-    elif result.status == "completed" and chosen.published != "none" and not rule:
-        _say(f"Published: {chosen.published}.")
     if result.status == "interrupted" and out is not None:
-        _say(f"Continue with: {words.again(out)}")
+        # A teacher goes on by itself: there is nothing of the student's to resume.
+        more = ["--resume"] if result.out == out and not resume else []
+        say(f"Continue with: {shlex.join(['ctep', *sys.argv[1:], *more])}")
     _leave(result)
 
 
@@ -139,7 +136,7 @@ def recipes() -> None:
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        _say("  ".join(map(str.ljust, row, widths)).rstrip())
+        say("  ".join(map(str.ljust, row, widths)).rstrip())
 
 
 @app.command()
@@ -152,15 +149,15 @@ def evaluate(
     ] = False,
 ) -> None:
     """Print the test accuracy of a run's newest checkpoint."""
-    opened = _open(run, dataset, data_dir, best)
-    loaded, options = opened.loaded, opened.options
+    opened = restore(run, dataset=dataset, data_dir=data_dir, best=best)
+    loaded, options = opened.dataset, opened.options
     place = Placement.default()
     splits = feeds(loaded, None, options["key"], 1, 0, place)
     if "test" not in splits:
         raise ValueError(f"`dataset` {loaded.name!r} has no test set: choose another.")
-    solver, pipeline = opened.recipe.solver, options["pipeline"]
+    solver, pipeline = options["solver"], options["pipeline"]
     out = score(opened.network, solver, pipeline, splits["test"], place)
-    _say(
+    say(
         f"{opened.recipe.name} on the test set of {loaded.name} "
         f"({splits['test'].order.examples} examples): "
         f"accuracy {100 * out.accuracy:.2f} %, "
@@ -180,26 +177,26 @@ def analyse(
 ) -> None:
     """Write figures and numbers that show why a trained network settles."""
     checks.count("examples", examples, "100")
-    opened = _open(run, dataset, data_dir)
-    loaded, options = opened.loaded, opened.options
+    opened = restore(run, dataset=dataset, data_dir=data_dir)
+    loaded, options = opened.dataset, opened.options
     x, y = loaded.x_test, loaded.y_test
     if x is None or y is None:
         x, y = loaded.x_train, loaded.y_train
     x, y = jnp.asarray(x[:examples]), jnp.asarray(y[:examples])
     lines = (run / "history.jsonl").read_text().splitlines()
     folder = run / "analysis" if out is None else out
-    _say(f"{opened.recipe.name}, {len(y)} examples of {loaded.name}")
+    say(f"{opened.recipe.name}, {len(y)} examples of {loaded.name}")
     report(
         opened.network,
         inputs(options["pipeline"], x, opened.network),
         y,
         folder,
-        nudge=opened.nudge,
+        nudge=options["nudge"],
         rule=options["rule"],
         history=[json.loads(line) for line in lines],
-        say=_say,
+        say=say,
     )
-    _say(f"Figures and numbers are in {folder}.")
+    say(f"Figures and numbers are in {folder}.")
 
 
 def main() -> None:
@@ -210,162 +207,8 @@ def main() -> None:
     except (ValueError, TypeError, OSError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and type(error) is not RuntimeError:
             raise  # of a library: a fault of ours, which needs its traceback
-        _say(f"error: {error}", err=True)
+        _warn(f"error: {error}")
         sys.exit(2)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Words:
-    """What was said on the command line, and makes up a run."""
-
-    recipe: str
-    dataset: str | None
-    epochs: int | None
-    seed: int
-    rule: str | None
-    scale: float
-    precision: str
-    data_dir: Path | None
-    keep: int = 2
-    stop_on: list[str] | None = None
-    workers: int | None = None
-    shard_parameters: bool = False
-
-    @staticmethod
-    def of(who: dict) -> "_Words":
-        """Return the words of a run from its `run.json`."""
-        return _Words(
-            who["recipe"], None, None, int(who["seed"]), who.get("rule_name"),
-            float(who.get("scale", 1.0)), who.get("precision", "float32"), None,
-        )  # fmt: skip
-
-    def identity(self, loaded: data.Dataset | data.Stream) -> dict:
-        """Return what `run.json` must keep so that `of` can read it."""
-        return {
-            "recipe": self.recipe,
-            "seed": self.seed,
-            "data": loaded.name,
-            "rule_name": self.rule,
-            "scale": self.scale,
-            "precision": self.precision,
-        }
-
-    def again(self, out: Path) -> str:
-        """Return the command that resumes the run."""
-        words = ["ctep", "fit", self.recipe]
-        options = {
-            "--dataset": self.dataset,
-            "--epochs": self.epochs,
-            "--seed": self.seed or None,
-            "--rule": self.rule,
-            "--scale": None if self.scale == 1 else f"{self.scale:g}",
-            "--precision": None if self.precision == "float32" else self.precision,
-            "--data-dir": self.data_dir,
-            "--keep": None if self.keep == 2 else self.keep,
-            "--workers": self.workers,
-        }
-        for name, value in options.items():
-            words += [] if value is None else [name, str(value)]
-        for kind in self.stop_on or ():
-            words += ["--stop-on", kind]
-        words += ["--shard-parameters"] if self.shard_parameters else []
-        return shlex.join([*words, "--out", str(out), "--resume"])
-
-
-def _setup(
-    recipe: Recipe, loaded: data.Dataset | data.Stream, words: _Words, teacher=None
-):
-    """Return the network of a run and its options for `ctep.fit`."""
-    rules = {None: None, "backprop": Backprop(), "alignment": FeedbackAlignment()}
-    if words.rule not in rules:
-        raise ValueError(
-            f"`rule` is {words.rule!r}, but must be 'backprop' or 'alignment': pass "
-            "one of them, or leave it out for the recipe's own."
-        )
-    network, options = recipe.setup(
-        loaded,
-        seed=words.seed,
-        epochs=words.epochs,
-        scale=words.scale,
-        rule=rules[words.rule],
-        teacher=teacher,
-    )
-    options |= {"keep": words.keep, "workers": words.workers}
-    options["shard_parameters"] = words.shard_parameters
-    if words.stop_on is not None:
-        watch = options["watch"]
-        options["watch"] = dataclasses.replace(watch, stop=tuple(words.stop_on))
-    return with_precision(network, words.precision), options  # pyright: ignore[reportArgumentType]
-
-
-class _Opened(NamedTuple):
-    """A run as it was, with its newest weights."""
-
-    recipe: Recipe
-    loaded: data.Dataset
-    network: AbstractNetwork
-    nudge: AbstractNudge
-    options: dict
-
-
-def _open(
-    run: Path, dataset: str | None, data_dir: Path | None, best: bool = False
-) -> _Opened:
-    """Return what a folder of `ctep fit` holds, on other data if it is named."""
-    path = run / "run.json"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"`run` is {run}, which holds no run.json: pass the `--out` of a "
-            "`ctep fit`."
-        )
-    try:
-        who = json.loads(path.read_text())
-        words = _Words.of(who)
-        trained_on = str(who["data"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} names no recipe and seed, so the network cannot be built from it: "
-            "runs of `ctep.fit` are restored in Python, with `ctep.restore`."
-        ) from error
-    recipe, teacher = get(words.recipe), None
-    loaded = data.load(dataset or trained_on, data_dir=data_dir)
-    if recipe.teacher is not None:
-        # Its arrays are part of the checkpoint; here it lends its structure alone.
-        other = dataclasses.replace(words, recipe=recipe.teacher, rule=None)
-        teacher, _ = _setup(get(recipe.teacher), loaded, other)
-    network, options = _setup(recipe, loaded, words, teacher)
-    network, nudge = restore(
-        run,
-        network,
-        nudge=options["nudge"],
-        optimizer=options["optimizer"],
-        batch_size=options["batch_size"] if options["carry_state"] else None,
-        best=best,
-    )
-    network = options["rule"].subject(network)
-    return _Opened(recipe, loaded, network, nudge, options)
-
-
-def _teacher(
-    recipe: Recipe, loaded: data.Dataset | data.Stream, words: _Words, out: Path | None
-):
-    """Return the recipe's trained network; the result itself if training stopped.
-
-    It is kept beside the student's run, as `<out>-teacher`, and found there again.
-    """
-    words = dataclasses.replace(words, recipe=recipe.name, rule=None, epochs=None)
-    folder = None if out is None else out.with_name(f"{out.name}-teacher")
-    network, options = _setup(recipe, loaded, words)
-    found = folder is not None and (folder / "run.json").is_file()
-    where = "in memory" if folder is None else f"in {folder}"
-    verb = "found" if found else "to be trained"
-    _say(f"teacher: {recipe.name}, {verb} {where}\n{network}\n")
-    result = _fit(
-        network, loaded, out=folder, resume=found, identity=words.identity(loaded),
-        **options,
-    )  # fmt: skip
-    _say(f"teacher: {result}\n")
-    return result.network if result.status == "completed" else result
 
 
 def _count(recipe: Recipe) -> str:
@@ -395,11 +238,9 @@ def _leave(result: Result) -> NoReturn:
     raise typer.Exit(code)
 
 
-def _say(text: object, err: bool = False) -> None:
-    """Print in one process of several; what names and paths hold cannot act here."""
-    if first() or err:
-        typer.echo(printable(str(text)), err=err)
+def _warn(text: object) -> None:
+    print(printable(str(text)), file=sys.stderr, flush=True)
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):
-    _say(f"warning: {message}", err=True)
+    _warn(f"warning: {message}")

@@ -34,7 +34,7 @@ ORDERS, STREAM = "data/order.py", "data/stream.py"
 PLACE = "_train/devices/placement.py"
 NUDGE, STENCIL, IMPLICIT = "_nudge/base.py", "_rule/stencil.py", "_rule/implicit.py"
 RAMPED = "_rule/ramped.py"
-FIT, DEEP = "_train/fit.py", "recipes/_deep.py"
+FIT, OWN, RECIPE = "_train/fit.py", "recipes/_own.py", "recipes/run.py"
 
 
 @dataclass(frozen=True)
@@ -823,9 +823,23 @@ MUTANTS = [
     # -------------------------------------------------------------- recipes
     Mutant(
         "deep recipes keep their first rate",
-        DEEP,
+        OWN,
         "optax.adam(cosine_decay(3e-4, epochs, steps))",
         "optax.adam(3e-4)",
+        "recipes",
+    ),
+    Mutant(
+        "a teacher that was interrupted teaches",
+        RECIPE,
+        'if result.status != "completed":',
+        'if result.status == "diverged":',
+        "cli",
+    ),
+    Mutant(
+        "a run is opened at full width",
+        RECIPE,
+        'scale, rule = float(who.get("scale", 1.0)), ',
+        "scale, rule = 1.0, ",
         "recipes",
     ),
 ]

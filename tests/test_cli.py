@@ -1,4 +1,6 @@
+import contextlib
 import dataclasses
+import io
 import json
 import os
 import re
@@ -8,6 +10,7 @@ import signal
 import sys
 import warnings
 
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -45,12 +48,11 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["ctep", "fit", "--epochs", "1", "--out", str(out)])
         patch.setattr(warnings, "showwarning", warnings.showwarning)
-        said = []
-        patch.setattr(cli.typer, "echo", lambda text, **_: said.append(str(text)))
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            with pytest.raises(SystemExit) as stopped:
+                cli.main()
     assert stopped.value.code == 0
-    return out, "\n".join(said)
+    return out, said.getvalue()
 
 
 @pytest.fixture
@@ -164,9 +166,9 @@ def test_diverged_fit_fails(run, monkeypatch):
     """Exit code 1, and the reason by name."""
 
     def fit(network, *args, nudge, **options):
-        return cli.Result(network, nudge, [], "diverged", "Too bold.", 1.0, None)
+        return ctep.Result(network, nudge, [], "diverged", "Too bold.", 1.0, None)
 
-    monkeypatch.setattr(cli, "_fit", fit)
+    monkeypatch.setattr(recipes.run, "fit", fit)
     code, text, _ = run("fit")
     assert code == 1
     assert "diverged in 1.0 s. Too bold." in text
@@ -332,6 +334,7 @@ def test_evaluate_refuses_what_it_cannot_build(run, out):
     for change, match in (
         ({"recipe": "digitz"}, "`recipe` is 'digitz'.*did you mean digits"),
         ({"seed": None}, r"run\.json names no recipe and seed.*`ctep\.restore`"),
+        ({"rule_name": "Centered"}, r"run\.json names .* a rule of your own"),
     ):
         (out / "run.json").write_text(json.dumps(who | change))
         assert_refused(run("evaluate", out), match)
@@ -375,6 +378,45 @@ def test_a_teacher_is_trained_once_and_kept(run, tmp_path):
     assert contents(kept) == before
     assert rows(out)[0]["loss"] == loss
     assert run("evaluate", out)[0] == 0
+
+
+@pytest.mark.usefixtures("pupil")
+def test_a_teacher_is_trained_from_python(tmp_path):
+    """Oracle: `ctep.fit` of one and of the other; both are found again."""
+    out, kept = tmp_path / "run", tmp_path / "run-teacher"
+    options = {"epochs": 1, "scale": 0.1, "out": out, "progress": False}
+    found = recipes.train("pupil", **options)
+    before, digits, teacher = contents(kept), ctep.data.load("digits"), None
+    for name in ("master", "pupil"):
+        network, how = recipes.get(name).setup(
+            digits, epochs=1, scale=0.1, teacher=teacher
+        )
+        result = ctep.fit(network, digits, **how, progress=False)
+        teacher = result.network
+    assert eqx.tree_equal(found.network, result.network)
+    alone = recipes.train("pupil", teacher=found.network, **options | {"out": None})
+    assert alone.history[0]["loss"] != found.history[0]["loss"]
+    more = recipes.train("pupil", **options | {"epochs": 2, "resume": True})
+    assert more.history[:1] == found.history
+    assert len(more.history) == 2
+    assert contents(kept) == before
+
+
+@pytest.mark.usefixtures("pupil")
+def test_an_interrupted_teacher_goes_on(run, tmp_path, monkeypatch):
+    """Its result comes back, nothing else is trained, and the command is the same."""
+    out, kept = tmp_path / "run", tmp_path / "run-teacher"
+    words = ("--epochs", 1, "--scale", 0.1, "--out", out)
+    with monkeypatch.context() as patch:
+        interrupt(patch, signal.SIGTERM)
+        result = recipes.train("pupil", epochs=1, scale=0.1, out=out)
+        code, text, _ = run("fit", "pupil", *words)
+    assert (result.status, result.out, code) == ("interrupted", kept, 143)
+    command = shlex.split(text.splitlines()[-1].removeprefix("Continue with: "))
+    assert command == ["ctep", "fit", "pupil", *map(str, words)]
+    assert not out.exists()
+    assert run(*command[1:])[0] == 0
+    assert len(rows(kept)) == len(rows(out)) == 1
 
 
 @pytest.mark.parametrize("rule", ["alignment", "backprop"])

@@ -1,4 +1,4 @@
-"""What the networks with intermediate error signals have in common."""
+"""Networks with intermediate error signals: local errors, or a teacher's."""
 
 import re
 from collections.abc import Hashable
@@ -8,7 +8,7 @@ import jax
 import optax
 
 from .._network import HardSigmoid, ReLU, vgg
-from .._nudge import Distillation, LocalError, OutputError, cosine
+from .._nudge import Distillation, LocalError, OutputError, cosine, linear
 from .._rule import Backprop, Centered
 from .._solver import FixedSweeps, Sweeps
 from ..data import Pipeline
@@ -34,45 +34,40 @@ _SOURCE = (
     "is the cross-entropy at temperature 4 without a factor of its square, "
     "distributions run over all elements of a layer."
 )
-LOCAL = (
+_LOCAL = (
     " The paper divides the targets of local errors by the temperature too; here they "
     "are the labels."
 )
-TAUGHT = (
+_TAUGHT = (
     " A teacher's signal is the state of the last layer of a block, rectified and "
     "pooled, where the paper speaks of logits at the block's end."
 )
-HE = 6**0.5  # He-uniform weights are within this / sqrt(fan-in).
+# He-uniform weights are within sqrt(6 / fan-in).
+_HE, _HALF = within(6**0.5), within(6**0.5 / 2)
 # Convolutions of each architecture, and which of them are pooled.
-VGG5 = ((128, 256, 512, 512), (1, 2, 3, 4))
-VGG7 = ((64, 128, 256, 512, 512), (1, 2, 3, 4, 5))
+_VGG7 = ((64, 128, 256, 512, 512), (1, 2, 3, 4, 5))
 VGG11 = ((64, 128, 256, 256, 512, 512, 512, 512), (1, 2, 4, 6, 8))
-VGG13 = (
-    (64, 64, 128, 128, 256, 256, 512, 512, 512, 512),
-    (2, 4, 6, 8, 10),
-)
-VGG16 = (
+VGG13 = ((64, 64, 128, 128, 256, 256, 512, 512, 512, 512), (2, 4, 6, 8, 10))
+_VGG16 = (
     (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512),
     (2, 4, 7, 10, 13),
 )
-VGG19 = (
-    (64, 64, 128, 128, *(256,) * 4, *(512,) * 8),
-    (2, 4, 8, 12, 16),
-)
+_VGG19 = ((64, 64, 128, 128, *(256,) * 4, *(512,) * 8), (2, 4, 8, 12, 16))
 
 
-def network(architecture, dense: int, bound: float = 1.0, relu=False, **options):
-    """Return the builder of an architecture with `dense` layers of 512.
+def network(
+    architecture, dense: int, init=within(1.0), activation=HardSigmoid(), **options
+):
+    """Return the builder of a VGG.
 
     Args:
         architecture: channels, and which convolutions are pooled.
-        dense: number of dense layers before the outputs.
-        bound: weights are within `bound` / sqrt(fan-in).
-        relu: whether layers rectify; by default they are hard sigmoids.
-        options: of `ctep.vgg`.
+        dense: number of dense layers of 512 before the outputs.
+        init: draws the weights.
+        activation: that of every layer.
+        options: others of `ctep.vgg`.
     """
     channels, pooled = architecture
-    init = within(bound)
 
     def build(shape, classes, key, scale):
         return vgg(
@@ -81,7 +76,7 @@ def network(architecture, dense: int, bound: float = 1.0, relu=False, **options)
             classes,
             input_shape=shape,
             pooled=pooled,
-            activation=ReLU() if relu else HardSigmoid(),
+            activation=activation,
             init=init,
             key=key,
             **options,
@@ -95,7 +90,7 @@ def augmented(dataset: str) -> Pipeline:
     return padded(dataset, crop=4, flip=0.5)
 
 
-def sgd(rates, decay: float = 3e-4):
+def _sgd(rates, decay: float = 3e-4):
     """Return SGD with momentum, weight decay and cosine rates, layer by layer.
 
     The gradient of all parameters together is clipped to a norm of 1 first.
@@ -136,104 +131,146 @@ def _labels(tree, rates):
     return jax.tree_util.tree_map_with_path(label, tree)
 
 
-def recipe(
-    name: str,
-    summary: str,
-    build,
+def _recipe(
+    name,
+    summary,
+    network,
     *,
-    dataset: str,
-    beta: float,
-    phases: tuple[int, int],
-    rates,
-    nudge,
-    batch_size: int,
-    published: str,
-    ours: str = "not run",
-    source: str = "",
-    teacher: str | None = None,
+    beta,
+    phases,
+    rates: float | tuple[float, ...] = 0.03,
+    source="",
+    dataset="cifar10",
+    batch_size=128,
+    **fields,
 ) -> Recipe:
-    """Return the recipe of one of the published systems.
+    """Return the recipe of one of the systems; `network` is its builder.
 
-    Args:
-        name: of the recipe.
-        summary: of the recipe.
-        build: builder of the network.
-        dataset: by name.
-        beta: the nudge.
-        phases: steps of a free and of a nudged phase.
-        rates: as in `sgd`.
-        nudge: of the recipe.
-        batch_size: of the recipe.
-        published: accuracy.
-        ours: accuracy.
-        source: what is to be said of this system alone.
-        teacher: of the recipe.
+    It nudges by `beta` both ways, for `phases` of free and of nudged steps, and learns
+    at `rates` (see `_sgd`). `source` is what is to be said of this system alone.
     """
     free, nudged = phases
-    # The slowest of a batch takes ten times the sweeps of most, or never settles.
-    how = FixedSweeps(
-        free=free,
-        nudged=nudged,
-        rtol=1e-3,
-        atol=1e-3,
-        relaxation=1.3,
-        gather=(0.25, 0.06),
-    )
     return Recipe(
         name=name,
         summary=summary,
         dataset=dataset,
-        network=build,
-        nudge=nudge,
+        network=network,
         rule=Centered(beta),
-        solver=how,
-        optimizer=sgd(rates),
+        # The slowest of a batch takes ten times the sweeps of most, or never settles.
+        solver=FixedSweeps(
+            free=free,
+            nudged=nudged,
+            rtol=1e-3,
+            atol=1e-3,
+            relaxation=1.3,
+            gather=(0.25, 0.06),
+        ),
+        optimizer=_sgd(rates),
         batch_size=batch_size,
         epochs=250,
-        published=published,
-        ours=ours,
         source=_SOURCE + source,
         pipeline=augmented,
         probe=8,
-        teacher=teacher,
+        **fields,
     )
 
 
-def local(kappa: float, layers: tuple[int, ...]):
+def _local(kappa: float, layers: tuple[int, ...]):
     """Return the nudge of local errors at `layers`, fading along a cosine."""
-
-    def build(epochs, teacher):
-        return OutputError() + cosine(kappa, epochs) * LocalError(layers)
-
-    return build
+    return lambda epochs, teacher: (
+        OutputError() + cosine(kappa, epochs) * LocalError(layers)
+    )
 
 
-def distilled(kappa: float, pairs, mapping=None, fade=cosine):
-    """Return the nudge of distillation, fading along a cosine by default."""
-
-    def build(epochs, teacher):
-        return OutputError() + fade(kappa, epochs) * Distillation(
-            teacher, pairs, mapping=mapping
-        )
-
-    return build
+def _distilled(kappa: float, pairs, mapping=None, fade=cosine):
+    """Return the nudge of distillation at `pairs` of layers, fading by `fade`."""
+    return lambda epochs, teacher: (
+        OutputError()
+        + fade(kappa, epochs) * Distillation(teacher, pairs, mapping=mapping)
+    )
 
 
-def teacher(name, architecture, dense, dataset, published) -> Recipe:
+def _teacher(name, architecture, dense, dataset, published) -> Recipe:
     """Return the recipe of a feed-forward network that teaches."""
     return Recipe(
         name=name,
         summary=f"a feed-forward VGG with {len(architecture[0])} convolutions",
         dataset=dataset,
-        network=network(architecture, dense, HE, relu=True, feedback=None),
+        network=network(architecture, dense, _HE, ReLU(), feedback=None),
         rule=Backprop(),
         solver=Sweeps(),
         optimizer=lambda epochs, steps: optax.adam(cosine_decay(1e-3, epochs, steps)),
         batch_size=128,
         epochs=100,
         published=published,
-        ours="not run",
         source=f"{_PAPER} The teacher's training is not described there.",
         pipeline=augmented,
         probe=8,
     )
+
+
+RECIPES = (
+    _recipe(
+        "vgg7",
+        "5 pooled convolutions, 1 dense layer, symmetric, no intermediate signals",
+        network(_VGG7, 1), beta=0.25, phases=(250, 50), published="none",
+    ),
+    _recipe(
+        "vgg7-le", "VGG-7, symmetric, local errors at layers 3 and 5",
+        network(_VGG7, 1), beta=0.25, phases=(250, 50),
+        nudge=_local(0.65, (3, 5)), source=_LOCAL, published="88.99 % (mean of 5)",
+    ),
+    _recipe(
+        "vgg7-kd", "VGG-7, symmetric, distilled from VGG-19 at layers 3 and 5",
+        network(_VGG7, 1), beta=0.15, phases=(250, 60), batch_size=64,
+        nudge=_distilled(0.65, ((3, 8), (5, 16))), teacher="vgg19-teacher",
+        source=_TAUGHT, published="89.67 % (mean of 5)",
+    ),
+    _recipe(
+        "vgg7-kdw", "VGG-7, symmetric, distilled from VGG-19 through linear maps",
+        network(_VGG7, 1), beta=0.5, phases=(100, 50),
+        nudge=_distilled(0.15, ((3, 8), (5, 16)), mapping="linear"),
+        teacher="vgg19-teacher", source=_TAUGHT, published="87.93 % (mean of 5)",
+    ),
+    _recipe(
+        "vgg11-le", "VGG-11, symmetric, local errors at layers 2, 4, 6 and 8",
+        network(VGG11, 2, _HALF), dataset="cifar100", beta=1.0,
+        phases=(400, 40), rates=(0.03, *(0.05,) * 7, *(0.025,) * 3),
+        nudge=_local(0.85, (2, 4, 6, 8)), source=_LOCAL,
+        published="62.01 % (mean of 5)",
+    ),
+    _recipe(
+        "vgg13-le", "VGG-13, symmetric, local errors at layers 2, 4, 6 and 8",
+        network(VGG13, 2, _HALF), dataset="cifar100", beta=1.0,
+        phases=(140, 50), rates=(*(0.03,) * 2, *(0.05,) * 8, *(0.025,) * 3),
+        nudge=_local(0.85, (2, 4, 6, 8)), published="62.22 % (mean of 5)",
+        source=_LOCAL
+        + " It names the same layers, 1, 3, 5 and 7 from 0, for VGG-11, where they end "
+        "the last four blocks, and for VGG-13, where they end the first four: they are "
+        "read by number, and the last block has no signal.",
+    ),
+    _recipe(
+        "vgg10-kd", "VGG-10, symmetric, distilled from VGG-16 at all pooled layers",
+        network(VGG11, 1), dataset="cifar100", beta=0.5,
+        phases=(130, 50), rates=(*(0.03,) * 2, *(0.05,) * 6, *(0.025,) * 2),
+        nudge=_distilled(0.85, ((1, 2), (2, 4), (4, 7), (6, 10), (8, 13))),
+        teacher="vgg16-teacher", source=_TAUGHT, published="63.68 % (mean of 5)",
+    ),
+    _recipe(
+        "vgg12-kd", "VGG-12, symmetric, distilled from VGG-15 at all pooled layers",
+        # The paper has ReLU in the convolutions here, and leaves the dense layer open.
+        network(VGG13, 1, _HALF, ReLU()), dataset="cifar100", beta=1.0,
+        phases=(100, 15), rates=(*(0.03,) * 2, *(0.05,) * 8, *(0.025,) * 2),
+        nudge=_distilled(
+            0.65, ((2, 2), (4, 4), (6, 7), (8, 10), (10, 13)), fade=linear
+        ),
+        batch_size=256, teacher="vgg15-teacher", source=_TAUGHT,
+        published="64.75 % (mean of 5)",
+    ),
+)  # fmt: skip
+
+TEACHERS = (
+    _teacher("vgg19-teacher", _VGG19, 2, "cifar10", published="93.37 %"),
+    _teacher("vgg16-teacher", _VGG16, 2, "cifar100", published="73.69 %"),
+    _teacher("vgg15-teacher", _VGG16, 1, "cifar100", published="70.96 %"),
+)

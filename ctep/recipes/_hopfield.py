@@ -1,12 +1,12 @@
-"""What the deep convolutional Hopfield networks have in common."""
+"""Deep convolutional Hopfield networks."""
 
 import optax
 
-from .._network import Identity, ReLU6
+from .._network import Identity, ReLU6, hopfield_resnet, vgg
 from .._nudge import OutputError, SquaredError
 from .._rule import Centered
 from .._solver import Alternating, FixedSweeps
-from .base import Recipe, cosine_decay, padded
+from .base import Recipe, cosine_decay, padded, widths, within
 
 _SOURCE = (
     "Hopfield-ResNet13, 2025, arXiv:2509.26003, and its public code. Same layers, "
@@ -40,33 +40,45 @@ def _pipeline(dataset):
     return padded(dataset, crop=crop, fill="edge", flip=0.5, std_factor=factor)
 
 
-def recipe(
-    name: str,
-    summary: str,
-    network,
-    published: str,
-    ours: str,
-    **options,
-) -> Recipe:
+# Of every network: what is published alike.
+_COMMON = {
+    "activation": ReLU6(),
+    "readout": False,
+    "output_activation": Identity(),
+    "bias_gain": 0.5,
+}
+
+
+def _vgg5(shape, classes, key, scale):
+    return vgg(
+        widths((128, 256, 512, 512), scale),
+        classes=classes,
+        input_shape=shape,
+        init=[within(bound) for bound in (0.4, 0.7, 0.6, 0.3, 0.6)],
+        key=key,
+        **_COMMON,
+    )
+
+
+def _resnet13(shape, classes, key, scale):
+    return hopfield_resnet(
+        widths((128, 256, 512, 512), scale),
+        classes,
+        input_shape=shape,
+        init=[within(0.6)] * 8 + [within(0.8)],
+        skip_init=within(0.7),
+        key=key,
+        **_COMMON,
+    )
+
+
+def _recipe(name, summary, network, **fields) -> Recipe:
     """Return the recipe of one of the networks; `network` is its builder."""
-
-    def build(shape, classes, key, scale):
-        return network(
-            shape,
-            classes,
-            key,
-            scale,
-            activation=ReLU6(),
-            readout=False,
-            output_activation=Identity(),
-            bias_gain=0.5,
-        )
-
     return Recipe(
         name=name,
-        summary=summary,
+        summary=f"{summary}, symmetric, ReLU6, squared error",
         dataset="cifar10",
-        network=build,
+        network=network,
         nudge=lambda epochs, teacher: OutputError(SquaredError()),
         rule=Centered(0.1),
         solver=FixedSweeps(
@@ -75,11 +87,29 @@ def recipe(
         optimizer=_optimizer,
         batch_size=128,
         epochs=300,
-        published=published,
-        ours=ours,
         source=_SOURCE,
         pipeline=_pipeline,
         probe=8,
         carry_state=True,
-        **options,
+        **fields,
     )
+
+
+RECIPES = (
+    _recipe(
+        "vgg5",
+        "4 pooled convolutions",
+        _vgg5,
+        published="92.84 % (CIFAR-100 70.78 %, Fashion-MNIST 94.34 %; probably best "
+        "epoch)",
+        ours="60.54 % best and final of 4 epochs (seed 0, tensorfloat32)",
+        cost="103 s on a shared H100",
+    ),
+    _recipe(
+        "hopfield-resnet13",
+        "4 residual blocks of 2 convolutions",
+        _resnet13,
+        published="93.92 % (CIFAR-100 71.05 %, Fashion-MNIST 94.15 %; probably best "
+        "epoch)",
+    ),
+)

@@ -2,14 +2,15 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import TypedDict
 
 import jax
 import optax
 from jaxtyping import PRNGKeyArray
 
 from .. import _checks as checks
-from .._network import AbstractNetwork
+from .._network import AbstractNetwork, with_precision
+from .._network.dense import Precision
 from .._nudge import AbstractNudge, OutputError
 from .._rule import AbstractRule, check_kinds
 from .._solver import AbstractSolver
@@ -17,25 +18,41 @@ from .._train.watch import Watch
 from ..data import Dataset, Pipeline, Stream
 
 
+class Options(TypedDict):
+    """What `ctep.fit` needs besides a network and a dataset: `fit(..., **options)`."""
+
+    nudge: AbstractNudge
+    rule: AbstractRule
+    solver: AbstractSolver
+    optimizer: optax.GradientTransformation
+    epochs: int
+    batch_size: int
+    pipeline: Pipeline
+    carry_state: bool
+    watch: Watch
+    probe: int
+    key: PRNGKeyArray
+
+
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """One system, ready to train.
 
     Fields:
-        name: on the command line.
+        name: what `get`, `train` and the command line call it.
         summary: one line for a list.
-        dataset: by name.
+        dataset: the name of what it was published on.
         network: function of the input's shape, the number of classes, a key, and a
             factor for every width.
         rule: how the gradient is made.
         solver: how rest is found.
         optimizer: function of the epochs and the steps of one epoch.
         batch_size: examples per step.
-        epochs: of a full run.
+        epochs: the length of a full run.
         published: accuracy in the source, with its protocol.
+        source: where the system was published, and where the recipe departs from it.
         ours: accuracy of this recipe, with its protocol.
         cost: seconds per epoch as measured, median of a run, with the machine.
-        source: where the system was published, and where the recipe departs from it.
         nudge: what pulls, a function of the epochs and the teacher.
         pipeline: function of the dataset's name.
         carry_state: see `ctep.fit`.
@@ -54,8 +71,8 @@ class Recipe:
     batch_size: int
     epochs: int
     published: str
-    ours: str
     source: str
+    ours: str = "not run"
     cost: str = "not measured"
     nudge: Callable[[int, AbstractNetwork | None], AbstractNudge] = (
         lambda epochs, teacher: OutputError()
@@ -74,19 +91,22 @@ class Recipe:
         epochs: int | None = None,
         scale: float = 1.0,
         rule: AbstractRule | None = None,
+        precision: Precision = "float32",
         teacher: AbstractNetwork | None = None,
-    ) -> tuple[AbstractNetwork, dict[str, Any]]:
+    ) -> tuple[AbstractNetwork, Options]:
         """Return the network of a run, and what to pass to `ctep.fit` with it.
 
         Args:
-            dataset: to be trained on.
-            seed: of the weights and the order of the examples.
+            dataset: what it is to be trained on.
+            seed: that of the weights and the order of the examples.
             epochs: instead of the recipe's; schedules stretch along.
             scale: factor of every width.
             rule: instead of the recipe's.
-            teacher: of a recipe that has one.
+            precision: that of products, see `ctep.with_precision`.
+            teacher: the trained network, of a recipe that has one.
 
         Raises:
+            TypeError: if an argument is not of its kind.
             ValueError: if an option is out of range, or a teacher is missing.
         """
         kinds, example = (Dataset, Stream), 'ctep.data.load("digits")'
@@ -112,7 +132,7 @@ class Recipe:
         epochs = self.epochs if epochs is None else epochs
         batch_size = min(self.batch_size, dataset.examples)
         steps = -(-dataset.examples // batch_size)
-        options = {
+        options: Options = {
             "nudge": self.nudge(epochs, teacher),
             "rule": self.rule if rule is None else rule,
             "solver": self.solver,
@@ -125,7 +145,8 @@ class Recipe:
             "probe": self.probe,
             "key": key,
         }
-        return self.network(shape, dataset.classes, weights, scale), options
+        network = self.network(shape, dataset.classes, weights, scale)
+        return with_precision(network, precision), options
 
 
 def widths(values: tuple[int, ...], scale: float) -> tuple[int, ...]:

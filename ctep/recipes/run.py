@@ -1,0 +1,260 @@
+"""A recipe trained in one call, its teacher first, and its folder opened again."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .. import _checks as checks, data
+from .._network import AbstractNetwork
+from .._network.dense import Precision
+from .._rule import AbstractRule, Backprop, FeedbackAlignment, check_kinds
+from .._train import Result, Watch, fit, restore as _restore
+from .._train.devices.hosts import first
+from .._train.progress import printable
+from ..data import Dataset
+from ._all import get
+from .base import Options, Recipe
+
+# By the names that the command line and `run.json` have for them.
+RULES: dict[str | None, AbstractRule | None] = {
+    None: None,
+    "backprop": Backprop(),
+    "alignment": FeedbackAlignment(),
+}
+
+
+def train(
+    name: str,
+    *,
+    dataset: object = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    scale: float = 1.0,
+    rule: AbstractRule | None = None,
+    precision: Precision = "float32",
+    teacher: AbstractNetwork | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    keep: int = 2,
+    watch: Watch | None = None,
+    workers: int | None = None,
+    shard_parameters: bool = False,
+    data_dir: str | Path | None = None,
+    progress: bool = True,
+) -> Result:
+    """Train a recipe, show progress, and print the evidence, as `ctep fit` does.
+
+    A recipe with a teacher trains it first, for the epochs of the teacher's recipe, or
+    finds it beside `out`: a run to `runs/kd` keeps its teacher in `runs/kd-teacher`.
+
+    ```python
+    result = ctep.recipes.train("digits", epochs=1)
+    accuracy = result.history[-1]["test_accuracy"]
+    ```
+
+    Args:
+        name: a recipe, see `ctep recipes`.
+        dataset: instead of the recipe's: whatever `ctep.data.load` takes.
+        epochs: the length of the whole run; that of the recipe by default.
+        seed: that of the weights and the order of the examples, of a teacher too.
+        scale: factor of every width, of a teacher too.
+        rule: instead of the recipe's: `ctep.Backprop()` trains the feed-forward twin.
+        precision: that of products, see `ctep.with_precision`, of a teacher too.
+        teacher: a network that is trained already, instead of one of `out-teacher`.
+        out: folder for checkpoints and history, see `ctep.fit`.
+        resume: continue the run in `out`. A teacher goes on by itself.
+        keep: newest checkpoints to keep, besides the best one.
+        watch: what counts as a fault, instead of the recipe's.
+        workers: how many processes stream the data, see `ctep.fit`.
+        shard_parameters: divide each weight among the devices, see `ctep.fit`.
+        data_dir: where TFDS keeps its data; the variable `TFDS_DATA_DIR` by default.
+        progress: whether to print.
+
+    Returns:
+        The trained network with its history; what the teacher's training returned if
+        that was interrupted or diverged, for then nothing else is trained.
+
+    Raises:
+        TypeError: if an argument is not of its kind.
+        ValueError: if there is no such recipe, with the nearest names; if an argument
+            is out of range; or if `out` holds something else.
+        FileNotFoundError: if the dataset is not prepared, or there is nothing to
+            resume.
+
+    Cost: that of `ctep.fit`; a teacher's recipe is another one of 100 epochs.
+    """
+    recipe = get(name)
+    if rule is not None:
+        check_kinds(rule=rule)
+    checks.positive("scale", scale, "0.25")
+    source = recipe.dataset if dataset is None else dataset
+    loaded = data.load(source, data_dir=data_dir, stream=workers is not None)
+    session = _Session(
+        loaded,
+        alike={"seed": seed, "scale": float(scale), "precision": precision},
+        watch=watch,
+        how={"keep": keep, "workers": workers, "shard_parameters": shard_parameters},
+        show=progress,
+    )
+    out = None if out is None else Path(out)
+    if recipe.teacher is not None and teacher is None:
+        result = session.teach(get(recipe.teacher), out)
+        if result.status != "completed":
+            return result
+        teacher = result.network
+    notes = [f"dataset: {loaded!r}\n"]
+    if scale != 1:
+        text = f"scale: {scale:g} of every width, so this is not the recipe itself"
+        notes = [text, *notes]
+    result = session.fit(
+        recipe,
+        f"{recipe.name}: {recipe.summary}",
+        *notes,
+        out=out,
+        resume=resume,
+        epochs=epochs,
+        rule=rule,
+        teacher=teacher,
+    )
+    session.say(result)
+    if scale != 1:
+        session.say(f"Trained at {scale:g} of every width.")
+    elif result.status == "completed" and recipe.published != "none" and rule is None:
+        session.say(f"Published: {recipe.published}.")
+    return result
+
+
+class Restored(NamedTuple):
+    """A run of a recipe as it was, with the weights of a checkpoint.
+
+    Fields:
+        recipe: what was trained.
+        dataset: what it was trained on, or was asked for instead.
+        network: the trained one, for rules of feed-forward networks their twin.
+        options: those of its training, the trained nudge among them.
+    """
+
+    recipe: Recipe
+    dataset: Dataset
+    network: AbstractNetwork
+    options: Options
+
+
+def restore(
+    run: str | Path,
+    *,
+    dataset: object = None,
+    data_dir: str | Path | None = None,
+    best: bool = False,
+) -> Restored:
+    """Open the folder of a recipe's run.
+
+    Args:
+        run: the `out` of `train`, or the `--out` of `ctep fit`.
+        dataset: instead of the one it was trained on.
+        data_dir: where TFDS keeps its data; the variable `TFDS_DATA_DIR` by default.
+        best: take the best epoch's checkpoint, see `ctep.restore`, not the newest.
+
+    Raises:
+        FileNotFoundError: if there is no run, or its dataset is not prepared.
+        ValueError: if it is not the run of a recipe.
+        ctep.CheckpointError: if no checkpoint is valid.
+    """
+    path = Path(run) / "run.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"`run` is {run}, which holds no run.json: pass the `out` of "
+            "`ctep.recipes.train`, or the `--out` of `ctep fit`."
+        )
+    try:
+        who = json.loads(path.read_text())
+        name, trained_on, seed = who["recipe"], str(who["data"]), int(who["seed"])
+        scale, rule = float(who.get("scale", 1.0)), RULES[who.get("rule_name")]
+        precision = who.get("precision", "float32")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} names no recipe and seed, or a rule of your own, so the network "
+            "cannot be built from it: restore it in Python, with `ctep.restore`."
+        ) from error
+    recipe, teacher = get(name), None
+    alike = {"seed": seed, "scale": scale, "precision": precision}
+    loaded = data.load(
+        trained_on if dataset is None else dataset, data_dir=data_dir, stream=False
+    )
+    if recipe.teacher is not None:
+        # Its arrays are part of the checkpoint; here it lends its structure alone.
+        teacher, _ = get(recipe.teacher).setup(loaded, **alike)
+    network, options = recipe.setup(loaded, rule=rule, teacher=teacher, **alike)
+    network, options["nudge"] = _restore(
+        run,
+        network,
+        nudge=options["nudge"],
+        optimizer=options["optimizer"],
+        batch_size=options["batch_size"] if options["carry_state"] else None,
+        best=best,
+    )
+    network = options["rule"].subject(network)
+    return Restored(recipe, loaded, network, options)
+
+
+def say(text: object) -> None:
+    """Print in one process of several; what names and paths hold cannot act here."""
+    if first():
+        print(printable(str(text)), flush=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Session:
+    """How a recipe and its teacher are trained alike.
+
+    Fields:
+        dataset: what both learn.
+        alike: the seed, the scale and the precision of both.
+        watch: instead of each recipe's.
+        how: keywords of `ctep.fit`.
+        show: whether to print.
+    """
+
+    dataset: Any
+    alike: dict[str, Any]
+    watch: Watch | None
+    how: dict[str, Any]
+    show: bool
+
+    def say(self, *lines: object) -> None:
+        for line in lines if self.show else ():
+            say(line)
+
+    def fit(
+        self, recipe: Recipe, title: str, *notes, out: Path | None, resume, rule=None,
+        **own,
+    ) -> Result:  # fmt: skip
+        """Train a recipe; say what it is first, and in `run.json` for `restore`."""
+        network, options = recipe.setup(self.dataset, rule=rule, **self.alike, **own)
+        if self.watch is not None:
+            options["watch"] = self.watch
+        self.say(title, network, *notes)
+        known = (name for name, other in RULES.items() if rule == other)
+        who = {
+            "recipe": recipe.name,
+            "data": self.dataset.name,
+            # A rule of the user's own has a name that `restore` does not know.
+            "rule_name": next(known, type(rule).__name__),
+            **self.alike,
+        }
+        return fit(
+            network, self.dataset, out=out, resume=resume, identity=who,
+            progress=self.show, **self.how, **options,
+        )  # fmt: skip
+
+    def teach(self, recipe: Recipe, out: Path | None) -> Result:
+        """Train a teacher, or find it beside the student's run, as `<out>-teacher`."""
+        folder = None if out is None else out.with_name(f"{out.name}-teacher")
+        found = folder is not None and (folder / "run.json").is_file()
+        verb = "found" if found else "to be trained"
+        where = "in memory" if folder is None else f"in {folder}"
+        title = f"teacher: {recipe.name}, {verb} {where}"
+        result = self.fit(recipe, title, "", out=folder, resume=found)
+        self.say(f"teacher: {result}\n")
+        return result
