@@ -102,9 +102,7 @@ def fit(
         recipe, dataset, epochs, seed, rule, scale, precision, data_dir,
         keep, stop_on, workers, shard_parameters,
     )  # fmt: skip
-    loaded = data.load(
-        dataset or chosen.dataset, data_dir=data_dir, stream=workers is not None
-    )
+    loaded = data.load(dataset or chosen.dataset, data_dir=data_dir)
     teacher = None
     if chosen.teacher is not None:
         teacher = _teacher(get(chosen.teacher), loaded, words, out)
@@ -155,7 +153,7 @@ def evaluate(
     opened = _open(run, dataset, data_dir, best)
     loaded, options = opened.loaded, opened.options
     place = Placement.default()
-    splits = feeds(loaded, None, options["key"], 1, 0, place)
+    splits = feeds(loaded, None, options["key"], 1, None, place)
     if "test" not in splits:
         raise ValueError(f"`dataset` {loaded.name!r} has no test set: choose another.")
     solver, pipeline = opened.recipe.solver, options["pipeline"]
@@ -239,7 +237,7 @@ class _Words:
             float(who.get("scale", 1.0)), who.get("precision", "float32"), None,
         )  # fmt: skip
 
-    def identity(self, loaded: data.Dataset | data.Stream) -> dict:
+    def identity(self, loaded: data.Dataset) -> dict:
         """Return what `run.json` must keep so that `of` can read it."""
         return {
             "recipe": self.recipe,
@@ -272,9 +270,7 @@ class _Words:
         return shlex.join([*words, "--out", str(out), "--resume"])
 
 
-def _setup(
-    recipe: Recipe, loaded: data.Dataset | data.Stream, words: _Words, teacher=None
-):
+def _setup(recipe: Recipe, loaded: data.Dataset, words: _Words, teacher=None):
     """Return the network of a run and its options for `ctep.fit`."""
     rules = {None: None, "backprop": Backprop(), "alignment": FeedbackAlignment()}
     if words.rule not in rules:
@@ -346,9 +342,7 @@ def _open(
     return _Opened(recipe, loaded, network, nudge, options)
 
 
-def _teacher(
-    recipe: Recipe, loaded: data.Dataset | data.Stream, words: _Words, out: Path | None
-):
+def _teacher(recipe: Recipe, loaded: data.Dataset, words: _Words, out: Path | None):
     """Return the recipe's trained network; the result itself if training stopped.
 
     It is kept beside the student's run, as `<out>-teacher`, and found there again.

@@ -29,7 +29,8 @@ ORDER, ODE = "_solver/order.py", "_solver/ode.py"
 COUPLED, TURNING = "_rule/coupled.py", "_rule/oscillating.py"
 COMPLEX = "_rule/complex.py"
 CHECKPOINT, RUN, TRAIN = "_train/checkpoint.py", "_train/run.py", "_train/train.py"
-ORDERS, STREAM, PLACE = "data/order.py", "data/stream.py", "_train/placement.py"
+ROWS, STREAM, FEED = "data/selection.py", "data/stream.py", "_train/feed.py"
+PLACE = "_train/placement.py"
 NUDGE, STENCIL, IMPLICIT = "_nudge/base.py", "_rule/stencil.py", "_rule/implicit.py"
 RAMPED = "_rule/ramped.py"
 FIT, DEEP = "_train/fit.py", "recipes/_deep.py"
@@ -785,7 +786,7 @@ MUTANTS = [
     ),
     Mutant(
         "all epochs have one order",
-        ORDERS,
+        ROWS,
         "default_rng([*self.seed, epoch])",
         "default_rng([*self.seed, 0])",
         "fit",
@@ -793,15 +794,15 @@ MUTANTS = [
     Mutant(
         "a held-out example is streamed",
         STREAM,
-        "wanted if self.index is None else self.index[wanted]",
+        "wanted if index is None else index[wanted]",
         "wanted",
         "stream",
     ),
     Mutant(
         "a stream goes on where it should begin",
-        STREAM,
-        "self._iterator is None or number != self._next",
-        "self._iterator is None",
+        FEED,
+        "self._ahead is None or number != self._next",
+        "self._ahead is None",
         "stream",
     ),
     Mutant(

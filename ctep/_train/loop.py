@@ -13,7 +13,7 @@ from .._nudge import AbstractNudge
 from .._rule import AbstractRule, Implicit, Task
 from .._solver import RESULTS, AbstractSolver, usable
 from ..data import Pipeline
-from .feed import AbstractBlock, AbstractFeed
+from .feed import AbstractFeed
 from .placement import Placement
 from .same import Optimizer, Reads
 from .signs import rise, saturated
@@ -137,7 +137,7 @@ class Loop(eqx.Module):
     def train(
         self,
         state: TrainState,
-        block: AbstractBlock,
+        block: jax.tree_util.Partial,
         start: Array,
         stop: Array,
         epoch: Array,
@@ -145,7 +145,7 @@ class Loop(eqx.Module):
         """Do the batches of a block from `start` to `stop` (data: compiled once)."""
 
         def body(i, state):
-            return self._step(state, self.place.batch(block.take(i)), epoch)
+            return self._step(state, self.place.batch(block(i)), epoch)
 
         return jax.lax.fori_loop(start, stop, body, state)
 
@@ -264,7 +264,7 @@ def _score(network, solver, pipeline, block, stop, place, read):
     del read  # it tells programs apart
 
     def body(i, total):
-        x, y, rows = place.batch(block.take(i))
+        x, y, rows = place.batch(block(i))
         ready = inputs(pipeline, x, network)
         free = solver.solve(
             network.free(ready), network.zeros(ready), zeros=True, throw=False
