@@ -21,7 +21,8 @@ def load(args, recipe: recipes.Recipe | None = None) -> data.Dataset:
 def first(dataset: data.Dataset, count: int) -> data.Dataset:
     """Return the dataset with its first `count` training examples."""
     x, y = dataset.x_train[:count], dataset.y_train[:count]
-    return dataclasses.replace(dataset, x_train=x, y_train=y)
+    records = data.ArrayRecords(x, y, dataset.classes)
+    return dataclasses.replace(dataset, train=records, content="")
 
 
 def start(network, options: dict, dataset: data.Dataset, *, rule=None, solver=None):
@@ -45,7 +46,7 @@ def start(network, options: dict, dataset: data.Dataset, *, rule=None, solver=No
         carry_state=options["carry_state"],
     )
     size, place = options["batch_size"], Placement.default()
-    feed = feeds(dataset, None, options["key"], size, 0, place)["train"]
+    feed = feeds(dataset, None, options["key"], size, None, place)["train"]
     return loop, state, feed
 
 

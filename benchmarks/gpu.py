@@ -23,7 +23,7 @@ from _figures import full_runs
 from _report import RESULTS, options
 
 import ctep
-from ctep.data import Dataset
+from ctep.data import ArrayRecords, Dataset
 
 # Epochs of each, far fewer than are published for symmetric networks (300).
 EPOCHS = {
@@ -50,10 +50,12 @@ def unpack(folder, toy):
         rng = np.random.default_rng(0)
         x = rng.integers(0, 256, (256, 32, 32, 3), np.uint8)
         y = np.arange(256, dtype=np.int32) % 10
-        return Dataset("cifar10", x, y, x[:64], y[:64], 10, "noise")
+        parts = ArrayRecords(x, y, 10), ArrayRecords(x[:64], y[:64], 10)
+        return Dataset("cifar10", *parts, "noise")
     with np.load(folder / "cifar10.npz") as file:
-        arrays = [file[name] for name in ARRAYS]
-    return Dataset("cifar10", *arrays, 10, "cifar10.npz")
+        x, y, x_test, y_test = (file[name] for name in ARRAYS)
+    parts = ArrayRecords(x, y, 10), ArrayRecords(x_test, y_test, 10)
+    return Dataset("cifar10", *parts, "cifar10.npz")
 
 
 def within(seconds, function, *args, **kwargs):

@@ -11,7 +11,7 @@ from _report import options, report
 from _setup import start, temporary_bytes, untrained
 
 import ctep
-from ctep.data import Dataset
+from ctep.data import ArrayRecords, Dataset
 
 
 def cases(steps):
@@ -39,7 +39,7 @@ def main():
     args = options(__doc__).parse_args()
     scale, batch, steps = (0.05, 8, 4) if args.toy else (1.0, 128, 140)
     images, labels = np.zeros((batch, 32, 32, 3), np.uint8), np.zeros(batch, np.int32)
-    dataset = Dataset("cifar10", images, labels, None, None, 10, "zeros")
+    dataset = Dataset("cifar10", ArrayRecords(images, labels, 10), None, "zeros")
     args.dataset = "none: nothing is trained"
     found = {}
     for case, settings in cases(steps).items():

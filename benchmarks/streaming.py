@@ -13,9 +13,9 @@ from _report import dataset_name, options, report
 from _setup import start
 
 import ctep
-from ctep._train.devices.feed import Memory, Streaming
+from ctep._train.devices.feed import HeldFeed, StreamedFeed
 from ctep._train.devices.placement import Placement
-from ctep.data.order import Order
+from ctep.data.selection import BatchOrder
 
 
 def _name(args):
@@ -24,11 +24,12 @@ def _name(args):
 
 def feeds(args, count, batch_size):
     """Return the same examples in memory and as a stream, in the same order."""
-    stream = ctep.data.load(_name(args), stream=True)
-    rows, place = np.arange(min(count, stream.examples)), Placement.default()
-    order = Order(len(rows), batch_size, place.width(batch_size), (args.seed,))
-    memory = Memory(*stream.train.read(rows), order, place)
-    return memory, Streaming(stream.train, rows, order, place, args.workers), stream
+    dataset = ctep.data.load(_name(args))
+    rows, place = np.arange(min(count, dataset.examples)), Placement.default()
+    order = BatchOrder(len(rows), batch_size, place.width(batch_size), (args.seed,))
+    memory = HeldFeed(*dataset.train.read(rows), order, place)
+    streamed = StreamedFeed(dataset.train, rows, order, place, args.workers)
+    return memory, streamed, dataset
 
 
 def epoch(loop, state, feed, number):

@@ -71,7 +71,7 @@ def main():
     args = parser.parse_args()
     recipe = ctep.recipes.get(args.recipe)
     dataset = first(load(args, recipe), 200 if args.toy else args.examples)
-    dataset = dataclasses.replace(dataset, x_test=None, y_test=None)
+    dataset = dataclasses.replace(dataset, test=None)
     scale, seeds = (0.05, 1) if args.toy else (args.scale, args.seeds)
     runs, cosines = {"recipe": [], "twin": []}, []
     for seed in range(args.seed, args.seed + seeds):

@@ -152,7 +152,7 @@ def evaluate(
     opened = restore(run, dataset=dataset, data_dir=data_dir, best=best)
     loaded, options = opened.dataset, opened.options
     place = Placement.default()
-    splits = feeds(loaded, None, options["key"], 1, 0, place)
+    splits = feeds(loaded, None, options["key"], 1, None, place)
     if "test" not in splits:
         raise ValueError(f"`dataset` {loaded.name!r} has no test set: choose another.")
     solver, pipeline = options["solver"], options["pipeline"]

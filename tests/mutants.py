@@ -30,8 +30,8 @@ COUPLED, TURNING = "_rule/coupled.py", "_rule/oscillating.py"
 COMPLEX = "_rule/complex.py"
 CHECKPOINT, RUN = "_train/store/checkpoint.py", "_train/store/run.py"
 TRAIN = "_train/train.py"
-ORDERS, STREAM = "data/order.py", "data/stream.py"
-PLACE = "_train/devices/placement.py"
+ROWS, STREAM = "data/selection.py", "data/stream.py"
+FEED, PLACE = "_train/devices/feed.py", "_train/devices/placement.py"
 NUDGE, STENCIL, IMPLICIT = "_nudge/base.py", "_rule/stencil.py", "_rule/implicit.py"
 RAMPED = "_rule/ramped.py"
 FIT, OWN, RECIPE = "_train/fit.py", "recipes/_own.py", "recipes/run.py"
@@ -787,7 +787,7 @@ MUTANTS = [
     ),
     Mutant(
         "all epochs have one order",
-        ORDERS,
+        ROWS,
         "default_rng([*self.seed, epoch])",
         "default_rng([*self.seed, 0])",
         "fit",
@@ -795,15 +795,15 @@ MUTANTS = [
     Mutant(
         "a held-out example is streamed",
         STREAM,
-        "wanted if self.index is None else self.index[wanted]",
+        "wanted if index is None else index[wanted]",
         "wanted",
         "stream",
     ),
     Mutant(
         "a stream goes on where it should begin",
-        STREAM,
-        "self._iterator is None or number != self._next",
-        "self._iterator is None",
+        FEED,
+        "self._ahead is None or number != self._next",
+        "self._ahead is None",
         "stream",
     ),
     Mutant(

@@ -1,6 +1,7 @@
 import importlib.machinery
 import io
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -13,8 +14,16 @@ import jaxtyping
 import numpy as np
 import pytest
 
-from ctep.data import Dataset, cache, images, load, prepared
-from ctep.data.split import hold_out
+from ctep.data import (
+    ArrayRecords,
+    Dataset,
+    cache,
+    images,
+    load,
+    prepared,
+)
+from ctep.data.images import ImageRecords
+from ctep.data.selection import hold_out
 
 X = np.linspace(0, 1, 12, dtype=np.float32).reshape(4, 3)
 Y = np.array([0, 1, 2, 1])
@@ -36,8 +45,9 @@ def root(tmp_path, monkeypatch):
 
 
 def write_tiny(
-    root, version="1.0.0", *, test="test", info=None, image=None, key=0, counts=(5, 3)
-):
+    root, version="1.0.0", *, test="test", info=None, image=None, key=0, counts=(5, 3),
+    shift=0,
+):  # fmt: skip
     """Write what TFDS would: random images, 5 and 3; return them with their labels."""
     from array_record.python import array_record_module
     from PIL import Image
@@ -49,7 +59,7 @@ def write_tiny(
     splits, arrays = [], []
     for name, count in zip(("train", test), counts, strict=True):
         x = rng.integers(0, 256, (count, 4, 3, 1), dtype=np.uint8)
-        y = rng.integers(0, 7, count)
+        y = rng.integers(0, 7, count) + shift
         file = folder / f"tiny-{name}.array_record-00000-of-00001"
         writer = array_record_module.ArrayRecordWriter(str(file), "group_size:1")
         for pixels, label in zip(x, y, strict=True):
@@ -253,31 +263,45 @@ def test_a_mask_that_masks_nothing_is_dropped():
 
 
 def test_a_dataset_of_a_users_own_is_checked(monkeypatch):
-    """Oracle: the labels and the mask; types go unchecked where users run it."""
+    """Oracle: labels, mask, kinds; types go unchecked where users run it."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-    masked = np.ma.array(X, mask=X > 0.9)
-    for arrays, match in [
-        ((X, Y + 2**32, None, None), "^`y_train` must hold class numbers.*4294967298"),
-        ((masked, Y, None, None), "^`x_train` is a masked array"),
-        ((X, Y, X, Y + 1), "^`y_test` must hold labels below.* 3, but got 3"),
+    masked, records = np.ma.array(X, mask=X > 0.9), ArrayRecords(X, Y)
+    for call, error, match in [
+        (lambda: ArrayRecords(X, Y + 2**32), ValueError, "^`y` must hold.*4294967298"),
+        (lambda: ArrayRecords(masked, Y), ValueError, "^`x` is a masked array"),
+        (lambda: ArrayRecords(X, Y, 2), ValueError, "^`y`.*below.* 2, but got 2;.*=3`"),
+        (lambda: Dataset("own", X, None, ""), TypeError, r"^`train` is an array.*pass"),
+        (lambda: Dataset("own", records, (X, Y), ""), TypeError, "^`test` is .*pass"),
+        (
+            lambda: Dataset("own", records, ArrayRecords(X, Y + 1), ""),
+            ValueError,
+            "^`test` has 4 classes, but `train` has 3; pass the same `classes` to both",
+        ),
     ]:
-        with pytest.raises(ValueError, match=match):
-            load(Dataset("own", *arrays, 3, ""))
+        with pytest.raises(error, match=match) as caught:
+            call()
+        assert "\n" not in str(caught.value)
     assert load((X, Y), classes=np.int64(4)).classes == 4
 
 
+def own(arrays, source="", content=""):
+    x, y, x_test, y_test = arrays
+    parts = ArrayRecords(x, y, 3), ArrayRecords(x_test, y_test, 3)
+    return Dataset("own", *parts, source, content)
+
+
 def test_the_digest_covers_all_arrays():
-    """Oracle: any change of any array, and the checksum of the inputs by themselves."""
+    """Oracle: any change of any array, and what runs of 0.1.0 kept."""
     arrays = [X, Y.astype(np.int32), X[:3], Y[:3].astype(np.int32)]
-    first = Dataset("a", *arrays, 3, "").digest
-    assert Dataset("b", *[a.copy() for a in arrays], 3, "x").digest == first
-    assert first.split("-")[0] == f"{zlib.crc32(X.tobytes()):08x}"
+    first = own(arrays).digest
+    assert own([a.copy() for a in arrays], "x").digest == first
+    assert first == f"{zlib.crc32(X.tobytes()):08x}-c75edd81" == "ea698bd0-c75edd81"
     changed = {first, load((X, Y)).digest, load((X.reshape(4, 1, 3), Y)).digest}
     for i, array in enumerate(arrays):
         parts = [*arrays[:i], np.roll(array, 1, 0), *arrays[i + 1 :]]
-        changed.add(Dataset("a", *parts, 3, "").digest)
+        changed.add(own(parts).digest)
     assert len(changed) == 3 + 4
-    assert Dataset("a", *arrays, 3, "", "content").digest == "content"
+    assert own(arrays, "", "content").digest == "content"
 
 
 # Digits.
@@ -319,6 +343,43 @@ def test_images_equal_what_was_written(root):
     assert data.x_train.dtype == np.uint8
     assert (data.name, data.classes, data.shape) == ("tiny", 7, (4, 3, 1))
     assert data.source == "tiny 1.0.0 (TFDS)"
+
+
+def test_nothing_is_read_before_it_is_asked_for(root, monkeypatch):
+    """Oracle: which splits have been decoded."""
+    arrays, decoded, decode = write_tiny(root), [], images.decode
+
+    def spy(records):
+        decoded.append(records.split)
+        return decode(records)
+
+    monkeypatch.setattr(images, "decode", spy)
+    data = load(load("tiny"), classes=7)
+    assert repr(data) == (
+        "Dataset('tiny': 5 training and 3 test examples, uint8[4, 3, 1], 7 classes, "
+        "source: tiny 1.0.0 (TFDS))"
+    )
+    assert (data.examples, len(data.digest), decoded) == (5, 16, [])
+    np.testing.assert_array_equal(data.y_test, arrays[3])
+    assert data.x_test is data.x_test
+    assert decoded == ["test"]
+    assert_holds(data, arrays)
+    assert decoded == ["test", "train"]
+    again = pickle.loads(pickle.dumps(data.train))
+    assert vars(again).keys() == vars(ImageRecords(again.prepared, "train")).keys()
+    np.testing.assert_array_equal(again.read(np.array([4, 0]))[0], arrays[0][[4, 0]])
+
+
+@pytest.mark.parametrize(
+    ("shift", "match"), [(-7, "from 0, but"), (7, "below .* 7, b")]
+)
+def test_images_of_no_class_are_named(root, shift, match):
+    """Oracle: the labels, some of which name no class, as in sets without labels."""
+    write_tiny(root, shift=shift)
+    with pytest.raises(ValueError, match=f"^`y_train` must hold .*{match}"):
+        load("tiny").x_train  # noqa: B018
+    with pytest.raises(ValueError, match=f"^`y_test` must hold .*{match}"):
+        load("tiny").y_test  # noqa: B018
 
 
 def test_data_dir_comes_before_the_variable(tmp_path, root):
@@ -477,14 +538,14 @@ def test_online(monkeypatch, answer, online):
 
 def test_second_load_reads_the_cache(root, monkeypatch):
     arrays = write_tiny(root)
-    load("tiny")
+    arrays_of(load("tiny"))
     monkeypatch.setattr(images, "decode", never)
     assert_holds(load("tiny"), arrays)
 
 
 def test_cached_load_does_not_import_tfds(root):
     arrays = write_tiny(root)
-    load("tiny")
+    arrays_of(load("tiny"))
     code = (
         "import sys, ctep.data; print(ctep.data.load('tiny').x_train.sum());"
         "assert 'tensorflow_datasets' not in sys.modules"
@@ -496,8 +557,8 @@ def test_cached_load_does_not_import_tfds(root):
 @pytest.mark.parametrize("harm", ["truncate", "flip", "shape", "delete", "index"])
 def test_damaged_cache_is_rebuilt(root, tmp_path, monkeypatch, harm):
     arrays = write_tiny(root)
-    load("tiny")
-    (file,) = (tmp_path / "cache").glob("*/x_train.npy")
+    arrays_of(load("tiny"))
+    (file,) = (tmp_path / "cache").glob("*-train/x.npy")
     content = file.read_bytes()
     if harm == "truncate":
         file.write_bytes(content[:-7])
@@ -513,12 +574,12 @@ def test_damaged_cache_is_rebuilt(root, tmp_path, monkeypatch, harm):
     assert_holds(load("tiny"), arrays)
     monkeypatch.setattr(images, "decode", never)
     assert_holds(load("tiny"), arrays)
-    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert len(list((tmp_path / "cache").iterdir())) == 2  # of train and test
 
 
 def test_new_records_are_decoded(root):
     write_tiny(root)
-    load("tiny")
+    arrays_of(load("tiny"))
     (root / "tiny").rename(root / "old")
     arrays = write_tiny(root, key=1)
     assert_holds(load("tiny"), arrays)
@@ -528,8 +589,7 @@ def test_unwritable_cache_warns(root, tmp_path):
     arrays = write_tiny(root)
     (tmp_path / "cache").write_text("a file where the folder should be")
     with pytest.warns(UserWarning, match="could not be kept in.*`CTEP_CACHE_DIR`"):
-        data = load("tiny")
-    assert_holds(data, arrays)
+        assert_holds(load("tiny"), arrays)
 
 
 def test_full_cache_warns_and_leaves_nothing(root, tmp_path, monkeypatch):
@@ -539,8 +599,7 @@ def test_full_cache_warns_and_leaves_nothing(root, tmp_path, monkeypatch):
     arrays = write_tiny(root)
     monkeypatch.setattr(cache.os, "replace", full)
     with pytest.warns(UserWarning, match="No space left on device"):
-        data = load("tiny")
-    assert_holds(data, arrays)
+        assert_holds(load("tiny"), arrays)
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -562,8 +621,9 @@ def test_mnist_equals_tfds(mnist, monkeypatch):
     import tensorflow_datasets as tfds
 
     data = load("mnist")
+    arrays = arrays_of(data)
     monkeypatch.setattr(images, "decode", never)
-    assert_holds(load("mnist"), arrays_of(data))
+    assert_holds(load("mnist"), arrays)
     assert data.x_train.shape == (60000, 28, 28, 1)
     assert data.x_test.shape == (10000, 28, 28, 1)
     np.testing.assert_array_equal(np.bincount(data.y_test)[:3], [980, 1135, 1032])
@@ -581,20 +641,15 @@ def test_mnist_equals_tfds(mnist, monkeypatch):
 # Holding out.
 
 
-def dataset_of(total):
-    return load((np.zeros((total, 1), np.float32), np.zeros(total, int)))
-
-
 def test_hold_out_divides():
-    train, held = hold_out(dataset_of(97), 0.1, jax.random.key(0))
+    train, held = hold_out(97, 0.1, jax.random.key(0))
     assert (len(train), len(held)) == (87, 10)
     assert train.dtype == held.dtype == np.int32
     np.testing.assert_array_equal(np.sort(np.append(train, held)), np.arange(97))
 
 
 def test_hold_out_follows_the_key():
-    data = dataset_of(97)
-    first, again, other = (hold_out(data, 0.2, jax.random.key(k))[1] for k in (0, 0, 1))
+    first, again, other = (hold_out(97, 0.2, jax.random.key(k))[1] for k in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
 
@@ -602,17 +657,17 @@ def test_hold_out_follows_the_key():
 @pytest.mark.parametrize("fraction", [-0.1, 1.0, float("nan")])
 def test_hold_out_refuses_fraction(fraction):
     with pytest.raises(ValueError, match=f"`fraction` must be.*got {fraction}; pass"):
-        hold_out(dataset_of(9), fraction, jax.random.key(0))
+        hold_out(9, fraction, jax.random.key(0))
 
 
 @pytest.mark.parametrize(("fraction", "held"), [(0.0, 0), (0.05, 0), (0.95, 9)])
 def test_hold_out_refuses_an_empty_side(fraction, held):
     match = f"`fraction` is {fraction}, which holds out {held} of 9 examples; choose"
     with pytest.raises(ValueError, match=match):
-        hold_out(dataset_of(9), fraction, jax.random.key(0))
+        hold_out(9, fraction, jax.random.key(0))
 
 
 def test_dataset_is_frozen():
     with pytest.raises(AttributeError, match="cannot assign"):
-        load((X, Y)).classes = 4
+        load((X, Y)).name = "other"
     assert isinstance(load((X, Y)), Dataset)

@@ -14,8 +14,7 @@ import pytest
 import ctep
 from ctep._train.loop import Loop
 from ctep._train.progress import Reporter
-from ctep.data.order import Order
-from ctep.data.split import hold_out
+from ctep.data.selection import BatchOrder, hold_out
 
 ADAM = optax.adam(3e-3)  # one object: what is equal is compiled once
 SURGE = optax.sgd(lambda step: jnp.where(step < 7, 0.01, 1e6))
@@ -185,7 +184,7 @@ def test_printed_result(digits):
 
 def batches_of(monkeypatch):
     """Return a list that receives the batches of each epoch as `fit` draws them."""
-    drawn, order = [], Order.__call__
+    drawn, order = [], BatchOrder.__call__
 
     def spy(self, epoch):
         out = order(self, epoch)
@@ -193,7 +192,7 @@ def batches_of(monkeypatch):
             drawn.append([batch[batch >= 0] for batch in out])
         return out
 
-    monkeypatch.setattr(Order, "__call__", spy)
+    monkeypatch.setattr(BatchOrder, "__call__", spy)
     return drawn
 
 
@@ -307,8 +306,7 @@ def test_validation_is_held_out():
     """Oracle: a run on the other examples alone, and outputs at rest."""
     x, y = toy(50, seed=2)
     run = fit(dataset=(x, y), validation=0.2)
-    data = ctep.data.load((x, y))
-    train, held = hold_out(data, 0.2, jax.random.key(1))
+    train, held = hold_out(len(y), 0.2, jax.random.key(1))
     assert (len(train), len(held)) == (40, 10)
     alone = fit(dataset=(x[train], y[train]))
     assert bits(run.network) == bits(alone.network)

@@ -11,7 +11,7 @@ import pytest
 import ctep
 from ctep._nudge import AbstractNudge
 from ctep._rule import Task, partition
-from ctep.data.order import Order
+from ctep.data.selection import BatchOrder
 
 KEY = jax.random.key(0)
 TIGHT = ctep.Sweeps(1000, rtol=1e-12, atol=1e-12)
@@ -337,7 +337,7 @@ def test_states_are_carried_over():
         watch=ctep.Watch(unsettled=1.0),
         progress=False,
     )
-    order = Order(40, 20, 20, tuple(jax.random.key_data(key).tolist()))(0)
+    order = BatchOrder(40, 20, 20, tuple(jax.random.key_data(key).tolist()))(0)
     start, nudge = net.zeros(x[:20]), ctep.OutputError()
     for rows in order:
         task = Task.mean(x[rows], y[rows], nudge, solver, throw=False)

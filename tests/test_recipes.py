@@ -42,7 +42,8 @@ def random_images(recipe, count=20):
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (count, *SHAPES[recipe.dataset]), dtype=np.uint8)
     y = np.arange(count, dtype=np.int32) % 10
-    return ctep.data.Dataset(recipe.dataset, x, y, None, None, 10, "random")
+    records = ctep.data.ArrayRecords(x, y, 10)
+    return ctep.data.Dataset(recipe.dataset, records, None, "random")
 
 
 def setup(recipe, data, scale):

@@ -1,6 +1,9 @@
 """Data that are read while they are trained on."""
 
+import functools
+import inspect
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,16 +18,17 @@ from test_data import write_tiny
 
 import ctep
 from ctep._train.devices import feed as feed_module
+from ctep._train.devices.feed import StreamedFeed
 from ctep._train.devices.placement import Placement
-from ctep.data.order import Order
-from ctep.data.records import ArrayRecords
-from ctep.data.stream import Batches, Reader
+from ctep.data import AbstractRecords, ArrayRecords
+from ctep.data.selection import BatchOrder
+from ctep.data.stream import read_batch
 
 ADAM = optax.adam(3e-3)
 
 
-def fit(dataset, **options):
-    network = ctep.mlp((12, 8, 7), feedback=0.3, key=jax.random.key(0))
+def fit(dataset, *, network=(12, 8, 7), **options):
+    network = ctep.mlp(network, feedback=0.3, key=jax.random.key(0))
     defaults = {"epochs": 3, "batch_size": 6, "optimizer": ADAM, "progress": False}
     return ctep.fit(network, dataset, probe=0, **defaults | options)
 
@@ -88,21 +92,23 @@ def test_arrays_are_streamed_by_a_thread(monkeypatch):
     assert len(called) > 20
 
 
-def test_positions_are_found_again():
+def test_positions_are_found_again(monkeypatch):
     """Oracle: the order itself, in any position; epochs differ, -1 reads as zeros."""
     x = np.arange(10, dtype=np.float32)[:, None]
     index = np.arange(2, 10)
-    order = Order(8, 3, 4, seed=(1, 2))
+    order = BatchOrder(8, 3, 4, seed=(1, 2))
     records = ArrayRecords(x, np.arange(10, dtype=np.int32))
-    reader = Reader(Batches(records, index, order, slice(1, 4)), 0, 2)
+    place = Placement.default()
+    monkeypatch.setattr(Placement, "columns", lambda self, width: slice(1, width))
+    feed = StreamedFeed(records, index, order, place, 0)
     for number in (0, 1, 2, 3, 7, 4, 5, 4):
         epoch, batch = divmod(number, 3)
         rows = order(epoch)[batch, 1:4]
         wanted = np.where(rows < 0, 0, index[rows])
-        got = reader.read(number)
+        got = feed.read(number)
         np.testing.assert_array_equal(got[0][:, 0], wanted)
         np.testing.assert_array_equal(got[1], wanted)
-    reader.close()
+    feed.close()
     assert not np.array_equal(order(0), order(1))
     for epoch in range(3):
         rows = order(epoch)
@@ -136,11 +142,27 @@ def test_data_that_vanish_cost_no_training(monkeypatch, tmp_path):
 @pytest.mark.parametrize("label", [-1, 2**32 + 1])
 def test_labels_that_would_wrap_are_named(label):
     """Oracle: the label, as some test sets have it that were never labelled."""
-    labels = np.array([0, 1, label])
-    records = ArrayRecords(np.zeros((3, 1), np.float32), labels)
-    batches = Batches(records, None, Order(3, 3, 4), slice(None))
+    records = ArrayRecords(np.zeros((3, 1), np.float32), np.arange(3))
+    records.y = np.array([0, 1, label])
     with pytest.raises(ValueError, match=f"^`dataset` has the labels .*{label}.*: "):
-        batches[0]
+        read_batch(records, None, BatchOrder(3, 3, 4), slice(None), 0)
+
+
+def test_records_of_a_users_own(tmp_path):
+    """Oracle: the run on the same arrays; the records are those of the docstring."""
+    names = {"ctep": ctep, "functools": functools, "np": np}
+    text = inspect.getdoc(AbstractRecords)
+    exec(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0], names)
+    x = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8)
+    y = np.arange(40) % 10
+    files = [tmp_path / f"{row}.npy" for row in range(40)]
+    for file, image in zip(files, x, strict=True):
+        np.save(file, image)
+    records = names["Files"](files, y)
+    data = ctep.data.Dataset("own", records, None, "files", content="of a test")
+    wanted = bits(fit((x, y), network=(64, 8, 10)))
+    assert bits(fit(data, network=(64, 8, 10))) == wanted
+    assert bits(fit(data, network=(64, 8, 10), workers=0)) == wanted
 
 
 SCRIPT = """

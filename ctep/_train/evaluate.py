@@ -170,7 +170,7 @@ class Score:
 
 def evaluate(
     network: AbstractNetwork,
-    dataset: str | Sequence | data.Dataset | data.Stream,
+    dataset: str | Sequence | data.Dataset,
     *,
     solver: AbstractSolver | None = None,
     pipeline: data.Pipeline | None = None,
@@ -207,7 +207,7 @@ def evaluate(
     check_kinds(network=network, nudge=nudge, solver=solver)
     loaded = data.load(dataset, data_dir=data_dir)
     place = Placement.default()
-    splits = feeds(loaded, None, jax.random.key(0), _TOGETHER, 0, place)
+    splits = feeds(loaded, None, jax.random.key(0), _TOGETHER, None, place)
     feed = splits.get("test", splits["train"])
     try:
         _, y = feed.sample(np.arange(1))
@@ -270,7 +270,7 @@ def _score(network, solver, pipeline, nudge, block, stop, place, read):
     del read  # it tells programs apart
 
     def body(i, total):
-        x, y, rows = place.batch(block.take(i))
+        x, y, rows = place.batch(block(i))
         ready, present = inputs(pipeline, x, network), rows >= 0
         free = solver.solve(
             network.free(ready), network.zeros(ready), zeros=True, throw=False

@@ -18,7 +18,7 @@ from .._network import AbstractNetwork
 from .._nudge import AbstractNudge, OutputError
 from .._rule import AbstractRule, OneSided, check_kinds
 from .._solver import AbstractSolver, Sweeps
-from ..data.split import hold_out
+from ..data.selection import hold_out
 from .devices.feed import feeds
 from .devices.placement import Placement
 from .evaluate import check_fit, inputs
@@ -33,7 +33,7 @@ from .watch import Watch
 
 def fit(
     network: AbstractNetwork,
-    dataset: str | Sequence | data.Dataset | data.Stream,
+    dataset: str | Sequence | data.Dataset,
     *,
     nudge: AbstractNudge | None = None,
     rule: AbstractRule | None = None,
@@ -172,16 +172,14 @@ def fit(
         )
     pipeline = data.Pipeline() if pipeline is None else pipeline
     place = _place(mesh, shard_parameters)
-    loaded = data.load(dataset, data_dir=data_dir, stream=workers is not None)
-    if isinstance(loaded, data.Dataset) and loaded.x_train.nbytes > place.room() / 2:
-        loaded = data.load(loaded, stream=True)
+    loaded = data.load(dataset, data_dir=data_dir)
     given, nudge = nudge, nudge.drawn(network, jax.random.fold_in(key, 2**31 - 2))
-    held_out = hold_out(loaded, validation, key) if validation else None
+    held_out = hold_out(loaded.examples, validation, key) if validation else None
     count = loaded.examples if held_out is None else len(held_out[0])
     if batch_size is None:
         batch_size = min(500, max(20, count // 100))
     batch_size = min(batch_size, count)
-    splits = feeds(loaded, held_out, key, batch_size, workers or 0, place)
+    splits = feeds(loaded, held_out, key, batch_size, workers, place)
     x, y = map(jnp.asarray, splits["train"].sample(np.arange(1)))
     check_fit(network, nudge, loaded, pipeline, y)
     rule.check(network, nudge, (inputs(pipeline, x, network), y))

@@ -12,7 +12,7 @@ from .._nudge import AbstractNudge
 from .._rule import AbstractRule, Implicit, Task
 from .._solver import RESULTS, AbstractSolver, usable
 from ..data import Pipeline
-from .devices.feed import AbstractBlock, AbstractFeed
+from .devices.feed import AbstractFeed
 from .devices.placement import Placement
 from .evaluate import inputs, score
 from .programs import Optimizer, Reads
@@ -137,7 +137,7 @@ class Loop(eqx.Module):
     def train(
         self,
         state: TrainState,
-        block: AbstractBlock,
+        block: jax.tree_util.Partial,
         start: Array,
         stop: Array,
         epoch: Array,
@@ -145,7 +145,7 @@ class Loop(eqx.Module):
         """Do the batches of a block from `start` to `stop` (data: compiled once)."""
 
         def body(i, state):
-            return self._step(state, self.place.batch(block.take(i)), epoch)
+            return self._step(state, self.place.batch(block(i)), epoch)
 
         return jax.lax.fori_loop(start, stop, body, state)
 

@@ -117,7 +117,6 @@ def robustness(
     solver = solver_or(solver)
     pipeline = data.Pipeline() if pipeline is None else pipeline
     loaded = data.load(dataset, data_dir=data_dir)
-    checks.instance("dataset", loaded, data.Dataset, "in memory", '"digits"')
     check_fit(network, OutputError(), loaded, pipeline, jnp.asarray(loaded.y_train[:1]))
     split = (loaded.x_test, loaded.y_test)
     if loaded.x_test is None:

@@ -3,4 +3,4 @@
 from .dataset import Dataset as Dataset
 from .load import load as load
 from .pipeline import Pipeline as Pipeline
-from .stream import Stream as Stream
+from .records import AbstractRecords as AbstractRecords, ArrayRecords as ArrayRecords

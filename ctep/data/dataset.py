@@ -1,4 +1,4 @@
-"""A classification dataset in memory."""
+"""A classification dataset."""
 
 import dataclasses
 import functools
@@ -7,31 +7,56 @@ import zlib
 import numpy as np
 from jaxtyping import Int32, Shaped
 
+from .. import _checks as checks
+from .records import AbstractRecords
+
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """Examples and their classes, as numpy arrays; make one with `ctep.data.load`.
+    """Examples and their classes, wherever they lie; make one with `ctep.data.load`.
+
+    `x_train`, `y_train`, `x_test` and `y_test` are numpy arrays: uint8 for pixels from
+    0 to 255, which training scales to [0, 1] on the device, or floats, used as they
+    are; and class numbers. Images on disk are decoded when one is first asked for.
 
     Fields:
         name: a short name, such as `"mnist"`.
-        x_train: the training examples: uint8 for pixels from 0 to 255, which
-            training scales to [0, 1] on the device, or floats, used as they are.
-        y_train: the class of each training example, from 0 to `classes - 1`.
-        x_test: the test examples, or None if there are none.
-        y_test: their classes, or None.
-        classes: the number of classes.
+        train: the training examples.
+        test: the test examples, or None if there are none.
         source: where the data came from, for reports.
         content: differs where the data differ; by default checksums of all arrays.
+
+    Raises:
+        TypeError: if `train` or `test` is no records, or their dtypes differ.
+        ValueError: if their examples differ in shape, or `test` has more classes.
     """
 
     name: str
-    x_train: Shaped[np.ndarray, " train *shape"]
-    y_train: Int32[np.ndarray, " train"]
-    x_test: Shaped[np.ndarray, " test *shape"] | None
-    y_test: Int32[np.ndarray, " test"] | None
-    classes: int
+    train: AbstractRecords
+    test: AbstractRecords | None
     source: str
     content: str = ""
+
+    def __post_init__(self):
+        test = self.train if self.test is None else self.test
+        for name, records in (("train", self.train), ("test", test)):
+            example = "ctep.data.ArrayRecords(x, y)"
+            checks.instance(name, records, AbstractRecords, "records", example)
+        if test.shape != self.train.shape:
+            raise ValueError(
+                f"`x_test` has examples of shape {test.shape}, but those of `x_train` "
+                f"have shape {self.train.shape}; reshape one of them."
+            )
+        if test.dtype != self.train.dtype:
+            raise TypeError(
+                f"`x_test` is {test.dtype}, but `x_train` is {self.train.dtype}, and "
+                "only uint8 is scaled to [0, 1]; convert both to the same dtype."
+            )
+        if test.classes > self.classes:
+            raise ValueError(
+                f"`test` has {test.classes} classes, but `train` has {self.classes}; "
+                "pass the same `classes` to both."
+            )
 
     @functools.cached_property
     def digest(self) -> str:
@@ -41,30 +66,56 @@ class Dataset:
         """
         if self.content:
             return self.content
+        arrays = [self.x_train, self.y_train, self.x_test, self.y_test]
+        arrays = [array for array in arrays if array is not None]
         first, rest = _checksum(self.x_train, 0), 0
-        for array in (self.x_train, self.y_train, self.x_test, self.y_test):
-            if array is not None:
-                rest = zlib.crc32(f"{array.dtype}{array.shape}".encode(), rest)
-        for array in (self.y_train, self.x_test, self.y_test):
-            rest = rest if array is None else _checksum(array, rest)
+        for array in arrays:
+            rest = zlib.crc32(f"{array.dtype}{array.shape}".encode(), rest)
+        for array in arrays[1:]:
+            rest = _checksum(array, rest)
         return f"{first:08x}-{rest:08x}"
+
+    @property
+    def x_train(self) -> Shaped[np.ndarray, " train *shape"]:
+        """The training examples, in memory."""
+        return self.train.arrays.x
+
+    @property
+    def y_train(self) -> Int32[np.ndarray, " train"]:
+        """The class of each training example, from 0 to `classes - 1`."""
+        return self.train.arrays.y
+
+    @property
+    def x_test(self) -> Shaped[np.ndarray, " test *shape"] | None:
+        """The test examples, in memory, or None if there are none."""
+        return None if self.test is None else self.test.arrays.x
+
+    @property
+    def y_test(self) -> Int32[np.ndarray, " test"] | None:
+        """Their classes, or None."""
+        return None if self.test is None else self.test.arrays.y
 
     @property
     def examples(self) -> int:
         """The number of training examples."""
-        return len(self.x_train)
+        return len(self.train)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one example."""
-        return self.x_train.shape[1:]
+        return self.train.shape
+
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        return self.train.classes
 
     def __repr__(self) -> str:
-        test = "no" if self.x_test is None else len(self.x_test)
+        test = "no" if self.test is None else len(self.test)
         return (
-            f"Dataset({self.name!r}: {len(self.x_train)} training and {test} test "
-            f"examples, {self.x_train.dtype}{list(self.shape)}, "
-            f"{self.classes} classes, source: {self.source})"
+            f"Dataset({self.name!r}: {self.examples} training and {test} test "
+            f"examples, {self.train.dtype}{list(self.shape)}, {self.classes} classes, "
+            f"source: {self.source})"
         )
 
 

@@ -1,26 +1,88 @@
-"""Image classification datasets of TFDS, decoded once and cached, or streamed."""
+"""Image classification datasets of TFDS, decoded once and cached, or when used."""
 
-import dataclasses
+import contextlib
+import functools
 import importlib.util
 import urllib.error
 import urllib.request
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from . import cache
-from .arrays import from_arrays
 from .dataset import Dataset
 from .prepared import Prepared, find
-from .quiet import quiet_tfds
-from .records import AbstractRecords, ImageRecords
-from .stream import Stream
+from .records import AbstractRecords, ArrayRecords, Batch
 
 _BATCH = 1000  # records read at once
 
 
+class ImageRecords(AbstractRecords):
+    """One split of a prepared dataset of TFDS, which each process opens for itself.
+
+    Args:
+        prepared: the dataset.
+        split: the name of the split.
+    """
+
+    dtype, decodes = np.dtype(np.uint8), True
+
+    def __init__(self, prepared: Prepared, split: str):
+        self.prepared, self.split = prepared, split
+        self.shape, self.classes = prepared.shape, prepared.classes
+        self._opened = None
+
+    def __len__(self):
+        return self.prepared.splits[self.split]
+
+    def __reduce__(self):
+        return ImageRecords, (self.prepared, self.split)
+
+    def read(self, rows):
+        # TFDS's own function decodes the images, but apart from the rest of each
+        # record, which saves a fifth of the time. Threads would lose it again to the
+        # interpreter lock.
+        image, label = self.prepared.keys
+        x = np.empty((len(rows), *self.shape), np.uint8)
+        y = np.empty(len(rows), np.int32)
+        with quiet_tfds() as tfds:
+            if self._opened is None:
+                builder = tfds.builder_from_directory(self.prepared.folder)
+                skip = {image: tfds.decode.SkipDecoding()}
+                records = builder.as_data_source(self.split, decoders=skip)
+                self._opened = records, builder.info.features[image]
+            records, feature = self._opened
+            found = records.__getitems__([int(row) for row in rows])
+            for i, record in enumerate(found):
+                x[i], y[i] = feature.decode_example_np(record[image]), record[label]
+        return x, y
+
+    @functools.cached_property
+    def arrays(self):
+        key = f"{self.prepared.files}-{self.split}"
+        found = cache.read(key)
+        if found is None:
+            found = dict(zip("xy", decode(self), strict=True))
+            cache.write(key, found)
+        suffix = "_train" if self.split == "train" else "_test"
+        return ArrayRecords(found["x"], found["y"], self.classes, suffix)
+
+
+def decode(records: ImageRecords) -> Batch:
+    """Return all examples and class numbers of a split, read a few at a time."""
+    x = np.empty((len(records), *records.shape), records.dtype)
+    y = np.empty(len(records), np.int32)
+    for start in range(0, len(records), _BATCH):
+        rows = np.arange(start, min(start + _BATCH, len(records)))
+        x[rows], y[rows] = records.read(rows)
+    return x, y
+
+
 def load_images(prepared: Prepared) -> Dataset:
-    """Load a prepared dataset into memory, from the cache if it is there.
+    """Return a prepared dataset, of which nothing is read yet.
 
     Args:
         prepared: what `find` or `prepare` returned.
@@ -33,38 +95,7 @@ def load_images(prepared: Prepared) -> Dataset:
         ValueError: if it is not image classification, is stored in a format without
             random access, or has no split to train or to test on.
     """
-    splits = _splits(prepared)
-    arrays = cache.read(prepared.files)
-    if arrays is None:
-        arrays = {}
-        for side, records in splits.items():
-            arrays[f"x_{side}"], arrays[f"y_{side}"] = decode(records)
-        cache.write(prepared.files, arrays)
-    loaded = from_arrays(
-        (
-            (arrays["x_train"], arrays["y_train"]),
-            (arrays["x_test"], arrays["y_test"]),
-        ),
-        classes=prepared.classes,
-        name=prepared.name,
-        source=prepared.source,
-    )
-    return dataclasses.replace(loaded, content=prepared.content)
-
-
-def stream_images(prepared: Prepared) -> Stream:
-    """Return a prepared dataset to be read from disk; see `load_images`."""
-    return Stream(
-        prepared.name,
-        **_splits(prepared),
-        classes=prepared.classes,
-        source=prepared.source,
-        digest=prepared.content,
-    )
-
-
-def _splits(prepared: Prepared) -> dict[str, ImageRecords]:
-    keys = prepared.keys  # first, since it refuses other kinds of data
+    source = prepared.source  # first, since it refuses other kinds of data
     splits = [s for s in ("train", "test", "validation") if s in prepared.splits][:2]
     if len(splits) < 2 or splits[0] != "train":
         raise ValueError(
@@ -78,22 +109,25 @@ def _splits(prepared: Prepared) -> dict[str, ImageRecords]:
             f"{prepared.file_format!r}, but 'array_record' is needed; prepare it with "
             f"`tfds build {prepared.name} --file_format=array_record`."
         )
-    return {
-        side: ImageRecords(
-            prepared.folder, split, keys, prepared.shape, prepared.splits[split]
-        )
-        for side, split in zip(("train", "test"), splits, strict=True)
-    }
+    train, test = (ImageRecords(prepared, split) for split in splits)
+    return Dataset(prepared.name, train, test, source, prepared.content)
 
 
-def decode(records: AbstractRecords) -> tuple[np.ndarray, np.ndarray]:
-    """Return all examples and classes of a split."""
-    x = np.empty((len(records), *records.shape), records.dtype)
-    y = np.empty(len(records), np.int32)
-    for start in range(0, len(records), _BATCH):
-        rows = np.arange(start, min(start + _BATCH, len(records)))
-        x[rows], y[rows] = records.read(rows)
-    return x, y
+@contextlib.contextmanager
+def quiet_tfds() -> Iterator[Any]:
+    """Import TFDS, and silence its advice on other decoders."""
+    with warnings.catch_warnings():
+        # TFDS and its dependencies import names that are on their way out.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import tensorflow_datasets as tfds
+    from absl import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield tfds
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def prepare(root: Path, name: str) -> Prepared:

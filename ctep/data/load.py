@@ -3,36 +3,16 @@
 import difflib
 import os
 import re
-from typing import Literal, overload
+from typing import Any
 
-from .. import _checks as checks
-from .arrays import check, from_arrays
+import numpy as np
+
 from .dataset import Dataset
-from .digits import load_digits
-from .images import load_images, prepare, stream_images
+from .images import load_images, prepare, quiet_tfds
 from .prepared import data_root, find, names
-from .quiet import quiet_tfds
-from .stream import Stream, stream_arrays
+from .records import ArrayRecords
 
-
-@overload
-def load(
-    dataset: object,
-    *,
-    data_dir: str | os.PathLike[str] | None = None,
-    classes: int | None = None,
-    stream: Literal[False] = False,
-) -> Dataset: ...
-
-
-@overload
-def load(
-    dataset: object,
-    *,
-    data_dir: str | os.PathLike[str] | None = None,
-    classes: int | None = None,
-    stream: bool,
-) -> Dataset | Stream: ...
+_FORMS = "`(x, y)` or `((x, y), (x_test, y_test))`"
 
 
 def load(
@@ -40,26 +20,25 @@ def load(
     *,
     data_dir: str | os.PathLike[str] | None = None,
     classes: int | None = None,
-    stream: bool = False,
-) -> Dataset | Stream:
+) -> Dataset:
     """Load a dataset by name, or check arrays and make one of them.
 
     Args:
         dataset: `"digits"`, embedded and small; the name of an image classification
             dataset of TFDS, such as `"mnist"` or `"cifar10"`; arrays, as `(x, y)` or
-            `((x, y), (x_test, y_test))`; or a `Dataset` or `Stream`, returned as it is.
+            `((x, y), (x_test, y_test))`; or a `Dataset`, returned as it is.
             In arrays, `x` is uint8 (pixels from 0 to 255) or floating, of shape
             `(examples, ...)`, and `y` holds class numbers from 0.
         data_dir: where TFDS keeps its prepared datasets; by default the variable
             TFDS_DATA_DIR, else `~/tensorflow_datasets`.
         classes: the number of classes of arrays; by default one more than the largest
             label of the training set.
-        stream: return a `Stream`, which reads and decodes examples when they are used,
-            and not a `Dataset`.
 
     Returns:
-        The dataset. Images of TFDS in memory are decoded once and kept in
-        `$CTEP_CACHE_DIR`, else `$XDG_CACHE_HOME/ctep`, else `~/.cache/ctep`.
+        The dataset. Images of TFDS are read when they are used: `x_train` and its kin
+        decode them once, and keep them in `$CTEP_CACHE_DIR`, else
+        `$XDG_CACHE_HOME/ctep`, else `~/.cache/ctep`; `ctep.fit` does so too, or
+        streams them from disk.
 
     Raises:
         TypeError: if `dataset` or a dtype in it is of another kind.
@@ -67,36 +46,48 @@ def load(
             or the arrays do not fit each other.
         FileNotFoundError: if TFDS knows the name, but has not prepared it.
     """
-    checks.flag("stream", stream)
     if isinstance(dataset, tuple):
-        loaded, classes = from_arrays(dataset, classes=classes), None
-    elif isinstance(dataset, Dataset | Stream):
+        return _from_arrays(dataset, classes)
+    if isinstance(dataset, str):
+        loaded = _named(dataset, data_dir)
+    elif isinstance(dataset, Dataset):
         loaded = dataset
-        if isinstance(loaded, Dataset):
-            check(loaded)
-    elif isinstance(dataset, str):
-        loaded = _named(dataset, data_dir, stream)
     else:
         raise TypeError(
             "`dataset` must be a name, a `Dataset` or a tuple of arrays, but got "
-            f"{type(dataset).__name__}; pass `(x, y)` or "
-            "`((x, y), (x_test, y_test))`."
+            f"{type(dataset).__name__}; pass {_FORMS}."
         )
     if classes not in (None, loaded.classes):
         raise ValueError(
             f"`classes` is {classes}, but {loaded.name!r} has {loaded.classes} "
             "classes; leave it out, since it is for arrays only."
         )
-    if stream and isinstance(loaded, Dataset):
-        return stream_arrays(loaded)
     return loaded
 
 
-def _named(
-    name: str, data_dir: str | os.PathLike[str] | None, stream: bool
-) -> Dataset | Stream:
+def _from_arrays(data: tuple[Any, ...], classes: int | None) -> Dataset:
+    if len(data) != 2 or isinstance(data[0], tuple) != isinstance(data[1], tuple):
+        raise TypeError(
+            f"`dataset` must be {_FORMS}, but got a tuple of "
+            f"({', '.join(type(part).__name__ for part in data)}); regroup the arrays."
+        )
+    train, test = data if isinstance(data[0], tuple) else (data, None)
+    for pair in (train, test):
+        if pair is not None and len(pair) != 2:
+            raise TypeError(
+                f"`dataset` must be {_FORMS}, but one part is a tuple of {len(pair)}; "
+                "regroup the arrays."
+            )
+    suffix = "" if test is None else "_train"
+    records, held = ArrayRecords(*train, classes=classes, suffix=suffix), None
+    if test is not None:
+        held = ArrayRecords(*test, classes=records.classes, suffix="_test")
+    return Dataset("arrays", records, held, "arrays in memory")
+
+
+def _named(name: str, data_dir: str | os.PathLike[str] | None) -> Dataset:
     if name == "digits":
-        return load_digits()
+        return _digits()
     if not re.fullmatch(r"\w+(/\w[\w.+-]*)?", name, re.ASCII):
         raise ValueError(
             f"`dataset` must be a name such as 'mnist', not a path, but got {name!r}; "
@@ -108,7 +99,24 @@ def _named(
     if prepared is None:
         _check_known(name, ["digits", *names(root)])
         prepared = prepare(root, name)
-    return stream_images(prepared) if stream else load_images(prepared)
+    return load_images(prepared)
+
+
+def _digits() -> Dataset:
+    """Return scikit-learn's 1797 images of 8x8 pixels in 10 classes, within [0, 1].
+
+    The split is fixed and stratified: of the examples sorted by class, in their order
+    within it, every fifth is for testing, which makes 1437 and 360.
+    """
+    from sklearn import datasets  # slow to import
+
+    digits = datasets.load_digits()
+    x = (digits.images / 16).astype(np.float32)  # pyright: ignore[reportAttributeAccessIssue]
+    y = digits.target.astype(np.int32)  # pyright: ignore[reportAttributeAccessIssue]
+    test = np.zeros(len(y), bool)
+    test[np.argsort(y, kind="stable")[::5]] = True
+    train, test = (ArrayRecords(x[rows], y[rows], 10) for rows in (~test, test))
+    return Dataset("digits", train, test, "digits (scikit-learn)")
 
 
 def _check_known(name: str, at_hand: list[str]) -> None:

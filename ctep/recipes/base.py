@@ -15,7 +15,7 @@ from .._nudge import AbstractNudge, OutputError
 from .._rule import AbstractRule, check_kinds
 from .._solver import AbstractSolver
 from .._train.watch import Watch
-from ..data import Dataset, Pipeline, Stream
+from ..data import Dataset, Pipeline
 
 
 class Options(TypedDict):
@@ -85,7 +85,7 @@ class Recipe:
 
     def setup(
         self,
-        dataset: Dataset | Stream,
+        dataset: Dataset,
         *,
         seed: int = 0,
         epochs: int | None = None,
@@ -109,8 +109,8 @@ class Recipe:
             TypeError: if an argument is not of its kind.
             ValueError: if an option is out of range, or a teacher is missing.
         """
-        kinds, example = (Dataset, Stream), 'ctep.data.load("digits")'
-        checks.instance("dataset", dataset, kinds, "a dataset", example)
+        example = 'ctep.data.load("digits")'
+        checks.instance("dataset", dataset, Dataset, "a dataset", example)
         checks.instance("seed", seed, int, "a whole number", "0")
         if epochs is not None:
             checks.integer("epochs", epochs, "10")

@@ -89,7 +89,7 @@ def train(
         check_kinds(rule=rule)
     checks.positive("scale", scale, "0.25")
     source = recipe.dataset if dataset is None else dataset
-    loaded = data.load(source, data_dir=data_dir, stream=workers is not None)
+    loaded = data.load(source, data_dir=data_dir)
     session = _Session(
         loaded,
         alike={"seed": seed, "scale": float(scale), "precision": precision},
@@ -179,9 +179,7 @@ def restore(
         ) from error
     recipe, teacher = get(name), None
     alike = {"seed": seed, "scale": scale, "precision": precision}
-    loaded = data.load(
-        trained_on if dataset is None else dataset, data_dir=data_dir, stream=False
-    )
+    loaded = data.load(trained_on if dataset is None else dataset, data_dir=data_dir)
     if recipe.teacher is not None:
         # Its arrays are part of the checkpoint; here it lends its structure alone.
         teacher, _ = get(recipe.teacher).setup(loaded, **alike)

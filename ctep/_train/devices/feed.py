@@ -1,108 +1,100 @@
-"""What the compiled loop is fed: data on the devices, or pieces of a stream."""
+"""What the compiled loop is fed: data on the devices, or a few batches at a time."""
 
 import abc
+import functools
+import math
 from collections.abc import Iterator
 
-import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array, Int, PRNGKeyArray, Shaped
+from jax.tree_util import Partial
+from jaxtyping import PRNGKeyArray
 
-from ...data import Dataset, Stream
-from ...data.order import Order
-from ...data.records import AbstractRecords, ArrayRecords
-from ...data.stream import Batches, Reader, stream_arrays
+from ...data import AbstractRecords, Dataset
+from ...data.records import Batch
+from ...data.selection import BatchOrder
+from ...data.stream import check_main, read_ahead, read_batch
 from .placement import Placement
 
 _EVALUATED = 500  # examples at once
-_EXAMPLES = 2048  # in a piece of a stream, at least, if batches are smaller
+_EXAMPLES = 2048  # in a streamed block, at least, if batches are smaller
 
 
 class Unreadable(OSError):
     """Data could be read once, and cannot be any more."""
 
 
-class AbstractBlock(eqx.Module):
-    """Batches on the devices."""
-
-    @abc.abstractmethod
-    def take(self, i: Array) -> tuple[Array, Array, Array]:
-        """Return examples, labels and numbers (-1: no example) of batch `i`."""
-
-
-class Held(AbstractBlock):
-    """An epoch of data that lie on the devices as a whole."""
-
-    x: Shaped[Array, " examples ..."]
-    y: Int[Array, " examples"]
-    rows: Int[Array, "batches width"]
-
-    def take(self, i):
-        rows = self.rows[i]
-        return self.x[rows], self.y[rows], rows
-
-
-class Piece(AbstractBlock):
-    """A few batches of a stream."""
-
-    x: Shaped[Array, "batches width ..."]
-    y: Int[Array, "batches width"]
-    rows: Int[Array, "batches width"]
-
-    def take(self, i):
-        return self.x[i], self.y[i], self.rows[i]
-
-
 class AbstractFeed(abc.ABC):
     """One split of the data, in the order of its use."""
 
-    order: Order
+    order: BatchOrder
 
     @abc.abstractmethod
-    def blocks(self, epoch: int, start: int) -> Iterator[tuple[AbstractBlock, range]]:
-        """Yield the batches of an epoch from `start` on: blocks, and what they hold."""
+    def blocks(self, epoch: int, start: int) -> Iterator[tuple[Partial, range]]:
+        """Yield the batches of an epoch from `start` on: blocks, and what they hold.
+
+        Compiled code calls a block, which is on the devices, with the place of a batch
+        in it, for examples, labels and their numbers (-1: no example).
+        """
 
     @abc.abstractmethod
-    def sample(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def sample(self, rows: np.ndarray) -> Batch:
         """Return examples and labels."""
 
     def close(self) -> None:  # noqa: B027
         """End what reads ahead."""
 
 
-class Memory(AbstractFeed):
-    """Data that are held on every device."""
+class HeldFeed(AbstractFeed):
+    """Data that are held on every device; a block is an epoch."""
 
-    def __init__(self, x: np.ndarray, y: np.ndarray, order: Order, place: Placement):
+    def __init__(
+        self, x: np.ndarray, y: np.ndarray, order: BatchOrder, place: Placement
+    ):
         self._local, self.order, self._place = (x, y), order, place
         self._held = place.everywhere(x), place.everywhere(y)
 
     def blocks(self, epoch, start):
         rows = self._place.everywhere(self.order(epoch))
-        yield Held(*self._held, rows), range(self.order.batches)
+        yield Partial(_gathered, *self._held, rows), range(self.order.batches)
 
     def sample(self, rows):
         x, y = self._local
         return x[rows], y[rows]
 
 
-class Streaming(AbstractFeed):
-    """Data of which only a few batches are held, each process reading its own part."""
+class StreamedFeed(AbstractFeed):
+    """Data of which only a few batches are held, each process reading its own part.
 
-    def __init__(self, records, index, order: Order, place: Placement, workers: int):
+    Args:
+        records: the examples.
+        index: which of them make up the split; all of them if `None`.
+        order: the order of their use.
+        place: on the devices.
+        workers: processes that read and decode, 0 for a thread of this one.
+    """
+
+    def __init__(
+        self,
+        records: AbstractRecords,
+        index: np.ndarray | None,
+        order: BatchOrder,
+        place: Placement,
+        workers: int,
+    ):
+        check_main(workers)
         self._records, self._index = records, index
-        self.order, self._place = order, place
+        self.order, self._place, self._workers = order, place, workers
         self._length = min(order.batches, max(1, _EXAMPLES // order.batch_size))
-        batches = Batches(records, index, order, place.columns(order.width))
-        self._reader = Reader(batches, workers, 2 * self._length)
+        self._columns = place.columns(order.width)
+        self._next, self._ahead = 0, None
 
     def blocks(self, epoch, start):
-        order, columns = self.order(epoch), self._reader.batches.columns
+        order = self.order(epoch)
         for first in range(start, self.order.batches, self._length):
             found = range(first, min(first + self._length, self.order.batches))
-            number = epoch * self.order.batches
             try:
-                parts = [self._reader.read(number + batch) for batch in found]
+                parts = [self.read(epoch * self.order.batches + i) for i in found]
             except Exception as error:  # of any kind, perhaps from another process
                 last = str(error).strip().splitlines() or [type(error).__name__]
                 raise Unreadable(
@@ -112,59 +104,87 @@ class Streaming(AbstractFeed):
             parts += parts[-1:] * (self._length - len(parts))  # of one length for all
             x, y = map(np.stack, zip(*parts, strict=True))
             rows = order[list(found) + [found[-1]] * (self._length - len(found))]
-            arrays = x, y, rows[:, columns]
-            yield (
-                Piece(*(self._place.stack(a, self.order.width) for a in arrays)),
-                found,
-            )
+            arrays = x, y, rows[:, self._columns]
+            arrays = [self._place.stack(a, self.order.width) for a in arrays]
+            yield Partial(_sliced, *arrays), found
 
     def sample(self, rows):
         rows = np.asarray(rows)
+        if not len(rows):
+            shape = (0, *self._records.shape)
+            return np.zeros(shape, self._records.dtype), np.zeros(0, np.int32)
         return self._records.read(rows if self._index is None else self._index[rows])
 
+    def read(self, number: int) -> Batch:
+        """Return this process's part of a batch; to go on with the next costs least."""
+        if self._ahead is None or number != self._next:
+            self.close()
+            parts = self._records, self._index, self.order, self._columns
+            read = functools.partial(read_batch, *parts)
+            self._ahead = read_ahead(read, number, self._workers, 2 * self._length)
+        self._next = number + 1
+        return next(self._ahead)
+
     def close(self):
-        self._reader.close()
+        if self._ahead is not None:
+            self._ahead.close()
+        self._ahead = None
+
+
+def _gathered(x, y, rows, i):
+    return x[rows[i]], y[rows[i]], rows[i]
+
+
+def _sliced(x, y, rows, i):
+    return x[i], y[i], rows[i]
 
 
 def feeds(
-    loaded: Dataset | Stream,
+    dataset: Dataset,
     held_out: tuple[np.ndarray, np.ndarray] | None,
     key: PRNGKeyArray,
     batch_size: int,
-    workers: int,
+    workers: int | None,
     place: Placement,
 ) -> dict[str, AbstractFeed]:
     """Return the splits that there are: train, validation, test.
 
+    This alone decides whether data are held on the devices or streamed to them.
+
     Args:
-        loaded: the data.
+        dataset: the data.
         held_out: training and validation examples, as `hold_out` returns them.
-        key: of the order of the training examples.
+        key: for the order of the training examples.
         batch_size: of training.
-        workers: processes that read training examples of a stream.
+        workers: processes that read training examples as they are used, 0 for a
+            thread. If `None`, all data are in memory, and held if the training
+            examples take no more than half of a device.
         place: on the devices.
     """
     seed = tuple(np.asarray(jax.random.key_data(key)).ravel().tolist())
-    stream = stream_arrays(loaded) if isinstance(loaded, Dataset) else loaded
     parts: dict[str, tuple[AbstractRecords, np.ndarray | None]]
-    parts = {"train": (stream.train, None)}
+    parts = {"train": (dataset.train, None)}
     if held_out is not None:
         train, held = held_out
-        parts = {"train": (stream.train, train), "validation": (stream.train, held)}
-    if stream.test is not None:
-        parts["test"] = stream.test, None
+        parts = {"train": (dataset.train, train), "validation": (dataset.train, held)}
+    if dataset.test is not None:
+        parts["test"] = dataset.test, None
+    shape, itemsize = (dataset.examples, *dataset.shape), dataset.train.dtype.itemsize
+    holds = workers is None and math.prod(shape) * itemsize <= place.room() / 2
     made: dict[str, AbstractFeed] = {}
     for name, (records, index) in parts.items():
         count = len(records) if index is None else len(index)
         size = batch_size if name == "train" else min(count, _EVALUATED)
-        order = Order(count, size, place.width(size), seed if name == "train" else None)
-        if isinstance(loaded, Dataset) and isinstance(records, ArrayRecords):
+        seeds = seed if name == "train" else None
+        order = BatchOrder(count, size, place.width(size), seeds)
+        if holds:
             rows = slice(None) if index is None else index
-            made[name] = Memory(records.x[rows], records.y[rows], order, place)
+            x, y = records.arrays.x[rows], records.arrays.y[rows]
+            made[name] = HeldFeed(x, y, order, place)
         else:
+            records = records.arrays if workers is None else records
             # What is read once an epoch is not worth processes of its own.
-            alone = isinstance(records, ArrayRecords) or name != "train"
-            made[name] = Streaming(
-                records, index, order, place, 0 if alone else workers
-            )
+            alone = name != "train" or not records.decodes
+            processes = 0 if alone else workers or 0
+            made[name] = StreamedFeed(records, index, order, place, processes)
     return made
