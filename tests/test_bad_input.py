@@ -603,6 +603,11 @@ CASES = {
         TypeError,
         "`weight` is 'a', but a nudge is scaled by a number",
     ),
+    "weight of no epoch": (
+        lambda: (ctep.linear(0.5, 3) * ctep.OutputError()).cost(STUDENT, (), IMAGE[1]),
+        ValueError,
+        "a function of the epoch, but a cost needs its value: call `nudge.at(epoch)`",
+    ),
     "beta": (lambda: ctep.Centered(0.0), ValueError, "`beta` is 0.0, but must be"),
     "beta negative": (lambda: ctep.OneSided(-0.1), ValueError, "`beta` is -0.1, but"),
     "beta nan": (lambda: ctep.Centered(np.nan), ValueError, "`beta` is nan, but"),

@@ -97,15 +97,15 @@ def steepest(network, nudge, x, y, bound, count=20):
     rng = np.random.default_rng(0)
     states = rng.uniform(-1, 1, (count, sum(map(math.prod, network.shapes))))
     target = nudge.targets(x, y)
-    problem, epoch = network.free(x), jnp.asarray(0)
+    problem = network.free(x)
 
     def image(flat):
         state = tuple(s[None] for s in oracles.split(network, flat))
-        context = nudge.context(network, state, target, epoch)
+        context = nudge.context(network, state, target)
         _, (_, drives) = problem.image(state)
         out = []
         for n, layer in enumerate(network.layers):
-            force = nudge.force(n, network, state, context, epoch)
+            force = nudge.force(n, network, state, context)
             pull = 0.0 if force is None else BETA * network.attenuation[n] * force
             out.append(layer.activation(drives[n] + pull))
         return jnp.concatenate([s.ravel() for s in out])
@@ -178,10 +178,10 @@ NUDGES = {
 }
 
 
-def _force(self, n, network, state, context, epoch):
+def _force(self, n, network, state, context):
     """Be frozen no more."""
     target = context[n] if isinstance(context, dict) else context
-    return self.nudge.force(n, network, state, target, epoch)
+    return self.nudge.force(n, network, state, target)
 
 
 def build(name, kind):

@@ -292,7 +292,7 @@ class Tug(ctep.AbstractNudge):
     def blocks(self, network):
         return tuple(range(len(network.shapes)))
 
-    def cost(self, network, state, target, epoch):
+    def cost(self, network, state, target):
         return sum(jnp.sum(s**2, -1) for s in state)
 
     def lipschitz(self, network):

@@ -46,7 +46,7 @@ class AbstractNudge(eqx.Module):
 
     @abc.abstractmethod
     def cost(
-        self, network: AbstractNetwork, state: State, target: PyTree, epoch: Array
+        self, network: AbstractNetwork, state: State, target: PyTree
     ) -> Inexact[Array, ...]:
         """Return the cost of each example, complex where the state is.
 
@@ -54,8 +54,12 @@ class AbstractNudge(eqx.Module):
             network: whose state it is.
             state: `(*lead, *shape)` per block.
             target: what `targets` returned, with leading axes that broadcast to `lead`.
-            epoch: for weights that are scheduled.
         """
+
+    def at(self, epoch: int | Array) -> AbstractNudge:
+        """Return the nudge of an epoch, whose weights are numbers, once per batch."""
+        del epoch
+        return self
 
     def targets(self, x: Array, y: Array) -> PyTree:
         """Return what the cost compares the state with, once per batch.
@@ -76,20 +80,13 @@ class AbstractNudge(eqx.Module):
         """Return a tree of booleans: the arrays that are trained."""
         return declared(self)
 
-    def context(
-        self, network: AbstractNetwork, state: State, target: PyTree, epoch: Array
-    ) -> PyTree:
+    def context(self, network: AbstractNetwork, state: State, target: PyTree) -> PyTree:
         """Return the arrays that `force` needs, `(batch, ...)`, at the free state."""
-        del network, state, epoch
+        del network, state
         return target
 
     def force(
-        self,
-        n: int,
-        network: AbstractNetwork,
-        state: State,
-        context: PyTree,
-        epoch: Array,
+        self, n: int, network: AbstractNetwork, state: State, context: PyTree
     ) -> Array | None:
         r"""Return $-\partial C/\partial s_n$, `None` where the nudge is not felt."""
         if n not in self.blocks(network):
@@ -97,7 +94,7 @@ class AbstractNudge(eqx.Module):
 
         def total(s):
             moved = (*state[:n], s, *state[n + 1 :])
-            return jnp.sum(self.cost(network, moved, context, epoch))
+            return jnp.sum(self.cost(network, moved, context))
 
         return -jax.grad(total, holomorphic=jnp.iscomplexobj(state[n]))(state[n])
 
@@ -131,13 +128,17 @@ class Sum(AbstractNudge):
     def lipschitz(self, network):
         return sum(nudge.lipschitz(network) for nudge in self.nudges)
 
+    def at(self, epoch):
+        return dataclasses.replace(self, nudges=tuple(n.at(epoch) for n in self.nudges))
+
     def targets(self, x, y):
         return tuple(nudge.targets(x, y) for nudge in self.nudges)
 
     def drawn(self, network, key):
         keys = jax.random.split(key, len(self.nudges))
         pairs = zip(self.nudges, keys, strict=True)
-        return Sum(tuple(nudge.drawn(network, own) for nudge, own in pairs))
+        drawn = tuple(nudge.drawn(network, own) for nudge, own in pairs)
+        return dataclasses.replace(self, nudges=drawn)
 
     def owned(self):
         return dataclasses.replace(self, nudges=tuple(n.owned() for n in self.nudges))
@@ -147,20 +148,18 @@ class Sum(AbstractNudge):
             sorted({n for nudge in self.nudges for n in nudge.blocks(network)})
         )
 
-    def cost(self, network, state, target, epoch):
+    def cost(self, network, state, target):
         pairs = zip(self.nudges, target, strict=True)
-        costs = [nudge.cost(network, state, own, epoch) for nudge, own in pairs]
+        costs = [nudge.cost(network, state, own) for nudge, own in pairs]
         return sum(costs[1:], costs[0])
 
-    def context(self, network, state, target, epoch):
+    def context(self, network, state, target):
         pairs = zip(self.nudges, target, strict=True)
-        return tuple(nudge.context(network, state, own, epoch) for nudge, own in pairs)
+        return tuple(nudge.context(network, state, own) for nudge, own in pairs)
 
-    def force(self, n, network, state, context, epoch):
-        forces = [
-            nudge.force(n, network, state, own, epoch)
-            for nudge, own in zip(self.nudges, context, strict=True)
-        ]
+    def force(self, n, network, state, context):
+        pairs = zip(self.nudges, context, strict=True)
+        forces = [nudge.force(n, network, state, own) for nudge, own in pairs]
         felt = [force for force in forces if force is not None]
         return sum(felt[1:], felt[0]) if felt else None
 
@@ -178,14 +177,17 @@ class _Wrapper(AbstractNudge):
     def holomorphic(self):
         return self.nudge.holomorphic
 
+    def at(self, epoch):
+        return eqx.tree_at(lambda n: n.nudge, self, self.nudge.at(epoch))
+
     def targets(self, x, y):
         return self.nudge.targets(x, y)
 
     def drawn(self, network, key):
-        return dataclasses.replace(self, nudge=self.nudge.drawn(network, key))
+        return eqx.tree_at(lambda n: n.nudge, self, self.nudge.drawn(network, key))
 
     def owned(self):
-        return dataclasses.replace(self, nudge=self.nudge.owned())
+        return eqx.tree_at(lambda n: n.nudge, declared(self), self.nudge.owned())
 
     def blocks(self, network):
         return self.nudge.blocks(network)
@@ -203,27 +205,39 @@ class Scaled(_Wrapper):
         nudge: what it scales.
     """
 
-    weight: int | float | Callable[[Array], Array] = eqx.field(
-        static=True, converter=lambda value: _weight(value)
+    weight: int | float | Callable[[Array], Array] | Array = eqx.field(
+        converter=lambda value: _weight(value)
     )
     nudge: AbstractNudge
 
     def lipschitz(self, network):
-        """Return the bound at the weight's value in epoch 0 if it is scheduled."""
-        return abs(float(self._weight(jnp.asarray(0)))) * self.nudge.lipschitz(network)
+        return abs(float(self._number)) * self.nudge.lipschitz(network)
 
-    def cost(self, network, state, target, epoch):
-        return self._weight(epoch) * self.nudge.cost(network, state, target, epoch)
+    def at(self, epoch):
+        weight = self.weight
+        weight = weight(jnp.asarray(epoch)) if callable(weight) else weight
+        parts = weight, self.nudge.at(epoch)
+        return eqx.tree_at(lambda n: (n.weight, n.nudge), self, parts)
 
-    def context(self, network, state, target, epoch):
-        return self.nudge.context(network, state, target, epoch)
+    def cost(self, network, state, target):
+        return self._number * self.nudge.cost(network, state, target)
 
-    def force(self, n, network, state, context, epoch):
-        force = self.nudge.force(n, network, state, context, epoch)
-        return None if force is None else self._weight(epoch) * force
+    def context(self, network, state, target):
+        return self.nudge.context(network, state, target)
 
-    def _weight(self, epoch):
-        return self.weight(epoch) if callable(self.weight) else self.weight
+    def force(self, n, network, state, context):
+        force = self.nudge.force(n, network, state, context)
+        return None if force is None else self._number * force
+
+    @property
+    def _number(self) -> Any:
+        if callable(self.weight):
+            raise ValueError(
+                f"`weight` is {checks.shown(self.weight)}, a function of the epoch, "
+                "but a cost needs its value: call `nudge.at(epoch)`, which "
+                "`ctep.gradient` and `ctep.fit` do by themselves."
+            )
+        return self.weight
 
 
 def _weight(value: Any) -> Any:
@@ -255,17 +269,14 @@ class Frozen(_Wrapper):
         """Return 0: the force does not depend on the state."""
         return 0.0
 
-    def cost(self, network, state, target, epoch):
-        return self.nudge.cost(network, state, target, epoch)
+    def cost(self, network, state, target):
+        return self.nudge.cost(network, state, target)
 
-    def context(self, network, state, target, epoch):
-        own = self.nudge.context(network, state, target, epoch)
-        return {
-            n: self.nudge.force(n, network, state, own, epoch)
-            for n in self.blocks(network)
-        }
+    def context(self, network, state, target):
+        own, blocks = self.nudge.context(network, state, target), self.blocks(network)
+        return {n: self.nudge.force(n, network, state, own) for n in blocks}
 
-    def force(self, n, network, state, context, epoch):
+    def force(self, n, network, state, context):
         return context.get(n)
 
 
@@ -277,11 +288,10 @@ class Pull(AbstractPull):
 
     nudge: AbstractNudge
     network: AbstractNetwork
-    epoch: Array
 
     def __call__(self, n, state, context):
         beta, own = context
-        force = self.nudge.force(n, self.network, state, own, self.epoch)
+        force = self.nudge.force(n, self.network, state, own)
         if force is None:
             return None
         # beta has the leading axes alone.

@@ -105,7 +105,7 @@ class Distillation(AbstractNudge):
     def blocks(self, network):
         return tuple(sorted(s - 1 for s, _ in self.pairs))
 
-    def cost(self, network, state, target, epoch):
+    def cost(self, network, state, target):
         total = 0.0
         for n, (s, _) in enumerate(self.pairs):
             value = state[s - 1]

@@ -64,7 +64,7 @@ class LocalError(AbstractNudge):
     def blocks(self, network):
         return tuple(n - 1 for n in self.layers)
 
-    def cost(self, network, state, target, epoch):
+    def cost(self, network, state, target):
         losses = [
             self.loss(p.product(state[n - 1]) / self.temperature, target)
             for n, p in zip(self.layers, self._projections(), strict=True)

@@ -40,7 +40,7 @@ class OutputError(AbstractNudge):
     def blocks(self, network):
         return (len(network.shapes) - 1,)
 
-    def cost(self, network, state, target, epoch):
+    def cost(self, network, state, target):
         return self.loss(network.output(state), target)
 
     def check(self, network, y):

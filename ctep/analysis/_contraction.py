@@ -40,6 +40,7 @@ from .._nudge import (
 )
 from .._nudge.layers import check_layers
 from .._rule import check_batch, check_kinds
+from ._inputs import nudge_at
 
 # Singular values of larger matrices take minutes.
 WIDEST = 4096
@@ -201,13 +202,12 @@ def contraction(
         arXiv:2508.15989, for the condition; Stoer and Witzgall, 1962,
         doi:10.1007/BF01386313, for the weights.
     """
-    nudge = OutputError() if nudge is None else nudge
-    check_kinds(network=network, nudge=nudge)
+    nudge = nudge_at(nudge, epoch)
+    check_kinds(network=network)
     # Of the map itself, whichever blocks this nudge reaches.
     network.check_nudged(range(len(network.shapes)))
     checks.real("beta", beta, "0.1")
     checks.count("steps", steps, "20")
-    checks.epoch(epoch)
     checks.count("iterations", iterations, "30")
     if (x is None) != (y is None):
         given, missing = ("y", "x") if x is None else ("x", "y")
@@ -221,7 +221,7 @@ def contraction(
             "not known, and an estimate needs that: pass a `ctep.Network` or a "
             "`ctep.EnergyNetwork`, or leave `x` and `y` out."
         )
-    terms = list(_terms(nudge, epoch))
+    terms = list(_terms(nudge))
     bounds, weights = [], (1.0,) * len(network.shapes)
     if type(network) is Network:
         bounds = [_proved(network, terms, norm) for norm in ("2", "infinity")]
@@ -233,7 +233,7 @@ def contraction(
         x = x.astype(network.dtype)
         scale = jnp.asarray(weights, x.dtype)
         split = _split(terms)
-        found = _estimated(network, x, y, nudge, split, scale, epoch, steps, iterations)
+        found = _estimated(network, x, y, nudge, split, scale, steps, iterations)
         k1, k2, k3 = map(float, found)
         bounds.append(Bound("2", "estimated", k1, k2, k3, weights))
     return Contraction(float(beta), tuple(bounds), obstacle)
@@ -416,16 +416,14 @@ def _slopes(network):
     return [_own(layer.activation) for layer in network.layers]
 
 
-def _terms(nudge, epoch) -> Iterator[tuple[float, AbstractNudge]]:
+def _terms(nudge) -> Iterator[tuple[float, AbstractNudge]]:
     """Yield the parts of a nudge whose force depends on the state, with weights."""
     if type(nudge) is Sum:
         for part in nudge.nudges:
-            yield from _terms(part, epoch)
+            yield from _terms(part)
     elif type(nudge) is Scaled:
-        weight = nudge.weight
-        weight = float(weight(jnp.asarray(epoch)) if callable(weight) else weight)
-        for inner, part in _terms(nudge.nudge, epoch):
-            yield weight * inner, part
+        for inner, part in _terms(nudge.nudge):
+            yield float(nudge.weight) * inner, part
     elif type(nudge) is not Frozen:
         yield 1.0, nudge
 
@@ -489,9 +487,8 @@ def _curvature(head, norm):
 
 
 @eqx.filter_jit
-def _estimated(network, x, y, nudge, split, scale, epoch, steps, iterations):
+def _estimated(network, x, y, nudge, split, scale, steps, iterations):
     """Return the largest norms of the Jacobians of map and forces on the way."""
-    epoch = jnp.asarray(epoch)
     problem = network.free(x)
     known = _slopes(network)
 
@@ -500,9 +497,9 @@ def _estimated(network, x, y, nudge, split, scale, epoch, steps, iterations):
             total = [jnp.zeros_like(s) for s in state]
             for weight, part in terms:
                 target = jax.lax.stop_gradient(part.targets(x, y))
-                own = part.context(network, state, target, epoch)
+                own = part.context(network, state, target)
                 for n in part.blocks(network):
-                    pull = part.force(n, network, state, own, epoch)
+                    pull = part.force(n, network, state, own)
                     gain = weight * slopes[n] * network.attenuation[n]
                     total[n] = total[n] + gain * pull
             return tuple(total)

@@ -114,8 +114,7 @@ def depth_profile(
         arXiv:2508.15989.
     """
     network = _layered(network)
-    x, y, nudge, solver = batch(network, x, y, nudge, solver)
-    checks.epoch(epoch)
+    x, y, nudge, solver = batch(network, x, y, nudge, solver, epoch)
     checks.real("beta", beta, "0.1")
     if not beta:
         raise ValueError(
@@ -127,7 +126,7 @@ def depth_profile(
 
     def run(x, y):
         out, result = _profile(
-            network, x, y, nudge, rule, size, solver, epoch, float(tolerance)
+            network, x, y, nudge, rule, size, solver, float(tolerance)
         )
         return out, [result]
 
@@ -148,8 +147,8 @@ def depth_profile(
 
 
 @eqx.filter_jit
-def _profile(network, x, y, nudge, rule, beta, solver, epoch, tolerance):
-    task = Task.mean(x, y, nudge, solver, epoch=epoch, throw=False)
+def _profile(network, x, y, nudge, rule, beta, solver, tolerance):
+    task = Task.mean(x, y, nudge, solver, throw=False)
     free = task.settle(network)
     response = Response.of(rule, network, task, free, beta)
     nudged = solver.solve(response.problem, response.start, zeros=True, throw=False)

@@ -102,8 +102,7 @@ def gradient_check(
     out.
     """
     exact = Implicit() if exact is None else exact
-    x, y, nudge, solver = batch(network, x, y, nudge, solver)
-    checks.epoch(epoch)
+    x, y, nudge, solver = batch(network, x, y, nudge, solver, epoch)
     named = _named(rules)
     for rule in (exact, *named.values()):
         check_kinds(rule=rule)
@@ -111,7 +110,7 @@ def gradient_check(
 
     def run(x, y):
         found = [
-            _estimate(network, x, y, nudge, rule, solver, epoch)
+            _estimate(network, x, y, nudge, rule, solver)
             for rule in (exact, *named.values())
         ]
         return [g for g, _ in found], [result for _, result in found]
@@ -151,9 +150,9 @@ def _named(rules):
 
 
 @eqx.filter_jit
-def _estimate(network, x, y, nudge, rule, solver, epoch):
+def _estimate(network, x, y, nudge, rule, solver):
     key = jax.random.key(0)  # for rules that draw at random
-    task = Task.mean(x, y, nudge, solver, epoch=epoch, throw=False, key=key)
+    task = Task.mean(x, y, nudge, solver, throw=False, key=key)
     estimate = rule.estimate(network, task)
     return estimate.gradient[0], estimate.result
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, ArrayLike
 
 from .. import _checks as checks
 from .._network import AbstractNetwork
-from .._nudge import OutputError
+from .._nudge import AbstractNudge, OutputError
 from .._rule import check_batch, check_inputs, check_kinds
 from .._solver import RESULTS, AbstractSolver, Equilibrium, Sweeps, explain, usable
 
@@ -86,11 +86,18 @@ def with_settled(
     return run(x[settled], y[settled])[0], int(np.sum(~settled))
 
 
-def batch(network, x, y, nudge, solver):
+def batch(network, x, y, nudge, solver, epoch):
     """Return inputs, targets, nudge and solver, checked and with their defaults."""
-    nudge = OutputError() if nudge is None else nudge
-    solver = solver_or(solver)
-    check_kinds(network=network, nudge=nudge)
+    nudge, solver = nudge_at(nudge, epoch), solver_or(solver)
+    check_kinds(network=network)
     x, y = checks.array("x", x), checks.array("y", y)
     check_batch(network, nudge, x, y)
     return x.astype(network.dtype), y, nudge, solver
+
+
+def nudge_at(nudge: AbstractNudge | None, epoch: int) -> AbstractNudge:
+    """Return the nudge of an epoch, by default that of `OutputError()`."""
+    nudge = OutputError() if nudge is None else nudge
+    check_kinds(nudge=nudge)
+    checks.epoch(epoch)
+    return nudge.at(epoch)

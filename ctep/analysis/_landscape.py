@@ -11,12 +11,12 @@ from jaxtyping import Array, ArrayLike, Bool, Complex, Float
 from .. import _checks as checks
 from .._keywords import suggests_keywords
 from .._network import AbstractNetwork
-from .._nudge import AbstractNudge, OutputError, Pull
-from .._rule import Holomorphic, Task, check_batch, check_kinds
+from .._nudge import AbstractNudge, Pull
+from .._rule import Holomorphic, Task, check_batch
 from .._solver import AbstractSolver, Sweeps
 from .._solver.descent import descent, energy_of
 from .._solver.order import AbstractOrder, Forward
-from ._inputs import batch, inputs, rest, solver_or
+from ._inputs import batch, inputs, nudge_at, rest, solver_or
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,10 +97,9 @@ def nudge_plane(
     References:
         Laborieux and Zenke, 2022, arXiv:2209.00530.
     """
-    x, y, nudge, solver = batch(network, x, y, nudge, solver)
+    x, y, nudge, solver = batch(network, x, y, nudge, solver, epoch)
     circle = Holomorphic(radius, 4)  # which checks the radius too
     checks.count("points", points, "21")
-    checks.epoch(epoch)
     checks.count("chunk", chunk, "32")
     circle.check(network, nudge, (x[:1], y[:1]))
     free = rest(network, x, solver, throw)
@@ -109,7 +108,7 @@ def nudge_plane(
     upper = beta[points // 2 :]
     rows = -(-upper.size // chunk)
     padded = np.resize(upper, rows * chunk).reshape(rows, chunk)
-    given = network, x, y, nudge, solver, jnp.asarray(epoch), free, jnp.asarray(padded)
+    given = network, x, y, nudge, solver, free, jnp.asarray(padded)
     settled, distance = (
         np.asarray(a).reshape(rows * chunk, -1)[: upper.size].reshape(*upper.shape, -1)
         for a in _plane(*given)
@@ -122,8 +121,8 @@ def nudge_plane(
 
 
 @eqx.filter_jit
-def _plane(network, x, y, nudge, solver, epoch, free, beta):
-    task = Task.mean(x, y, nudge, solver, epoch=epoch, throw=False)
+def _plane(network, x, y, nudge, solver, free, beta):
+    task = Task.mean(x, y, nudge, solver, throw=False)
     kind = jnp.promote_types(x.dtype, jnp.complex64)
 
     def solve(beta):
@@ -190,7 +189,6 @@ def energy_trace(
     """
     x = inputs(network, x)
     checks.count("steps", steps, "50")
-    checks.epoch(epoch)
     checks.real("beta", beta, "0.1")
     order = Forward() if order is None else order
     checks.instance("order", order, AbstractOrder, "an order", "ctep.Forward()")
@@ -206,31 +204,29 @@ def energy_trace(
             "`y=y, beta=0.1`."
         )
     state, target = network.zeros(x), None
-    nudge = OutputError() if nudge is None else nudge
-    solver = solver_or(solver)
-    check_kinds(nudge=nudge)
+    nudge, solver = nudge_at(nudge, epoch), solver_or(solver)
     if y is not None:
         y = checks.array("y", y)
         check_batch(network, nudge, x, y)
         state, target = rest(network, x, solver, throw=True).state, nudge.targets(x, y)
     sweep = Sweeps(max_sweeps=1, rtol=0.0, atol=0.0, order=order)
-    given = network, x, state, target, nudge, jnp.asarray(beta), jnp.asarray(epoch)
+    given = network, x, state, target, nudge, jnp.asarray(beta)
     return _trace(*given, sweep, steps)
 
 
 @eqx.filter_jit
-def _trace(network, x, state, target, nudge, beta, epoch, sweep, steps):
+def _trace(network, x, state, target, nudge, beta, sweep, steps):
     problem = network.free(x)
     if target is not None:
-        own = nudge.context(network, state, target, epoch)
+        own = nudge.context(network, state, target)
         context = (beta.astype(x.dtype)[None], own)
-        problem = network.nudged(x, Pull(nudge, network, epoch), context)
+        problem = network.nudged(x, Pull(nudge, network), context)
     energy = energy_of(network, x)
 
     def total(state):
         value = energy(state)
         if target is not None:
-            value = value + beta * nudge.cost(network, state, target, epoch)
+            value = value + beta * nudge.cost(network, state, target)
         return value
 
     return descent(total, problem, state, sweep, steps)
