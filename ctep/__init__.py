@@ -30,6 +30,7 @@ from ._network import (
     graph as graph,
     hopfield_resnet as hopfield_resnet,
     mlp as mlp,
+    operator_norm as operator_norm,
     vgg as vgg,
     with_precision as with_precision,
 )
@@ -41,6 +42,7 @@ from ._nudge import (
     CrossEntropy as CrossEntropy,
     Distillation as Distillation,
     Frozen as Frozen,
+    Head as Head,
     LocalError as LocalError,
     OutputError as OutputError,
     SquaredError as SquaredError,

@@ -516,7 +516,7 @@ BAD = {
     "x none": (lambda: spectral_radius(DENSE()), ValueError, "`x` is None"),
     "of": (lambda: spectral_radius(DENSE(), X, of="T"), ValueError, "`of` is 'T'"),
     "of energy": (lambda: spectral_radius(oracles.quartic().network, of="weights"),
-                  ValueError, "a Quartic has no weight matrix"),
+                  ValueError, "is a Quartic, which has no layers"),
     "of maximum": (lambda: spectral_radius(pooled(), of="weights"), ValueError,
                    "coupling 1 -> 2 takes a maximum"),
     "tol": (lambda: spectral_radius(DENSE(), X, tol=0.0), ValueError, "`tol` is 0.0"),

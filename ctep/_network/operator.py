@@ -84,10 +84,6 @@ class AbstractOperator(eqx.Module):
         return self.apply_increment(zeros, anchor)[1]
 
     @abc.abstractmethod
-    def lipschitz(self) -> Float[Array, ""]:
-        """Return a bound on the Lipschitz constant in the 2-norm."""
-
-    @abc.abstractmethod
     def formula(self, weight: str, state: str) -> str:
         """Return how the map is printed."""
 
@@ -182,10 +178,6 @@ class Dense(AbstractLinear):
 
     def transposed(self, u):
         return self._times(u, self.weight.T, self.out_shape, self.in_shape)
-
-    def lipschitz(self):
-        """Return the largest singular value of $W$."""
-        return jnp.linalg.norm(self.weight, 2)
 
     def formula(self, weight, state):
         return f"{weight} {state}"
@@ -300,10 +292,6 @@ class Chain(AbstractOperator):
     def move_at_zero(self, lead, dtype, anchor):
         pairs = zip(self.operators, anchor, strict=True)
         return tuple(o.move_at_zero(lead, dtype, own) for o, own in pairs)
-
-    def lipschitz(self):
-        """Return the product of the operators' bounds."""
-        return math.prod((o.lipschitz() for o in self.operators), start=jnp.ones(()))
 
     def formula(self, weight, state):
         for operator in self.operators:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import math
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +15,32 @@ from jaxtyping import Array, Inexact, PRNGKeyArray, PyTree
 
 from .. import _checks as checks
 from .._custom_types import State
-from .._network import AbstractNetwork, AbstractPull
+from .._network import AbstractNetwork, AbstractOperator, AbstractPull
+from .._network.norms import states
 from .._parameter import declared
+from .loss import AbstractLoss
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    r"""A part of a cost that is the loss of a map of one block.
+
+    $$w\,\mathrm{loss}(A s_n / \tau, y)$$
+
+    Fields:
+        block: $n$, counted from 0; `None` for all blocks at once, and then the loss
+            stands for any cost whose curvature it bounds in the 2-norm.
+        loss: with a bound on its curvature.
+        operator: $A$, `None` for the identity.
+        temperature: $\tau$.
+        weight: $w$.
+    """
+
+    block: int | None
+    loss: AbstractLoss
+    operator: AbstractOperator | None = None
+    temperature: float = 1.0
+    weight: float = 1.0
 
 
 class AbstractNudge(eqx.Module):
@@ -32,13 +56,21 @@ class AbstractNudge(eqx.Module):
         """Whether the force extends to complex states; `None` if that must be tried."""
         return None
 
-    def lipschitz(self, network: AbstractNetwork) -> float:
-        r"""Return a bound on the Lipschitz constant of $\partial C/\partial s$.
+    def parts(self) -> tuple[tuple[float, AbstractNudge], ...]:
+        """Return nudges with their weights that this one is the sum of.
 
-        Infinity, unless a subclass knows better.
+        Those whose force does not depend on the state are left out.
+        """
+        return ((1.0, self),)
+
+    def heads(self, network: AbstractNetwork) -> tuple[Head, ...] | None:
+        """Return the heads that the cost is the sum of, `None` if nothing is known.
+
+        `ctep.analysis.contraction` proves with them what it proves of a nudge. Since a
+        subclass may cost something else, it asks the class itself and not its parents.
         """
         del network
-        return math.inf
+        return None
 
     @abc.abstractmethod
     def blocks(self, network: AbstractNetwork) -> tuple[int, ...]:
@@ -125,8 +157,8 @@ class Sum(AbstractNudge):
         parts = [nudge.holomorphic for nudge in self.nudges]
         return None if None in parts and False not in parts else all(parts)
 
-    def lipschitz(self, network):
-        return sum(nudge.lipschitz(network) for nudge in self.nudges)
+    def parts(self):
+        return tuple(part for nudge in self.nudges for part in parts_of(nudge))
 
     def at(self, epoch):
         return dataclasses.replace(self, nudges=tuple(n.at(epoch) for n in self.nudges))
@@ -144,9 +176,8 @@ class Sum(AbstractNudge):
         return dataclasses.replace(self, nudges=tuple(n.owned() for n in self.nudges))
 
     def blocks(self, network):
-        return tuple(
-            sorted({n for nudge in self.nudges for n in nudge.blocks(network)})
-        )
+        felt = {n for nudge in self.nudges for n in nudge.blocks(network)}
+        return tuple(sorted(felt))
 
     def cost(self, network, state, target):
         pairs = zip(self.nudges, target, strict=True)
@@ -166,6 +197,11 @@ class Sum(AbstractNudge):
     def check(self, network, y):
         for nudge in self.nudges:
             nudge.check(network, y)
+
+
+def parts_of(nudge: AbstractNudge) -> tuple[tuple[float, AbstractNudge], ...]:
+    """Return the parts of a nudge: itself, unless its own class says otherwise."""
+    return nudge.parts() if states(nudge, "parts") else AbstractNudge.parts(nudge)
 
 
 class _Wrapper(AbstractNudge):
@@ -210,8 +246,9 @@ class Scaled(_Wrapper):
     )
     nudge: AbstractNudge
 
-    def lipschitz(self, network):
-        return abs(float(self._number)) * self.nudge.lipschitz(network)
+    def parts(self):
+        weight = float(self._number)
+        return tuple((weight * inner, part) for inner, part in parts_of(self.nudge))
 
     def at(self, epoch):
         weight = self.weight
@@ -242,14 +279,12 @@ class Scaled(_Wrapper):
 
 def _weight(value: Any) -> Any:
     """Return a weight, or raise."""
-    if callable(value) and not isinstance(value, type):
-        return value
-    if not isinstance(value, int | float):
-        raise TypeError(
-            f"`weight` is {checks.shown(value)}, but a nudge is scaled by a number or "
-            "by a function of the epoch: pass one of them."
-        )
-    checks.real("weight", value, "0.65")
+    # A class can be called too, but not with an epoch.
+    kinds = int | float if inspect.isclass(value) else int | float | Callable
+    noun = "a number or a function of the epoch"
+    checks.instance("weight", value, kinds, noun, "0.65")
+    if not callable(value):
+        checks.real("weight", value, "0.65")
     return value
 
 
@@ -265,9 +300,8 @@ class Frozen(_Wrapper):
         example = "ctep.OutputError()"
         checks.instance("nudge", self.nudge, AbstractNudge, "a nudge", example)
 
-    def lipschitz(self, network):
-        """Return 0: the force does not depend on the state."""
-        return 0.0
+    def parts(self):
+        return ()
 
     def cost(self, network, state, target):
         return self.nudge.cost(network, state, target)

@@ -17,7 +17,7 @@ from .._nudge import AbstractNudge
 from .._rule import AbstractRule, Implicit, Task, check_kinds
 from .._solver import AbstractSolver
 from ._inputs import batch, with_settled
-from ._table import aligned
+from ._table import aligned, counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +45,8 @@ class GradientCheck:
     unsettled: int
 
     def __str__(self):
-        lines = [f"gradients against the exact one, {self.examples} examples"]
-        if self.unsettled:
-            lines[0] += f", {self.unsettled} more left out that did not settle"
+        taken = counted(self.examples, self.unsettled)
+        lines = [f"gradients against the exact one, {taken}"]
         titles = ["", "cosine", "relative error", "signs %"]
         for r, rule in enumerate(self.rules):
             rows = [titles]

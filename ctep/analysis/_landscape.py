@@ -13,6 +13,7 @@ from .._keywords import suggests_keywords
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge, Pull
 from .._rule import Holomorphic, Task, check_batch
+from .._rule.stencil import zeros
 from .._solver import AbstractSolver, Sweeps
 from .._solver.descent import descent, energy_of
 from .._solver.order import AbstractOrder, Forward
@@ -128,8 +129,7 @@ def _plane(network, x, y, nudge, solver, free, beta):
     def solve(beta):
         betas = beta[:, None].astype(kind)
         problem = Holomorphic().problem(network, task, free, betas)
-        start = tuple(jnp.zeros((len(beta), *s.shape), kind) for s in free.state)
-        nudged = solver.solve(problem, start, zeros=True, throw=False)
+        nudged = solver.solve(problem, zeros(free, betas), zeros=True, throw=False)
         settled = nudged.settled & free.settled
         square = jnp.zeros(settled.shape, x.dtype)
         for n, d in enumerate(nudged.state):

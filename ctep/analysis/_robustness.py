@@ -107,12 +107,9 @@ def robustness(
                     f"`{name}` holds {value}, but a level of noise must be finite and "
                     f"not negative: pass for example `{example}`."
                 )
-    for name, value in {
-        "draws": draws,
-        "steps": steps,
-        "batch_size": batch_size,
-    }.items():
-        checks.count(name, value, "50")
+    checks.count("draws", draws, "5")
+    checks.count("steps", steps, "50")
+    checks.count("batch_size", batch_size, "500")
     checks.key(key)
     solver = solver_or(solver)
     pipeline = data.Pipeline() if pipeline is None else pipeline
