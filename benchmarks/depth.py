@@ -27,7 +27,7 @@ def plain(network, x, y, rule):
     task = Task.mean(x, y, ctep.OutputError(), solver, throw=False)
     free = task.settle(network).state
     betas, stencil = (jnp.asarray(v, x.dtype)[:, None] for v in rule.stencil())
-    pull = Pull(task.nudge, network, task.epoch)
+    pull = Pull(task.nudge, network)
     problem = network.nudged(x[None], pull, (betas, y[None]))
     begin = tuple(jnp.broadcast_to(s, (len(betas), *s.shape)) for s in free)
     nudged = solver.solve(problem, begin, throw=False).state

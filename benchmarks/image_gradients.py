@@ -59,7 +59,7 @@ def compare(name, args, scale, examples):
     """Return the cosines of one recipe, and what did not settle."""
     dataset = load(args, ctep.recipes.get(name))
     network, settings = untrained(name, dataset, args, scale)
-    nudge = settings["nudge"].drawn(network, settings["key"])
+    nudge = settings["nudge"].drawn(network, settings["key"]).at(0)
     images = jnp.asarray(dataset.x_train[:examples])
     x = inputs(settings["pipeline"], images, network)
     y = jnp.asarray(dataset.y_train[:examples])

@@ -42,7 +42,7 @@ def steps(loop, state, block, i, epoch):
     network, nudge = loop.model(state)
     x, y, _ = block(i)
     x = inputs(loop.pipeline, x, network)
-    task = Task.mean(x, y, nudge, loop.solver, epoch=epoch, throw=False)
+    task = Task.mean(x, y, nudge.at(epoch), loop.solver, throw=False)
     estimate = loop.rule.estimate(network, task)
     free = estimate.free.steps
     return jnp.stack([jnp.max(free), jnp.max(estimate.sweeps - free)])

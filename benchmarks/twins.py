@@ -44,7 +44,7 @@ def layers(network, settings, dataset):
     """Return the cosine of both rules' gradients, one number per weight."""
     rows = slice(0, settings["batch_size"])
     x = inputs(settings["pipeline"], jnp.asarray(dataset.x_train[rows]), network)
-    nudge = settings["nudge"].drawn(network, settings["key"])
+    nudge = settings["nudge"].drawn(network, settings["key"]).at(0)
     y = jnp.asarray(dataset.y_train[rows])
     task = Task.mean(x, y, nudge, settings["solver"], throw=False)
 

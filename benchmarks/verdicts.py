@@ -163,7 +163,7 @@ def probe(name, args, scale, examples):
         network, settings = untrained(name, dataset, args, scale)
         images = jnp.asarray(dataset.x_train[:examples])
         x = inputs(settings["pipeline"], images, network)
-        nudge = settings["nudge"].drawn(network, settings["key"])
+        nudge = settings["nudge"].drawn(network, settings["key"]).at(0)
         parts = nudge, settings["rule"], settings["solver"]
     y = jnp.asarray(dataset.y_train[:examples])
     values, missing, counted = cosines(network, parts[0], x, y, *parts[1:])

@@ -33,6 +33,7 @@ from ._network import (
     graph as graph,
     hopfield_resnet as hopfield_resnet,
     mlp as mlp,
+    operator_norm as operator_norm,
     vgg as vgg,
     with_precision as with_precision,
 )
@@ -44,6 +45,7 @@ from ._nudge import (
     CrossEntropy as CrossEntropy,
     Distillation as Distillation,
     Frozen as Frozen,
+    Head as Head,
     LocalError as LocalError,
     OutputError as OutputError,
     SquaredError as SquaredError,

@@ -60,6 +60,16 @@ def flag(name: str, value: Any) -> None:
     instance(name, value, (bool, np.bool_), "True or False", f"{name}=True")
 
 
+def choice(name: str, value: Any, options: tuple[str | None, ...]) -> None:
+    """Raise `ValueError` unless `value` is one of `options`."""
+    if not isinstance(value, str | None) or value not in options:
+        *most, last = map(repr, options)
+        raise ValueError(
+            f"`{name}` is {shown(value)}, but must be {', '.join(most)} or {last}: "
+            "pass one of them."
+        )
+
+
 def real(name: str, value: Any, example: str) -> None:
     """Raise unless `value` is a real number that an array can hold."""
     _number(name, value, numbers.Real, "a number", example)

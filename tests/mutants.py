@@ -543,15 +543,15 @@ MUTANTS = [
     Mutant(
         "force forgets the weight of its nudge",
         NUDGE,
-        "return None if force is None else self._weight(epoch) * force",
+        "return None if force is None else self._number * force",
         "return force",
         "rules",
     ),
     Mutant(
         "cost forgets the weight of its nudge",
         NUDGE,
-        "return self._weight(epoch) * self.nudge.cost(network, state, target, epoch)",
-        "return self.nudge.cost(network, state, target, epoch)",
+        "return self._number * self.nudge.cost(network, state, target)",
+        "return self.nudge.cost(network, state, target)",
         "rules",
     ),
     Mutant(

@@ -606,7 +606,17 @@ CASES = {
     "weight": (
         lambda: ctep.OutputError() * "a",
         TypeError,
-        "`weight` is 'a', but a nudge is scaled by a number",
+        "`weight` is 'a', but must be a number or a function of the epoch",
+    ),
+    "order of a norm": (
+        lambda: ctep.operator_norm(SQUARE.forward, 3),
+        ValueError,
+        "`order` is 3, but a norm is that of order 1, 2 or infinity",
+    ),
+    "weight of no epoch": (
+        lambda: (ctep.linear(0.5, 3) * ctep.OutputError()).cost(STUDENT, (), IMAGE[1]),
+        ValueError,
+        r"`weight` is _Linear\(start=0.5, epochs=3\), a function of the epoch, but a",
     ),
     "beta": (lambda: ctep.Centered(0.0), ValueError, "`beta` is 0.0, but must be"),
     "beta negative": (lambda: ctep.OneSided(-0.1), ValueError, "`beta` is -0.1, but"),
@@ -817,6 +827,7 @@ KINDS = {
     "x of objects": (lambda: gradient(np.ones((2, 4), object)), "x"),
     "x of records": (lambda: gradient(np.zeros(2, [("a", float, 4)])), "x"),
     "y beyond arrays": (lambda: gradient(y=-(2**63)), "y"),
+    "norm of a layer": (lambda: ctep.operator_norm(STUDENT.layers[0]), "operator"),
     "weight of an array": (lambda: np.ones(2) * ctep.OutputError(), "weight"),
     "edges of no axes": (lambda: graph(np.array(3)), "edges"),
     "sizes of no axes": (lambda: ctep.mlp(np.array(3), key=KEY), "sizes"),

@@ -11,7 +11,6 @@ import pytest
 
 import ctep
 from ctep.analysis import contraction
-from ctep.analysis._contraction import operator_norm
 
 KEY = jax.random.key(0)
 BETA = 0.5
@@ -72,16 +71,18 @@ def test_no_operator_stretches_more_than_its_norm(name):
     v = jax.random.normal(jax.random.key(1), operator.in_shape)
     matrix = np.asarray(jax.jacfwd(lambda v: operator.apply(v)[0])(v))
     matrix = matrix.reshape(math.prod(operator.out_shape), -1)
-    sizes = {"2": np.linalg.norm(matrix, 2), "infinity": np.abs(matrix).sum(1).max()}
-    own = build(under(parent, lipschitz=lambda self: 1000.0, **stronger(parent)))
-    for norm, size in sizes.items():
-        assert operator_norm(build(parent), norm) < size
-        assert operator_norm(operator, norm) == math.inf
-        assert size <= operator_norm(own, norm) < math.inf
-        if operator.linear:
-            back = np.abs(matrix).sum(0).max() if norm == "infinity" else size
-            assert operator_norm(operator, norm, adjoint=True) == math.inf
-            assert back <= operator_norm(own, norm, adjoint=True) < math.inf
+    kind = under(parent, **stronger(parent))
+    ctep.operator_norm.register(kind)(lambda operator, order: 1000.0)
+    own, below = build(kind), build(under(kind))
+    for order in (1, 2, math.inf):
+        size = np.linalg.norm(matrix, order)
+        assert ctep.operator_norm(build(parent), order) < size
+        for other in (operator, below):
+            assert ctep.operator_norm(other, order) == math.inf
+        assert size <= ctep.operator_norm(own, order) < math.inf
+        if operator.linear:  # the adjoint, in the dual order
+            back = np.linalg.norm(matrix.T, {1: math.inf, 2: 2, math.inf: 1}[order])
+            assert back <= ctep.operator_norm(own, order)
 
 
 # ------------------------------------------------------------ networks and nudges
@@ -97,15 +98,15 @@ def steepest(network, nudge, x, y, bound, count=20):
     rng = np.random.default_rng(0)
     states = rng.uniform(-1, 1, (count, sum(map(math.prod, network.shapes))))
     target = nudge.targets(x, y)
-    problem, epoch = network.free(x), jnp.asarray(0)
+    problem = network.free(x)
 
     def image(flat):
         state = tuple(s[None] for s in oracles.split(network, flat))
-        context = nudge.context(network, state, target, epoch)
+        context = nudge.context(network, state, target)
         _, (_, drives) = problem.image(state)
         out = []
         for n, layer in enumerate(network.layers):
-            force = nudge.force(n, network, state, context, epoch)
+            force = nudge.force(n, network, state, context)
             pull = 0.0 if force is None else BETA * network.attenuation[n] * force
             out.append(layer.activation(drives[n] + pull))
         return jnp.concatenate([s.ravel() for s in out])
@@ -178,10 +179,10 @@ NUDGES = {
 }
 
 
-def _force(self, n, network, state, context, epoch):
+def _force(self, n, network, state, context):
     """Be frozen no more."""
     target = context[n] if isinstance(context, dict) else context
-    return self.nudge.force(n, network, state, target, epoch)
+    return self.nudge.force(n, network, state, target)
 
 
 def build(name, kind):
@@ -223,8 +224,10 @@ def test_a_subclass_may_declare_its_own(name):
     """Oracle: the dense Jacobians again, below the bound that the class states."""
     parent, methods, _ = (NETWORKS | NUDGES)[name]
     body = {method: times(parent, method) for method in methods}
-    body["lipschitz"] = _declared(parent)
-    network, nudge, x, y = build(name, under(parent, **body))
+    kind = under(parent, **body, **_declared(parent))
+    if issubclass(parent, ctep.AbstractOperator):
+        ctep.operator_norm.register(kind)(lambda operator, order: 1000.0)
+    network, nudge, x, y = build(name, kind)
     found = contraction(network, nudge, BETA)
     bound = found.bounds[0]
     if name == "readout":  # which is no place for one
@@ -234,9 +237,13 @@ def test_a_subclass_may_declare_its_own(name):
 
 
 def _declared(parent):
+    """Return the body of a class that states a bound."""
     if issubclass(parent, ctep.AbstractNudge):
-        return lambda self, network: 1000.0
-    return (lambda self: 1000.0) if issubclass(parent, ctep.Dense) else 1000.0
+        head = ctep.Head(None, ctep.SquaredError(), weight=1000.0)
+        return {"heads": lambda self, network: (head,)}
+    if issubclass(parent, ctep.AbstractLoss):
+        return {"curvature": lambda self, order: 1000.0}
+    return {"lipschitz": 1000.0}
 
 
 @pytest.mark.usefixtures("x64")

@@ -162,7 +162,7 @@ class Everywhere(ctep.AbstractNudge):
     def blocks(self, network):
         return 0, len(network.shapes) - 1
 
-    def cost(self, network, state, target, epoch):
+    def cost(self, network, state, target):
         first, last = (jnp.sum((state[n] - target) ** 2, -1) for n in (0, -1))
         return first + 2 * last
 
@@ -174,8 +174,8 @@ def nudged_slope(network, x, beta, increments):
     The rest is solved for by itself, or as the free rest and an increment.
     """
     solver, nudge = ctep.Sweeps(3000, rtol=1e-13, atol=1e-13), Everywhere()
-    target, epoch = jnp.full((2, 1), 0.3), jnp.asarray(0)
-    pull = Pull(nudge, network, epoch)
+    target = jnp.full((2, 1), 0.3)
+    pull = Pull(nudge, network)
     free = solver.solve(network.free(x), network.zeros(x), throw=False)
     if increments:
         context = (jnp.full((1, 1), beta), target[None])
@@ -189,7 +189,7 @@ def nudged_slope(network, x, beta, increments):
         state = rest.state
 
     def total(state):
-        cost = nudge.cost(network, state, target, epoch)
+        cost = nudge.cost(network, state, target)
         return jnp.sum(network.energies(state, x) + beta * cost)
 
     moved = jnp.max(jnp.abs(state[0] - free.state[0]))

@@ -280,11 +280,11 @@ def test_an_example_does_not_depend_on_its_batch(order):
 def test_rows_of_weight_zero_change_nothing(rule):
     """Oracle: the batch without its padding."""
     p = oracles.chain(feedback=0.3, batch=3)
-    solver, epoch = ctep.Sweeps(), jnp.asarray(0)
+    solver = ctep.Sweeps()
 
     @eqx.filter_jit
     def run(x, y, weight):
-        task = Task(x, y, p.nudge, solver, weight, epoch, False)
+        task = Task(x, y, p.nudge, solver, weight, False)
         estimate = rule.estimate(p.network, task)
         return estimate.loss, estimate.gradient
 

@@ -175,9 +175,9 @@ def deep(depth=10, feedback=0.1):
 def by_increments(p, solver, beta=0.1):
     """Return the free state and the increments of one nudge."""
     free = solver.solve(p.network.free(p.x), p.network.zeros(p.x), throw=False)
-    own = p.nudge.context(p.network, free.state, p.y, jnp.asarray(0))
+    own = p.nudge.context(p.network, free.state, p.y)
     own = jax.tree_util.tree_map(lambda leaf: leaf[None], own)
-    pull = Pull(p.nudge, p.network, jnp.asarray(0))
+    pull = Pull(p.nudge, p.network)
     context = (jnp.full((1, 1), beta), own)
     problem = p.network.increments(p.x, free.state, free.memory, pull, context)
     start = tuple(jnp.zeros((1, *s.shape), s.dtype) for s in free.state)
@@ -190,8 +190,8 @@ def by_increments(p, solver, beta=0.1):
 def by_difference(p, solver, beta=0.1):
     """Return the difference of two states, each solved for by itself."""
     free = solver.solve(p.network.free(p.x), p.network.zeros(p.x), throw=False)
-    own = p.nudge.context(p.network, free.state, p.y, jnp.asarray(0))
-    pull = Pull(p.nudge, p.network, jnp.asarray(0))
+    own = p.nudge.context(p.network, free.state, p.y)
+    pull = Pull(p.nudge, p.network)
     problem = p.network.nudged(p.x, pull, (jnp.full((1,), beta), own))
     nudged = solver.solve(problem, free.state, throw=False)
     return tuple(a - b for a, b in zip(nudged.state, free.state, strict=True))

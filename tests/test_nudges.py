@@ -10,7 +10,9 @@ import pytest
 
 import ctep
 from ctep._nudge import AbstractNudge
+from ctep._nudge.base import parts_of
 from ctep._rule import Task, partition
+from ctep.analysis._certificate import force_bound
 from ctep.data.selection import BatchOrder
 
 KEY = jax.random.key(0)
@@ -71,7 +73,7 @@ def test_local_error_written_out():
     for s, p in zip(state, nudge.projections, strict=True):
         probabilities = softmax(s @ np.asarray(p.weight) / 3.0)
         want = want - np.log(probabilities[np.arange(4), np.asarray(y)])
-    found = nudge.cost(net, tuple(map(jnp.asarray, state)), y, jnp.asarray(0))
+    found = nudge.cost(net, tuple(map(jnp.asarray, state)), y)
     np.testing.assert_allclose(found, want, rtol=1e-5)
 
 
@@ -90,7 +92,7 @@ def test_distillation_written_out():
         own = softmax(s @ np.asarray(m.weight) / 4)
         want = want - (taught * np.log(own)).sum(-1)
     state = tuple(map(jnp.asarray, state))
-    found = nudge.cost(net, state, nudge.targets(x, y), jnp.asarray(0))
+    found = nudge.cost(net, state, nudge.targets(x, y))
     np.testing.assert_allclose(found, want, rtol=1e-5)
 
 
@@ -113,24 +115,57 @@ def test_an_optax_schedule_is_a_weight():
     """Oracle: by hand, 0.5 (1 - 4 / 10) of the cost in epoch 4."""
     net = ctep.mlp((3, 4, 2), key=jax.random.key(0))
     state, nudge = (jnp.ones((2, 4)),), ctep.OutputError()
-    y, epoch = jnp.array([0, 1]), jnp.asarray(4)
+    y = jnp.array([0, 1])
     faded = optax.linear_schedule(0.5, 0.0, 10) * nudge
-    want = 0.3 * nudge.cost(net, state, y, epoch)
-    np.testing.assert_allclose(faded.cost(net, state, y, epoch), want, rtol=1e-6)
+    want = 0.3 * nudge.cost(net, state, y)
+    found = faded.at(4).cost(net, state, y)
+    np.testing.assert_allclose(found, want, rtol=1e-6)
+
+
+def test_the_nudge_of_an_epoch_has_numbers_for_weights():
+    """Oracle: by hand, 0.3 of the cost in epoch 4; a weight is no parameter."""
+    net = network()
+    faded = ctep.linear(0.5, 10) * (built("local", net) + Pull())
+    nudge = (2.0 * faded + ctep.Frozen(faded)).at(4)
+    first, second = nudge.nudges[0].nudge.weight, nudge.nudges[1].nudge.weight
+    np.testing.assert_allclose([first, second], 0.3, rtol=1e-6)
+    assert nudge.nudges[0].weight == 2.0
+    assert eqx.tree_equal(nudge, nudge.at(5))
+    trained = partition(net, nudge)[0][1]
+    assert len(jax.tree_util.tree_leaves(trained)) == 4  # projections alone
+
+
+def test_epochs_share_a_program():
+    """Oracle: a count of traces."""
+    net, (x, y) = network(), batch()
+    traces, found, counts = [], [], []
+
+    class Counted(ctep.AbstractLoss):
+        def __call__(self, output, target):
+            traces.append(output)
+            return ctep.CrossEntropy()(output, target)
+
+    nudge = ctep.linear(0.5, 10) * ctep.OutputError(Counted())
+    for epoch in range(3):
+        found.append(ctep.gradient(net, x, y, nudge=nudge, epoch=epoch)[0])
+        counts.append(len(traces))
+    np.testing.assert_allclose(found, np.array([1, 0.9, 0.8]) * found[0], rtol=1e-5)
+    assert counts[0] == counts[-1]
 
 
 @pytest.mark.parametrize("name", NUDGES)
 def test_force_is_lipschitz(name):
     """Oracle: the differences of the force at random states, against the bound."""
     net, (x, y) = network(), batch(1)
-    nudge = built(name, net)
+    nudge = built(name, net).at(0)
     target = nudge.targets(x.astype(jnp.float32), y)
 
     @jax.jit
     def slope(state):
-        return jax.grad(lambda s: nudge.cost(net, s, target, jnp.asarray(0))[0])(state)
+        return jax.grad(lambda s: nudge.cost(net, s, target)[0])(state)
 
-    bound, largest = nudge.lipschitz(net), 0.0
+    ones, largest = [1.0] * len(net.shapes), 0.0
+    bound = force_bound(net, parts_of(nudge), ones, 2, ones)
     for seed in range(20):
         keys = jax.random.split(jax.random.key(seed), 4)
         a = tuple(
@@ -154,7 +189,7 @@ def test_force_is_lipschitz(name):
 
 @oracles.FAST
 def _estimates(net, x, y, nudge):
-    task = Task.mean(x, y, nudge, TIGHT, epoch=2, throw=False)
+    task = Task.mean(x, y, nudge.at(2), TIGHT, throw=False)
     rules = (ctep.Centered(1e-4), ctep.Implicit())
     return [rule.estimate(net, task).gradient for rule in rules]
 
@@ -211,7 +246,7 @@ class Pull(AbstractNudge):
     def blocks(self, network):
         return tuple(range(len(network.shapes)))
 
-    def cost(self, network, state, target, epoch):
+    def cost(self, network, state, target):
         return 0.5 * sum(jnp.sum(s**2, -1) for s in state)
 
 
@@ -221,7 +256,7 @@ def test_own_nudges_need_a_cost_alone():
         found, want = _estimates(network(feedback=0.5), *batch(), Pull())
     a, b = oracles.vector(found), oracles.vector(want)
     assert np.linalg.norm(a - b) < 1e-6 * np.linalg.norm(b)
-    assert Pull().lipschitz(network()) == np.inf
+    assert Pull().heads(network()) is None
 
 
 # ------------------------------------------------------------ twins

@@ -423,7 +423,7 @@ def test_a_sweep_costs_two_convolutions_per_coupling(name):
         if c.source
     )
     assert _convolutions(sweep, free, state, memory) == 2 * between
-    pull = ctep._nudge.Pull(ctep.OutputError(), network, jnp.asarray(0))
+    pull = ctep._nudge.Pull(ctep.OutputError(), network)
     context = (jnp.ones((1, 1)), jnp.zeros((1, 2), jnp.int32))
     problem = network.increments(x, state, memory, pull, context)
     d = tuple(s[None] for s in state)
@@ -532,7 +532,7 @@ def test_increments_survive_rounded_products(precision):
 def _plain_difference(network, x, y, beta=0.01):
     """Return the first layer's gradient from s(beta) - s(0), as published codes do."""
     nudge = ctep.OutputError()
-    pull = ctep._nudge.Pull(nudge, network, jnp.asarray(0))
+    pull = ctep._nudge.Pull(nudge, network)
     context = (jnp.full((1,), beta), y)
 
     @eqx.filter_jit

@@ -20,7 +20,7 @@ def _gradients(p, rules, nudges, epoch):
     """Return the gradients of several rules and nudges from one compilation."""
 
     def one(rule, nudge):
-        task = Task.mean(p.x, p.y, nudge, TIGHT, epoch=epoch, throw=False)
+        task = Task.mean(p.x, p.y, nudge.at(epoch), TIGHT, throw=False)
         return rule.estimate(p.network, task).gradient[0]
 
     return [one(rule, nudge) for rule in rules for nudge in nudges]
@@ -126,9 +126,9 @@ def test_gradient_is_linear_in_the_nudges(rule):
 def test_a_weight_may_be_a_whole_number():
     """Oracle: the cost of the unscaled nudge."""
     p = oracles.chain()
-    state, epoch = (jnp.ones((3, 4)),) * 2, jnp.asarray(0)
-    cost = p.nudge.cost(p.network, state, p.y, epoch)
-    tripled = (3 * p.nudge).cost(p.network, state, p.y, epoch)
+    state = (jnp.ones((3, 4)),) * 2
+    cost = p.nudge.cost(p.network, state, p.y)
+    tripled = (3 * p.nudge).cost(p.network, state, p.y)
     np.testing.assert_allclose(tripled, 3 * cost, rtol=1e-6)
 
 

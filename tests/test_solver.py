@@ -270,7 +270,7 @@ def test_relaxation_stays_within_the_range_and_lowers_the_energy():
     assert touched
     free = settle(ctep.Sweeps(1000, 0.0, 1e-12), network, x)
     problem = network.increments(
-        x, free.state, free.memory, Pull(p.nudge, network, jnp.asarray(0)),
+        x, free.state, free.memory, Pull(p.nudge, network),
         (jnp.full((1, 1), 5.0), p.y[None]),
     )  # fmt: skip
     start = tuple(jnp.zeros((1, *s.shape)) for s in free.state)
@@ -295,7 +295,7 @@ def test_relaxed_increments_settle_however_loose_the_free_phase():
     pairs = zip(free.state, free.memory[1], strict=True)
     assert any(bool(jnp.any((s == 1) != (h >= 1))) for s, h in pairs)
     problem = p.network.increments(
-        p.x, free.state, free.memory, Pull(p.nudge, p.network, jnp.asarray(0)),
+        p.x, free.state, free.memory, Pull(p.nudge, p.network),
         (jnp.full((1, 1), 1e-6), p.y[None]),
     )  # fmt: skip
     start = tuple(jnp.zeros((1, *s.shape)) for s in free.state)
@@ -745,11 +745,11 @@ def test_ode_without_tolerances_goes_on_to_its_limit():
 @oracles.FAST
 def increments(p, free, beta):
     """Return the problem of one nudged phase of a `Problem`, frozen force."""
-    nudge, epoch = ctep.Frozen(ctep.OutputError()), jnp.asarray(0)
-    own = nudge.context(p.network, free.state, p.y, epoch)
+    nudge = ctep.Frozen(ctep.OutputError())
+    own = nudge.context(p.network, free.state, p.y)
     own = jax.tree_util.tree_map(lambda leaf: leaf[None], own)
     context = (jnp.full((1, 1), beta, p.x.dtype), own)
-    pull = Pull(nudge, p.network, epoch)
+    pull = Pull(nudge, p.network)
     return p.network.increments(p.x, free.state, free.memory, pull, context)
 
 

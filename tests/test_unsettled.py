@@ -148,7 +148,7 @@ def test_fixed_sweeps_are_taken_as_published():
         free = network.zeros(x)
         for _ in range(4):
             free = network.free(x).map(free)
-        pull = Pull(ctep.OutputError(), network, jnp.asarray(0))
+        pull = Pull(ctep.OutputError(), network)
         nudged = network.nudged(x, pull, (jnp.full((1,), beta), y))
         moved = free
         for _ in range(6):

@@ -18,6 +18,7 @@ from .images import hopfield_resnet as hopfield_resnet, vgg as vgg
 from .layer import Layer as Layer
 from .module import Module as Module
 from .network import Network as Network, Readout as Readout
+from .norms import operator_norm as operator_norm
 from .operator import (
     AbstractLinear as AbstractLinear,
     AbstractOperator as AbstractOperator,

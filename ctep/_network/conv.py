@@ -95,10 +95,6 @@ class Conv(AbstractLinear):
         out = multiply(self.precision, self._transpose, flat, self.weight)
         return out.reshape((*u.shape[:-3], *self.in_shape))
 
-    def lipschitz(self):
-        r"""Return $\sum_{ij} \|W_{ij}\|_2$, the triangle inequality over the taps."""
-        return jnp.sum(jnp.linalg.norm(self.weight, 2, axis=(2, 3)))
-
     def formula(self, weight, state):
         return f"{weight} * {enclosed(state)}"
 

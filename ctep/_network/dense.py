@@ -58,10 +58,6 @@ class Dense(AbstractLinear):
     def transposed(self, u):
         return self._times(u, self.weight.T, self.out_shape, self.in_shape)
 
-    def lipschitz(self):
-        """Return the largest singular value of $W$."""
-        return jnp.linalg.norm(self.weight, 2)
-
     def formula(self, weight, state):
         return f"{weight} {enclosed(state)}"
 

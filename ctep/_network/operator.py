@@ -1,12 +1,11 @@
 """Operators: the maps that couplings apply, their adjoints and their increments."""
 
 import abc
-import math
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, PyTree
 
 from .. import _checks as checks
 from .._custom_types import Shape
@@ -110,10 +109,6 @@ class AbstractOperator(eqx.Module):
         """Return the move of the tape for an increment of zeros."""
         zeros = jnp.zeros((*lead, *self.in_shape), dtype)
         return self.apply_increment(zeros, anchor)[1]
-
-    @abc.abstractmethod
-    def lipschitz(self) -> Float[Array, ""]:
-        """Return a bound on the Lipschitz constant in the 2-norm."""
 
     def formula(self, weight: str, state: str) -> str:
         """Return how the map is printed."""
@@ -307,10 +302,6 @@ class Chain(AbstractOperator):
     def move_at_zero(self, lead, dtype, anchor):
         pairs = zip(self.operators, anchor, strict=True)
         return tuple(o.move_at_zero(lead, dtype, own) for o, own in pairs)
-
-    def lipschitz(self):
-        """Return the product of the operators' bounds."""
-        return math.prod((o.lipschitz() for o in self.operators), start=jnp.ones(()))
 
     def formula(self, weight, state):
         for operator in self.operators:

@@ -135,10 +135,6 @@ class MaxPool(AbstractPool):
     def name(self):
         return "max"
 
-    def lipschitz(self):
-        """Return 1: the maximum is one of the elements."""
-        return jnp.ones(())
-
     def apply(self, v):
         return _first_max(self.window.split(v))
 
@@ -203,10 +199,6 @@ class AveragePool(AbstractPool, AbstractLinear):
     def name(self):
         return "mean"
 
-    def lipschitz(self):
-        """Return one over the square root of the window's size."""
-        return jnp.ones(()) / math.prod(self.window.size) ** 0.5
-
     def product(self, v):
         parts = self.window.split(v)
         return sum(parts[1:], parts[0]) / len(parts)
@@ -258,10 +250,6 @@ class SoftmaxPool(AbstractPool):
     @property
     def name(self):
         return f"softmax{self.temperature:g}"
-
-    def lipschitz(self):
-        """Return infinity: the bound grows with the spread of a window's elements."""
-        return jnp.full((), jnp.inf)
 
     def apply(self, v):
         return self._pool(v), v

@@ -1,6 +1,7 @@
 from .base import (
     AbstractNudge as AbstractNudge,
     Frozen as Frozen,
+    Head as Head,
     Pull as Pull,
     Scaled as Scaled,
     Sum as Sum,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import math
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +15,32 @@ from jaxtyping import Array, Inexact, PRNGKeyArray, PyTree
 
 from .. import _checks as checks
 from .._custom_types import State
-from .._network import AbstractNetwork, AbstractPull
+from .._network import AbstractNetwork, AbstractOperator, AbstractPull
+from .._network.norms import states
 from .._parameter import declared
+from .loss import AbstractLoss
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    r"""A part of a cost that is the loss of a map of one block.
+
+    $$w\,\mathrm{loss}(A s_n / \tau, y)$$
+
+    Fields:
+        block: $n$, counted from 0; `None` for all blocks at once, and then the loss
+            stands for any cost whose curvature it bounds in the 2-norm.
+        loss: with a bound on its curvature.
+        operator: $A$, `None` for the identity.
+        temperature: $\tau$.
+        weight: $w$.
+    """
+
+    block: int | None
+    loss: AbstractLoss
+    operator: AbstractOperator | None = None
+    temperature: float = 1.0
+    weight: float = 1.0
 
 
 class AbstractNudge(eqx.Module):
@@ -32,13 +56,21 @@ class AbstractNudge(eqx.Module):
         """Whether the force extends to complex states; `None` if that must be tried."""
         return None
 
-    def lipschitz(self, network: AbstractNetwork) -> float:
-        r"""Return a bound on the Lipschitz constant of $\partial C/\partial s$.
+    def parts(self) -> tuple[tuple[float, AbstractNudge], ...]:
+        """Return nudges with their weights that this one is the sum of.
 
-        Infinity, unless a subclass knows better.
+        Those whose force does not depend on the state are left out.
+        """
+        return ((1.0, self),)
+
+    def heads(self, network: AbstractNetwork) -> tuple[Head, ...] | None:
+        """Return the heads that the cost is the sum of, `None` if nothing is known.
+
+        `ctep.analysis.contraction` proves with them what it proves of a nudge. Since a
+        subclass may cost something else, it asks the class itself and not its parents.
         """
         del network
-        return math.inf
+        return None
 
     @abc.abstractmethod
     def blocks(self, network: AbstractNetwork) -> tuple[int, ...]:
@@ -46,7 +78,7 @@ class AbstractNudge(eqx.Module):
 
     @abc.abstractmethod
     def cost(
-        self, network: AbstractNetwork, state: State, target: PyTree, epoch: Array
+        self, network: AbstractNetwork, state: State, target: PyTree
     ) -> Inexact[Array, ...]:
         """Return the cost of each example, complex where the state is.
 
@@ -54,8 +86,12 @@ class AbstractNudge(eqx.Module):
             network: whose state it is.
             state: `(*lead, *shape)` per block.
             target: what `targets` returned, with leading axes that broadcast to `lead`.
-            epoch: for weights that are scheduled.
         """
+
+    def at(self, epoch: int | Array) -> AbstractNudge:
+        """Return the nudge of an epoch, whose weights are numbers, once per batch."""
+        del epoch
+        return self
 
     def targets(self, x: Array, y: Array) -> PyTree:
         """Return what the cost compares the state with, once per batch.
@@ -76,20 +112,13 @@ class AbstractNudge(eqx.Module):
         """Return a tree of booleans: the arrays that are trained."""
         return declared(self)
 
-    def context(
-        self, network: AbstractNetwork, state: State, target: PyTree, epoch: Array
-    ) -> PyTree:
+    def context(self, network: AbstractNetwork, state: State, target: PyTree) -> PyTree:
         """Return the arrays that `force` needs, `(batch, ...)`, at the free state."""
-        del network, state, epoch
+        del network, state
         return target
 
     def force(
-        self,
-        n: int,
-        network: AbstractNetwork,
-        state: State,
-        context: PyTree,
-        epoch: Array,
+        self, n: int, network: AbstractNetwork, state: State, context: PyTree
     ) -> Array | None:
         r"""Return $-\partial C/\partial s_n$, `None` where the nudge is not felt."""
         if n not in self.blocks(network):
@@ -97,7 +126,7 @@ class AbstractNudge(eqx.Module):
 
         def total(s):
             moved = (*state[:n], s, *state[n + 1 :])
-            return jnp.sum(self.cost(network, moved, context, epoch))
+            return jnp.sum(self.cost(network, moved, context))
 
         return -jax.grad(total, holomorphic=jnp.iscomplexobj(state[n]))(state[n])
 
@@ -128,8 +157,11 @@ class Sum(AbstractNudge):
         parts = [nudge.holomorphic for nudge in self.nudges]
         return None if None in parts and False not in parts else all(parts)
 
-    def lipschitz(self, network):
-        return sum(nudge.lipschitz(network) for nudge in self.nudges)
+    def parts(self):
+        return tuple(part for nudge in self.nudges for part in parts_of(nudge))
+
+    def at(self, epoch):
+        return dataclasses.replace(self, nudges=tuple(n.at(epoch) for n in self.nudges))
 
     def targets(self, x, y):
         return tuple(nudge.targets(x, y) for nudge in self.nudges)
@@ -137,36 +169,39 @@ class Sum(AbstractNudge):
     def drawn(self, network, key):
         keys = jax.random.split(key, len(self.nudges))
         pairs = zip(self.nudges, keys, strict=True)
-        return Sum(tuple(nudge.drawn(network, own) for nudge, own in pairs))
+        drawn = tuple(nudge.drawn(network, own) for nudge, own in pairs)
+        return dataclasses.replace(self, nudges=drawn)
 
     def owned(self):
         return dataclasses.replace(self, nudges=tuple(n.owned() for n in self.nudges))
 
     def blocks(self, network):
-        return tuple(
-            sorted({n for nudge in self.nudges for n in nudge.blocks(network)})
-        )
+        felt = {n for nudge in self.nudges for n in nudge.blocks(network)}
+        return tuple(sorted(felt))
 
-    def cost(self, network, state, target, epoch):
+    def cost(self, network, state, target):
         pairs = zip(self.nudges, target, strict=True)
-        costs = [nudge.cost(network, state, own, epoch) for nudge, own in pairs]
+        costs = [nudge.cost(network, state, own) for nudge, own in pairs]
         return sum(costs[1:], costs[0])
 
-    def context(self, network, state, target, epoch):
+    def context(self, network, state, target):
         pairs = zip(self.nudges, target, strict=True)
-        return tuple(nudge.context(network, state, own, epoch) for nudge, own in pairs)
+        return tuple(nudge.context(network, state, own) for nudge, own in pairs)
 
-    def force(self, n, network, state, context, epoch):
-        forces = [
-            nudge.force(n, network, state, own, epoch)
-            for nudge, own in zip(self.nudges, context, strict=True)
-        ]
+    def force(self, n, network, state, context):
+        pairs = zip(self.nudges, context, strict=True)
+        forces = [nudge.force(n, network, state, own) for nudge, own in pairs]
         felt = [force for force in forces if force is not None]
         return sum(felt[1:], felt[0]) if felt else None
 
     def check(self, network, y):
         for nudge in self.nudges:
             nudge.check(network, y)
+
+
+def parts_of(nudge: AbstractNudge) -> tuple[tuple[float, AbstractNudge], ...]:
+    """Return the parts of a nudge: itself, unless its own class says otherwise."""
+    return nudge.parts() if states(nudge, "parts") else AbstractNudge.parts(nudge)
 
 
 class _Wrapper(AbstractNudge):
@@ -178,14 +213,17 @@ class _Wrapper(AbstractNudge):
     def holomorphic(self):
         return self.nudge.holomorphic
 
+    def at(self, epoch):
+        return eqx.tree_at(lambda n: n.nudge, self, self.nudge.at(epoch))
+
     def targets(self, x, y):
         return self.nudge.targets(x, y)
 
     def drawn(self, network, key):
-        return dataclasses.replace(self, nudge=self.nudge.drawn(network, key))
+        return eqx.tree_at(lambda n: n.nudge, self, self.nudge.drawn(network, key))
 
     def owned(self):
-        return dataclasses.replace(self, nudge=self.nudge.owned())
+        return eqx.tree_at(lambda n: n.nudge, declared(self), self.nudge.owned())
 
     def blocks(self, network):
         return self.nudge.blocks(network)
@@ -203,39 +241,50 @@ class Scaled(_Wrapper):
         nudge: what it scales.
     """
 
-    weight: int | float | Callable[[Array], Array] = eqx.field(
-        static=True, converter=lambda value: _weight(value)
+    weight: int | float | Callable[[Array], Array] | Array = eqx.field(
+        converter=lambda value: _weight(value)
     )
     nudge: AbstractNudge
 
-    def lipschitz(self, network):
-        """Return the bound at the weight's value in epoch 0 if it is scheduled."""
-        return abs(float(self._weight(jnp.asarray(0)))) * self.nudge.lipschitz(network)
+    def parts(self):
+        weight = float(self._number)
+        return tuple((weight * inner, part) for inner, part in parts_of(self.nudge))
 
-    def cost(self, network, state, target, epoch):
-        return self._weight(epoch) * self.nudge.cost(network, state, target, epoch)
+    def at(self, epoch):
+        weight = self.weight
+        weight = weight(jnp.asarray(epoch)) if callable(weight) else weight
+        parts = weight, self.nudge.at(epoch)
+        return eqx.tree_at(lambda n: (n.weight, n.nudge), self, parts)
 
-    def context(self, network, state, target, epoch):
-        return self.nudge.context(network, state, target, epoch)
+    def cost(self, network, state, target):
+        return self._number * self.nudge.cost(network, state, target)
 
-    def force(self, n, network, state, context, epoch):
-        force = self.nudge.force(n, network, state, context, epoch)
-        return None if force is None else self._weight(epoch) * force
+    def context(self, network, state, target):
+        return self.nudge.context(network, state, target)
 
-    def _weight(self, epoch):
-        return self.weight(epoch) if callable(self.weight) else self.weight
+    def force(self, n, network, state, context):
+        force = self.nudge.force(n, network, state, context)
+        return None if force is None else self._number * force
+
+    @property
+    def _number(self) -> Any:
+        if callable(self.weight):
+            raise ValueError(
+                f"`weight` is {checks.shown(self.weight)}, a function of the epoch, "
+                "but a cost needs its value: call `nudge.at(epoch)`, which "
+                "`ctep.gradient` and `ctep.fit` do by themselves."
+            )
+        return self.weight
 
 
 def _weight(value: Any) -> Any:
     """Return a weight, or raise."""
-    if callable(value) and not isinstance(value, type):
-        return value
-    if not isinstance(value, int | float):
-        raise TypeError(
-            f"`weight` is {checks.shown(value)}, but a nudge is scaled by a number or "
-            "by a function of the epoch: pass one of them."
-        )
-    checks.real("weight", value, "0.65")
+    # A class can be called too, but not with an epoch.
+    kinds = int | float if inspect.isclass(value) else int | float | Callable
+    noun = "a number or a function of the epoch"
+    checks.instance("weight", value, kinds, noun, "0.65")
+    if not callable(value):
+        checks.real("weight", value, "0.65")
     return value
 
 
@@ -251,21 +300,17 @@ class Frozen(_Wrapper):
         example = "ctep.OutputError()"
         checks.instance("nudge", self.nudge, AbstractNudge, "a nudge", example)
 
-    def lipschitz(self, network):
-        """Return 0: the force does not depend on the state."""
-        return 0.0
+    def parts(self):
+        return ()
 
-    def cost(self, network, state, target, epoch):
-        return self.nudge.cost(network, state, target, epoch)
+    def cost(self, network, state, target):
+        return self.nudge.cost(network, state, target)
 
-    def context(self, network, state, target, epoch):
-        own = self.nudge.context(network, state, target, epoch)
-        return {
-            n: self.nudge.force(n, network, state, own, epoch)
-            for n in self.blocks(network)
-        }
+    def context(self, network, state, target):
+        own, blocks = self.nudge.context(network, state, target), self.blocks(network)
+        return {n: self.nudge.force(n, network, state, own) for n in blocks}
 
-    def force(self, n, network, state, context, epoch):
+    def force(self, n, network, state, context):
         return context.get(n)
 
 
@@ -277,11 +322,10 @@ class Pull(AbstractPull):
 
     nudge: AbstractNudge
     network: AbstractNetwork
-    epoch: Array
 
     def __call__(self, n, state, context):
         beta, own = context
-        force = self.nudge.force(n, self.network, state, own, self.epoch)
+        force = self.nudge.force(n, self.network, state, own)
         if force is None:
             return None
         # beta has the leading axes alone.

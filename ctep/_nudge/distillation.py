@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
 from typing import Literal
 
 import equinox as eqx
@@ -13,8 +12,8 @@ import jax
 from .. import _checks as checks
 from .._network import AbstractNetwork, Conv, Dense
 from .._parameter import declared, parameter
-from .base import AbstractNudge
-from .layers import check_layers, check_maps
+from .base import AbstractNudge, Head
+from .layers import check_layers, check_maps, held
 from .loss import CrossEntropy
 
 
@@ -55,50 +54,39 @@ class Distillation(AbstractNudge):
     """
 
     teacher: AbstractNetwork
-    pairs: tuple[tuple[int, int], ...] = eqx.field(static=True)
-    temperature: float = eqx.field(static=True)
-    mapping: Literal["linear"] | None = eqx.field(static=True)
-    maps: tuple[Conv | Dense, ...] | None = parameter()
+    pairs: tuple[tuple[int, int], ...] = eqx.field(
+        static=True, converter=lambda value: tuple(checks.pairs("pairs", value))
+    )
+    temperature: float = eqx.field(static=True, default=4.0)
+    mapping: Literal["linear"] | None = eqx.field(static=True, default=None)
+    maps: tuple[Conv | Dense, ...] | None = parameter(default=None)
 
-    def __init__(
-        self,
-        teacher: AbstractNetwork,
-        pairs: Iterable[tuple[int, int]],
-        temperature: float = 4.0,
-        mapping: Literal["linear"] | None = None,
-        maps: tuple[Conv | Dense, ...] | None = None,
-    ):
+    def __check_init__(self):
         checks.instance(
-            "teacher", teacher, AbstractNetwork, "a network or a `ctep.Module`",
+            "teacher", self.teacher, AbstractNetwork, "a network or a `ctep.Module`",
             "ctep.vgg((64, 128), key=key)",
         )  # fmt: skip
-        self.teacher, self.maps = teacher, maps
-        self.pairs = tuple(checks.pairs("pairs", pairs))
         if not self.pairs:
             raise ValueError(
                 "`pairs` is empty, but a teacher teaches at least one layer: pass for "
                 "example `((3, 3), (5, 5))`."
             )
-        check_layers("pairs", dict.fromkeys(t for _, t in self.pairs), teacher)
-        checks.positive("temperature", temperature, "4.0")
-        self.temperature = temperature
-        if not isinstance(mapping, str | None) or mapping not in (None, "linear"):
-            raise ValueError(
-                f"`mapping` is {checks.shown(mapping)}, but must be None or 'linear': "
-                "pass one."
-            )
-        self.mapping = mapping
-        check_maps("maps", maps, len(self.pairs))
+        check_layers("pairs", dict.fromkeys(t for _, t in self.pairs), self.teacher)
+        checks.positive("temperature", self.temperature, "4.0")
+        checks.choice("mapping", self.mapping, (None, "linear"))
+        check_maps("maps", self.maps, len(self.pairs))
 
     @property
     def holomorphic(self):
         return True
 
-    def lipschitz(self, network):
-        norm = 1.0
-        if self.mapping is not None:
-            norm = max(float(m.lipschitz()) for m in self._maps())
-        return norm**2 * CrossEntropy().lipschitz / self.temperature**2
+    def heads(self, network):
+        check_layers("pairs", [s for s, _ in self.pairs], network)
+        maps = (None,) * len(self.pairs) if self.mapping is None else held(self, "maps")
+        return tuple(
+            Head(s - 1, CrossEntropy(), own, self.temperature)
+            for (s, _), own in zip(self.pairs, maps, strict=True)
+        )
 
     def targets(self, x, y):
         states = self.teacher.feedforward(x)
@@ -115,12 +103,12 @@ class Distillation(AbstractNudge):
     def blocks(self, network):
         return tuple(sorted(s - 1 for s, _ in self.pairs))
 
-    def cost(self, network, state, target, epoch):
+    def cost(self, network, state, target):
         total = 0.0
         for n, (s, _) in enumerate(self.pairs):
             value = state[s - 1]
             if self.mapping is not None:
-                value = self._maps()[n].product(value)
+                value = held(self, "maps")[n].product(value)
             lead = state[0].ndim - len(network.shapes[0])
             logits = value.reshape((*value.shape[:lead], -1)) / self.temperature
             total = total + CrossEntropy()(logits, target[n])
@@ -154,21 +142,13 @@ class Distillation(AbstractNudge):
                     "of one shape."
                 )
             if self.mapping is not None:
-                ends = (self._maps()[n].in_shape, self._maps()[n].out_shape)
+                ends = (held(self, "maps")[n].in_shape, held(self, "maps")[n].out_shape)
                 if ends != (ours, theirs):
                     raise ValueError(
                         f"`maps` leads from {ends[0]} to {ends[1]} at the pair "
                         f"{(s, t)}, but their shapes are {ours} and {theirs}: draw "
                         "them anew."
                     )
-
-    def _maps(self):
-        if self.maps is None:
-            raise ValueError(
-                "`maps` of `Distillation` is None, but its cost needs them: call "
-                "`nudge.drawn(network, key)`, which `ctep.fit` does by itself."
-            )
-        return self.maps
 
 
 def _linear(source, target, key):

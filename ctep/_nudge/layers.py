@@ -2,6 +2,7 @@
 
 from .. import _checks as checks
 from .._network import AbstractNetwork, Conv, Dense
+from .base import AbstractNudge
 
 
 def check_layers(name: str, layers, network: AbstractNetwork) -> None:
@@ -31,3 +32,14 @@ def check_maps(name: str, maps, count: int) -> None:
             f"`{name}` holds {len(maps)} operators, but {count} are needed: pass one "
             "for each layer, or leave them out."
         )
+
+
+def held(nudge: AbstractNudge, name: str) -> tuple:
+    """Return the maps in a field of a nudge, or raise if they are not drawn yet."""
+    maps = getattr(nudge, name)
+    if maps is None:
+        raise ValueError(
+            f"`{name}` of `{type(nudge).__name__}` is None, but its cost needs them: "
+            "call `nudge.drawn(network, key)`, which `ctep.fit` does by itself."
+        )
+    return maps

@@ -10,8 +10,8 @@ import jax
 from .. import _checks as checks
 from .._network import Dense
 from .._parameter import parameter
-from .base import AbstractNudge
-from .layers import check_layers, check_maps
+from .base import AbstractNudge, Head
+from .layers import check_layers, check_maps, held
 from .loss import AbstractLoss, CrossEntropy
 
 
@@ -65,17 +65,18 @@ class LocalError(AbstractNudge):
     def holomorphic(self):
         return self.loss.holomorphic
 
-    def lipschitz(self, network):
-        norms = [float(p.lipschitz()) for p in self._projections()]
-        return max(norms) ** 2 * self.loss.lipschitz / self.temperature**2
+    def heads(self, network):
+        check_layers("layers", self.layers, network)
+        pairs = zip(self.layers, held(self, "projections"), strict=True)
+        return tuple(Head(n - 1, self.loss, p, self.temperature) for n, p in pairs)
 
     def blocks(self, network):
         return tuple(n - 1 for n in self.layers)
 
-    def cost(self, network, state, target, epoch):
+    def cost(self, network, state, target):
         losses = [
             self.loss(p.product(state[n - 1]) / self.temperature, target)
-            for n, p in zip(self.layers, self._projections(), strict=True)
+            for n, p in zip(self.layers, held(self, "projections"), strict=True)
         ]
         return sum(losses[1:], losses[0])
 
@@ -92,7 +93,7 @@ class LocalError(AbstractNudge):
 
     def check(self, network, y):
         check_layers("layers", self.layers, network)
-        for n, projection in zip(self.layers, self._projections(), strict=True):
+        for n, projection in zip(self.layers, held(self, "projections"), strict=True):
             ends = (network.shapes[n - 1], network.output_shape)
             if (projection.in_shape, projection.out_shape) != ends:
                 raise ValueError(
@@ -100,11 +101,3 @@ class LocalError(AbstractNudge):
                     f"{projection.out_shape} at layer {n}, but this network needs "
                     f"{ends[0]} to {ends[1]}: draw them anew for it."
                 )
-
-    def _projections(self):
-        if self.projections is None:
-            raise ValueError(
-                "`projections` of `LocalError` is None, but its cost needs them: call "
-                "`nudge.drawn(network, key)`, which `ctep.fit` does by itself."
-            )
-        return self.projections

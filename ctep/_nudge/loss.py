@@ -32,9 +32,13 @@ class AbstractLoss(eqx.Module):
         """Whether the gradient extends to complex outputs; `None` if that is open."""
         return None
 
-    @property
-    def lipschitz(self) -> float:
-        """A bound on the curvature; infinity, unless a subclass knows better."""
+    def curvature(self, order: int | float) -> float:
+        """Return a bound on the norm of the Hessian, infinity if nothing is known.
+
+        Args:
+            order: of the norm, 2 or infinity.
+        """
+        del order
         return math.inf
 
     @abc.abstractmethod
@@ -57,9 +61,8 @@ class CrossEntropy(AbstractLoss):
     def holomorphic(self):
         return True
 
-    @property
-    def lipschitz(self):
-        # Of diag(p) - p p^T, the covariance of a distribution on the corners.
+    def curvature(self, order):
+        # Of diag(p) - p p^T, whose rows have the sums 2 p (1 - p) of sizes.
         return 0.5
 
     def __call__(self, output, target):
@@ -73,8 +76,7 @@ class SquaredError(AbstractLoss):
     def holomorphic(self):
         return True
 
-    @property
-    def lipschitz(self):
+    def curvature(self, order):
         return 1.0
 
     def __call__(self, output, target):

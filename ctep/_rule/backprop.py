@@ -117,7 +117,7 @@ def _deltas(network, task, state):
     """Return the errors of all layers' drives and states, and the twin's memory."""
     problem = network.without_feedback().free(task.x)
     start = memory = problem.recall(state)
-    own = task.nudge.context(network, state, task.target, task.epoch)
+    own = task.nudge.context(network, state, task.target)
     # Tapes of the forward maps, for pooled feedback.
     ends = [(c.source, c.target) for c in problem.network.couplings]
     tapes = dict(zip(ends, start[0], strict=True))
@@ -125,7 +125,7 @@ def _deltas(network, task, state):
     totals: list = [None] * len(state)
     for n in reversed(range(len(state))):
         _, memory = problem.update(n, state, memory)
-        error = task.nudge.force(n, network, state, own, task.epoch)
+        error = task.nudge.force(n, network, state, own)
         total = jnp.zeros_like(state[n]) if error is None else error
         for c in network.couplings:
             if c.source == n + 1 and c.returning is not None:

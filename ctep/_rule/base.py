@@ -20,10 +20,9 @@ class Task(eqx.Module):
     Fields:
         x: inputs, `(batch, *input_shape)`.
         target: what the nudge's `targets` returned.
-        nudge: its cost is the loss.
+        nudge: its cost is the loss; that of an epoch, as its method `at` returns it.
         solver: for all phases.
         weight: of each example, `(batch,)`, summing to 1 for a mean.
-        epoch: for weights of nudges that are scheduled.
         throw: whether to raise if an example has not settled.
         start: of the free phase, zeros if `None`.
         keys: one per example, for rules that draw at random.
@@ -34,21 +33,17 @@ class Task(eqx.Module):
     nudge: AbstractNudge
     solver: AbstractSolver
     weight: Float[Array, " batch"]
-    epoch: Array
     throw: bool = eqx.field(static=True)
     start: State | None = None
     keys: Key[Array, " batch"] | None = None
 
     @staticmethod
-    def mean(
-        x, y, nudge, solver, *, epoch: int | Array = 0, throw=True, key=None
-    ) -> "Task":
+    def mean(x, y, nudge, solver, *, throw=True, key=None) -> "Task":
         """Return the task whose loss is the mean over the batch."""
         count = x.shape[0]
         weight = jnp.full(count, 1 / count, x.dtype)
-        target, epoch = nudge.targets(x, y), jnp.asarray(epoch)
         keys = None if key is None else jax.random.split(key, count)
-        return Task(x, target, nudge, solver, weight, epoch, throw, keys=keys)
+        return Task(x, nudge.targets(x, y), nudge, solver, weight, throw, keys=keys)
 
     def settle(self, network: AbstractNetwork) -> Equilibrium:
         """Return the free equilibrium."""
@@ -73,7 +68,7 @@ class Task(eqx.Module):
 
     def cost(self, network, nudge, state) -> Float[Array, ""]:
         """Return the weighted mean of the nudge's cost."""
-        costs = nudge.cost(network, state, self.target, self.epoch)
+        costs = nudge.cost(network, state, self.target)
         return jnp.sum(self.weight * costs)
 
 

@@ -97,14 +97,10 @@ def _try_network(network, x):
 
 
 def _try_nudge(network, nudge, x, y):
-    target = nudge.targets(x[:1], y[:1])
-    epoch = jnp.asarray(0)
-    real = network.zeros(x[:1])
-    own = nudge.context(network, real, target, epoch)
+    nudge, target = nudge.at(0), nudge.targets(x[:1], y[:1])
+    own = nudge.context(network, network.zeros(x[:1]), target)
 
     def forces(state):
-        return [
-            nudge.force(n, network, state, own, epoch) for n in nudge.blocks(network)
-        ]
+        return [nudge.force(n, network, state, own) for n in nudge.blocks(network)]
 
     return extends(forces, network.shapes)

@@ -97,7 +97,7 @@ class Coupled(AbstractStencil):
     def problem(self, network, task, free, betas):
         inner = network.increments(task.x, free.state, free.memory, _NoPull(), ())
         n = len(network.shapes) - 1
-        error = task.nudge.force(n, network, free.state, task.target, task.epoch)
+        error = task.nudge.force(n, network, free.state, task.target)
         assert error is not None
         last = along(betas, error.ndim + 1) * error[None]
         bare = dataclasses.replace(inner, data=())

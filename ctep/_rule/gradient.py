@@ -99,8 +99,9 @@ def gradient(
 @eqx.filter_jit
 def _gradient(network, x, y, nudge, rule, solver, epoch, key, throw):
     def task(x, y, nudge):
-        return Task.mean(x, y, nudge, solver, epoch=epoch, throw=throw, key=key)
+        return Task.mean(x, y, nudge, solver, throw=throw, key=key)
 
+    nudge = nudge.at(epoch)
     given = (network, x, y, nudge)
     still = jax.tree_util.tree_map(
         lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_array(leaf) else leaf, given
@@ -116,7 +117,7 @@ def _gradient(network, x, y, nudge, rule, solver, epoch, key, throw):
     # A target that no trace can refuse has no loss, and fails nudged phases alone: the
     # example must not vanish as if it had not settled.
     free = estimate.free
-    costs = its_task.nudge.cost(still[0], free.state, its_task.target, epoch)
+    costs = its_task.nudge.cost(still[0], free.state, its_task.target)
     spoilt = jnp.any(jnp.isnan(costs) & usable(free.result))
     loss, full = jax.tree_util.tree_map(
         lambda leaf: jnp.where(spoilt, jnp.nan, leaf), (loss, full)

@@ -56,8 +56,7 @@ class Implicit(AbstractRule):
         free = task.settle(network)
 
         def total(state):
-            costs = task.nudge.cost(network, state, task.target, task.epoch)
-            return jnp.sum(costs)
+            return jnp.sum(task.nudge.cost(network, state, task.target))
 
         # Most of it is zero, which XLA would spend minutes on folding.
         pull = jax.lax.optimization_barrier(jax.grad(total)(free.state))

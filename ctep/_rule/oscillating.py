@@ -133,8 +133,8 @@ class Oscillating(AbstractStencil):
         real = network.zeros(task.x) if task.start is None else task.start
         kind = jnp.promote_types(real[0].dtype, jnp.complex64)
         start = tuple(s.astype(kind) for s in real)
-        own = task.nudge.context(network, real, task.target, task.epoch)
-        pull = Pull(task.nudge, network, task.epoch)
+        own = task.nudge.context(network, real, task.target)
+        pull = Pull(task.nudge, network)
         none = jnp.zeros((1,), kind)
         problem = network.nudged(task.x, pull, (none, own))
         units = tuple(jnp.ones((), s.dtype) for s in real)

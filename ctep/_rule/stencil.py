@@ -91,9 +91,9 @@ class AbstractStencil(AbstractRule):
         self, network: AbstractNetwork, task: Task, free: Equilibrium, betas: Array
     ) -> AbstractProblem:
         """Return the problem of the increments of all phases."""
-        own = task.nudge.context(network, free.state, task.target, task.epoch)
+        own = task.nudge.context(network, free.state, task.target)
         context = (betas, jax.tree_util.tree_map(lambda leaf: leaf[None], own))
-        pull = Pull(task.nudge, network, task.epoch)
+        pull = Pull(task.nudge, network)
         return network.increments(task.x, free.state, free.memory, pull, context)
 
     def nudged(

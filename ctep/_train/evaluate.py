@@ -202,7 +202,7 @@ def evaluate(
     Cost: one phase per 500 examples.
     """
     solver = Sweeps() if solver is None else solver
-    nudge = OutputError() if nudge is None else nudge
+    nudge = (OutputError() if nudge is None else nudge).at(0)
     pipeline = data.Pipeline() if pipeline is None else pipeline
     check_kinds(network=network, nudge=nudge, solver=solver)
     loaded = data.load(dataset, data_dir=data_dir)
@@ -279,7 +279,7 @@ def _score(network, solver, pipeline, nudge, block, stop, place, read):
         correct = (jnp.argmax(network.output(free.state), -1) == y) & present
         cost = jnp.zeros(len(y))
         if nudge is not None:
-            cost = nudge.cost(network, free.state, nudge.targets(ready, y), 0)
+            cost = nudge.cost(network, free.state, nudge.targets(ready, y))
         sums = [
             jnp.sum(correct),
             jnp.sum(counted),

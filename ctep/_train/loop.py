@@ -152,6 +152,7 @@ class Loop(eqx.Module):
     def _step(self, state, batch, epoch):
         x, y, index = batch
         network, nudge = self.model(state)
+        nudge = nudge.at(epoch)
         present = index >= 0
         fold = jax.vmap(jax.random.fold_in, (None, 0))
         keys = fold(jax.random.fold_in(self.key, epoch), index.astype(jnp.uint32))
@@ -160,7 +161,7 @@ class Loop(eqx.Module):
         target = nudge.targets(x, y)
         keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 1)  # others than above
         carried = _resized(state.start, len(y))
-        task = Task(x, target, nudge, self.solver, weight, epoch, False, carried, keys)
+        task = Task(x, target, nudge, self.solver, weight, False, carried, keys)
         estimate = self.rule.estimate(network, task)
         part = usable(estimate.result) & present
         gradient = _of(state.trained, estimate.gradient)
@@ -212,9 +213,9 @@ class Loop(eqx.Module):
             energy in a sweep as a fraction of its range (or `None`).
         """
         network, nudge = self.model(state)
-        x = inputs(self.pipeline, x, network)
+        nudge, x = nudge.at(epoch), inputs(self.pipeline, x, network)
         key = jax.random.fold_in(self.key, epoch)
-        task = Task.mean(x, y, nudge, self.solver, epoch=epoch, throw=False, key=key)
+        task = Task.mean(x, y, nudge, self.solver, throw=False, key=key)
         estimate = self.rule.estimate(network, task)
         counted = usable(estimate.result)
         subject, same = self.rule.subject(network), task.of(counted)

@@ -1,11 +1,8 @@
 """Why a network settles, and whether its gradients can be trusted."""
 
 from . import plot as plot
-from ._contraction import (
-    Bound as Bound,
-    Contraction as Contraction,
-    contraction as contraction,
-)
+from ._certificate import Bound as Bound
+from ._contraction import Contraction as Contraction, contraction as contraction
 from ._convergence import (
     ConvergenceTime as ConvergenceTime,
     convergence_time as convergence_time,

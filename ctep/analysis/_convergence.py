@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import ArrayLike, Bool, Int
 
 from .. import _checks as checks
-from .._keywords import suggests_keywords
 from .._network import AbstractNetwork
 from ._inputs import inputs
 
@@ -42,7 +41,6 @@ class ConvergenceTime:
         return text + (f", {lost} more that did not converge" if lost else "")
 
 
-@suggests_keywords
 def convergence_time(
     network: AbstractNetwork,
     x: ArrayLike,

@@ -9,17 +9,22 @@ import numpy as np
 from jaxtyping import ArrayLike, Bool, Float
 
 from .. import _checks as checks
-from .._keywords import suggests_keywords
-from .._network import AbstractNetwork, AbstractOperator, Dense, Fixed, Network
+from .._network import (
+    AbstractNetwork,
+    AbstractOperator,
+    Dense,
+    Fixed,
+    operator_norm,
+)
 from .._network.names import owners, weight_name
+from .._network.norms import WIDEST
 from .._nudge import AbstractNudge
-from .._rule import OneSided, Task, check_kinds
+from .._rule import OneSided, Task
 from .._solver import AbstractSolver, first_failure
-from ._contraction import WIDEST, operator_norm
-from ._inputs import batch, with_settled
+from ._inputs import batch, layered, with_settled
 from ._norms import norm
 from ._response import Response
-from ._table import aligned
+from ._table import aligned, counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +54,7 @@ class DepthProfile:
     unsettled: int
 
     def __str__(self):
-        head = f"beta = {self.beta:g}, {self.examples} examples"
-        if self.unsettled:
-            head += f", {self.unsettled} more left out that did not settle"
+        head = f"beta = {self.beta:g}, {counted(self.examples, self.unsettled)}"
         rows = [["", "activity", "low %", "high %", "displacement", "gradient"]]
         for n in range(len(self.activity)):
             ends = (100 * self.low[n], 100 * self.high[n])
@@ -65,7 +68,6 @@ class DepthProfile:
         return "\n".join([head, *aligned(rows)])
 
 
-@suggests_keywords
 def depth_profile(
     network: AbstractNetwork,
     x: ArrayLike,
@@ -113,9 +115,8 @@ def depth_profile(
         Scalable equilibrium propagation via intermediate error signals, 2025,
         arXiv:2508.15989.
     """
-    network = _layered(network)
-    x, y, nudge, solver = batch(network, x, y, nudge, solver)
-    checks.epoch(epoch)
+    network = layered(network)
+    x, y, nudge, solver = batch(network, x, y, nudge, solver, epoch)
     checks.real("beta", beta, "0.1")
     if not beta:
         raise ValueError(
@@ -127,7 +128,7 @@ def depth_profile(
 
     def run(x, y):
         out, result = _profile(
-            network, x, y, nudge, rule, size, solver, epoch, float(tolerance)
+            network, x, y, nudge, rule, size, solver, float(tolerance)
         )
         return out, [result]
 
@@ -148,11 +149,11 @@ def depth_profile(
 
 
 @eqx.filter_jit
-def _profile(network, x, y, nudge, rule, beta, solver, epoch, tolerance):
-    task = Task.mean(x, y, nudge, solver, epoch=epoch, throw=False)
+def _profile(network, x, y, nudge, rule, beta, solver, tolerance):
+    task = Task.mean(x, y, nudge, solver, throw=False)
     free = task.settle(network)
     response = Response.of(rule, network, task, free, beta)
-    nudged = solver.solve(response.problem, response.start, zeros=True, throw=False)
+    nudged = response.settle(solver)
     rows = []
     for layer, s, d in zip(network.layers, free.state, nudged.state, strict=True):
         low, high = layer.activation.range
@@ -221,24 +222,16 @@ def weight_statistics(network: AbstractNetwork) -> WeightStatistics:
 
     Cost: as `contraction` without `x`.
     """
-    network = _layered(network)
+    network = layered(network)
     rows = []
     for name, operator in _operators(network):
-        leaves = [np.asarray(w, np.float64).ravel() for w in _weights(operator)]
-        if not leaves:
+        arrays = jax.tree_util.tree_leaves(eqx.filter(operator, eqx.is_inexact_array))
+        if not arrays:
             continue
-        w = np.concatenate(leaves)
-        rows.append(
-            (
-                name,
-                w.mean(),
-                w.std(),
-                np.linalg.norm(w),
-                np.abs(w).max(),
-                operator_norm(operator, "2"),
-                _is_exact(operator),
-            )
-        )
+        w = np.concatenate([np.asarray(a, np.float64).ravel() for a in arrays])
+        exact = type(operator) is Dense and min(operator.weight.shape) <= WIDEST
+        sizes = np.linalg.norm(w), np.abs(w).max(), operator_norm(operator)
+        rows.append((name, w.mean(), w.std(), *sizes, exact))
     names, *columns = zip(*rows, strict=True)
     return WeightStatistics(names, *map(np.array, columns))
 
@@ -253,21 +246,3 @@ def _operators(network) -> list[tuple[str, AbstractOperator]]:
     if network.readout is not None:
         out.append(("W_out", network.readout.operator))
     return out
-
-
-def _weights(operator):
-    return jax.tree_util.tree_leaves(eqx.filter(operator, eqx.is_inexact_array))
-
-
-def _is_exact(operator):
-    return type(operator) is Dense and min(operator.weight.shape) <= WIDEST
-
-
-def _layered(network) -> Network:
-    check_kinds(network=network)
-    if not isinstance(network, Network):
-        raise ValueError(
-            f"`network` is a {type(network).__name__}, which has no layers to look at: "
-            "pass a `ctep.Network`, for example of `ctep.mlp`."
-        )
-    return network

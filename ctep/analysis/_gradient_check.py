@@ -10,14 +10,13 @@ import numpy as np
 from jaxtyping import ArrayLike, Float
 
 from .. import _checks as checks
-from .._keywords import suggests_keywords
 from .._network import AbstractNetwork
 from .._network.names import parameter_names
 from .._nudge import AbstractNudge
 from .._rule import AbstractRule, Implicit, Task, check_kinds
 from .._solver import AbstractSolver
 from ._inputs import batch, with_settled
-from ._table import aligned
+from ._table import aligned, counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +44,8 @@ class GradientCheck:
     unsettled: int
 
     def __str__(self):
-        lines = [f"gradients against the exact one, {self.examples} examples"]
-        if self.unsettled:
-            lines[0] += f", {self.unsettled} more left out that did not settle"
+        taken = counted(self.examples, self.unsettled)
+        lines = [f"gradients against the exact one, {taken}"]
         titles = ["", "cosine", "relative error", "signs %"]
         for r, rule in enumerate(self.rules):
             rows = [titles]
@@ -62,7 +60,6 @@ class GradientCheck:
         return "\n".join(lines)
 
 
-@suggests_keywords
 def gradient_check(
     network: AbstractNetwork,
     x: ArrayLike,
@@ -102,8 +99,7 @@ def gradient_check(
     out.
     """
     exact = Implicit() if exact is None else exact
-    x, y, nudge, solver = batch(network, x, y, nudge, solver)
-    checks.epoch(epoch)
+    x, y, nudge, solver = batch(network, x, y, nudge, solver, epoch)
     named = _named(rules)
     for rule in (exact, *named.values()):
         check_kinds(rule=rule)
@@ -111,7 +107,7 @@ def gradient_check(
 
     def run(x, y):
         found = [
-            _estimate(network, x, y, nudge, rule, solver, epoch)
+            _estimate(network, x, y, nudge, rule, solver)
             for rule in (exact, *named.values())
         ]
         return [g for g, _ in found], [result for _, result in found]
@@ -151,9 +147,9 @@ def _named(rules):
 
 
 @eqx.filter_jit
-def _estimate(network, x, y, nudge, rule, solver, epoch):
+def _estimate(network, x, y, nudge, rule, solver):
     key = jax.random.key(0)  # for rules that draw at random
-    task = Task.mean(x, y, nudge, solver, epoch=epoch, throw=False, key=key)
+    task = Task.mean(x, y, nudge, solver, throw=False, key=key)
     estimate = rule.estimate(network, task)
     return estimate.gradient[0], estimate.result
 

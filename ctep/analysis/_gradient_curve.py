@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import ArrayLike, Float
 
 from .. import _checks as checks
-from .._keywords import suggests_keywords
 from .._network import AbstractNetwork
 from .._network.names import parameter_names
 from .._nudge import AbstractNudge
@@ -68,7 +67,6 @@ class GradientCurve:
         return "\n".join([head, *aligned(rows)])
 
 
-@suggests_keywords
 def gradient_curve(
     network: AbstractNetwork,
     x: ArrayLike,
@@ -126,8 +124,7 @@ def gradient_curve(
         Ernoult et al., 2019, arXiv:1905.13633.
     """
     rule = Centered(1e-3) if rule is None else rule
-    x, y, nudge, solver = batch(network, x, y, nudge, solver)
-    checks.epoch(epoch)
+    x, y, nudge, solver = batch(network, x, y, nudge, solver, epoch)
     kind, example = AbstractStencil, "ctep.Centered(0.1)"
     checks.instance("rule", rule, kind, "a rule that nudges", example)
     if isinstance(rule, Oscillating):
@@ -139,7 +136,7 @@ def gradient_curve(
     checks.count("steps", steps, "30")
 
     def run(x, y):
-        out, result = _curve(network, x, y, nudge, rule, solver, epoch, steps)
+        out, result = _curve(network, x, y, nudge, rule, solver, steps)
         return out, [result]
 
     found, unsettled = with_settled(run, x, y, throw)
@@ -158,9 +155,9 @@ def gradient_curve(
 
 
 @eqx.filter_jit
-def _curve(network, x, y, nudge, rule, solver, epoch, steps):
+def _curve(network, x, y, nudge, rule, solver, steps):
     key = jax.random.key(0)  # for rules that draw at random
-    task = Task.mean(x, y, nudge, solver, epoch=epoch, throw=False, key=key)
+    task = Task.mean(x, y, nudge, solver, throw=False, key=key)
     free = task.settle(network)
     response = Response.of(rule, network, task, free)
     trained, rest = partition(network, nudge)

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike
 
 from .. import _checks as checks
-from .._network import AbstractNetwork
-from .._nudge import OutputError
+from .._network import AbstractNetwork, Network
+from .._nudge import AbstractNudge, OutputError
 from .._rule import check_batch, check_inputs, check_kinds
 from .._solver import RESULTS, AbstractSolver, Equilibrium, Sweeps, explain, usable
 
@@ -25,6 +25,17 @@ def inputs(network: AbstractNetwork, x: ArrayLike) -> Array:
     x = checks.array("x", x)
     check_inputs(network, x)
     return x.astype(network.dtype)
+
+
+def layered(network: AbstractNetwork) -> Network:
+    """Return a network of layers, or raise if it has none."""
+    check_kinds(network=network)
+    if not isinstance(network, Network):
+        raise ValueError(
+            f"`network` is a {type(network).__name__}, which has no layers to look at: "
+            "pass a `ctep.Network`, for example of `ctep.mlp`."
+        )
+    return network
 
 
 def solver_or(solver: AbstractSolver | None) -> AbstractSolver:
@@ -65,8 +76,8 @@ def with_settled(
     """Return what `run` makes of the examples that settle, and how many do not.
 
     Args:
-        run: function of inputs and targets that returns anything, and results per
-            example.
+        run: function of inputs and targets that returns anything, and results,
+            `(..., batch)` each.
         x: inputs.
         y: targets.
         throw: whether to raise if an example has not settled.
@@ -76,8 +87,8 @@ def with_settled(
     """
     checks.flag("throw", throw)
     out, results = run(x, y)
-    settled = [np.asarray(usable(r)) for r in results]
-    settled = np.all(settled, axis=0)
+    settled = np.concatenate([np.reshape(usable(r), (-1, len(x))) for r in results])
+    settled = settled.all(0)
     if settled.all():
         return out, 0
     if throw or not settled.any():
@@ -86,11 +97,18 @@ def with_settled(
     return run(x[settled], y[settled])[0], int(np.sum(~settled))
 
 
-def batch(network, x, y, nudge, solver):
+def batch(network, x, y, nudge, solver, epoch):
     """Return inputs, targets, nudge and solver, checked and with their defaults."""
-    nudge = OutputError() if nudge is None else nudge
-    solver = solver_or(solver)
-    check_kinds(network=network, nudge=nudge)
+    nudge, solver = nudge_at(nudge, epoch), solver_or(solver)
+    check_kinds(network=network)
     x, y = checks.array("x", x), checks.array("y", y)
     check_batch(network, nudge, x, y)
     return x.astype(network.dtype), y, nudge, solver
+
+
+def nudge_at(nudge: AbstractNudge | None, epoch: int) -> AbstractNudge:
+    """Return the nudge of an epoch, by default that of `OutputError()`."""
+    nudge = OutputError() if nudge is None else nudge
+    check_kinds(nudge=nudge)
+    checks.epoch(epoch)
+    return nudge.at(epoch)

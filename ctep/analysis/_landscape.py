@@ -9,14 +9,14 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Complex, Float
 
 from .. import _checks as checks
-from .._keywords import suggests_keywords
 from .._network import AbstractNetwork
-from .._nudge import AbstractNudge, OutputError, Pull
-from .._rule import Holomorphic, Task, check_batch, check_kinds
+from .._nudge import AbstractNudge, Pull
+from .._rule import Holomorphic, Task, check_batch
+from .._rule.stencil import zeros
 from .._solver import AbstractSolver, Sweeps
 from .._solver.descent import descent
 from .._solver.order import AbstractOrder, Forward
-from ._inputs import batch, inputs, rest, solver_or
+from ._inputs import batch, inputs, nudge_at, rest, solver_or
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,6 @@ class NudgePlane:
         )
 
 
-@suggests_keywords
 def nudge_plane(
     network: AbstractNetwork,
     x: ArrayLike,
@@ -97,10 +96,9 @@ def nudge_plane(
     References:
         Laborieux and Zenke, 2022, arXiv:2209.00530.
     """
-    x, y, nudge, solver = batch(network, x, y, nudge, solver)
+    x, y, nudge, solver = batch(network, x, y, nudge, solver, epoch)
     circle = Holomorphic(radius, 4)  # which checks the radius too
     checks.count("points", points, "21")
-    checks.epoch(epoch)
     checks.count("chunk", chunk, "32")
     circle.check(network, nudge, (x[:1], y[:1]))
     free = rest(network, x, solver, throw)
@@ -109,7 +107,7 @@ def nudge_plane(
     upper = beta[points // 2 :]
     rows = -(-upper.size // chunk)
     padded = np.resize(upper, rows * chunk).reshape(rows, chunk)
-    given = network, x, y, nudge, solver, jnp.asarray(epoch), free, jnp.asarray(padded)
+    given = network, x, y, nudge, solver, free, jnp.asarray(padded)
     settled, distance = (
         np.asarray(a).reshape(rows * chunk, -1)[: upper.size].reshape(*upper.shape, -1)
         for a in _plane(*given)
@@ -122,15 +120,14 @@ def nudge_plane(
 
 
 @eqx.filter_jit
-def _plane(network, x, y, nudge, solver, epoch, free, beta):
-    task = Task.mean(x, y, nudge, solver, epoch=epoch, throw=False)
+def _plane(network, x, y, nudge, solver, free, beta):
+    task = Task.mean(x, y, nudge, solver, throw=False)
     kind = jnp.promote_types(x.dtype, jnp.complex64)
 
     def solve(beta):
         betas = beta[:, None].astype(kind)
         problem = Holomorphic().problem(network, task, free, betas)
-        start = tuple(jnp.zeros((len(beta), *s.shape), kind) for s in free.state)
-        nudged = solver.solve(problem, start, zeros=True, throw=False)
+        nudged = solver.solve(problem, zeros(free, betas), zeros=True, throw=False)
         settled = nudged.settled & free.settled
         square = jnp.zeros(settled.shape, x.dtype)
         for n, d in enumerate(nudged.state):
@@ -140,7 +137,6 @@ def _plane(network, x, y, nudge, solver, epoch, free, beta):
     return jax.lax.map(solve, beta)
 
 
-@suggests_keywords
 def energy_trace(
     network: AbstractNetwork,
     x: ArrayLike,
@@ -190,7 +186,6 @@ def energy_trace(
     """
     x = inputs(network, x)
     checks.count("steps", steps, "50")
-    checks.epoch(epoch)
     checks.real("beta", beta, "0.1")
     order = Forward() if order is None else order
     checks.instance("order", order, AbstractOrder, "an order", "ctep.Forward()")
@@ -206,25 +201,23 @@ def energy_trace(
             "`y=y, beta=0.1`."
         )
     state, target = network.zeros(x), None
-    nudge = OutputError() if nudge is None else nudge
-    solver = solver_or(solver)
-    check_kinds(nudge=nudge)
+    nudge, solver = nudge_at(nudge, epoch), solver_or(solver)
     if y is not None:
         y = checks.array("y", y)
         check_batch(network, nudge, x, y)
         state, target = rest(network, x, solver, throw=True).state, nudge.targets(x, y)
     sweep = Sweeps(max_sweeps=1, rtol=0.0, atol=0.0, order=order)
-    given = network, x, state, target, nudge, jnp.asarray(beta), jnp.asarray(epoch)
+    given = network, x, state, target, nudge, jnp.asarray(beta)
     return _trace(*given, sweep, steps)
 
 
 @eqx.filter_jit
-def _trace(network, x, state, target, nudge, beta, epoch, sweep, steps):
+def _trace(network, x, state, target, nudge, beta, sweep, steps):
     problem = network.free(x)
     if target is not None:
-        own = nudge.context(network, state, target, epoch)
+        own = nudge.context(network, state, target)
         context = (beta.astype(x.dtype)[None], own)
-        problem = network.nudged(x, Pull(nudge, network, epoch), context)
+        problem = network.nudged(x, Pull(nudge, network), context)
 
     def energy(state):
         return network.energies(state, x)
@@ -232,7 +225,7 @@ def _trace(network, x, state, target, nudge, beta, epoch, sweep, steps):
     def total(state):
         value = energy(state)
         if target is not None:
-            value = value + beta * nudge.cost(network, state, target, epoch)
+            value = value + beta * nudge.cost(network, state, target)
         return value
 
     return descent(total, problem, state, sweep, steps)

@@ -10,12 +10,10 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from .. import _checks as checks
-from .._keywords import suggests_keywords
 from .._network import AbstractNetwork
 from ._inputs import inputs
 
 
-@suggests_keywords
 def lyapunov(
     network: AbstractNetwork,
     x: ArrayLike,

@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import ArrayLike
 
 from .. import _checks as checks
-from .._keywords import suggests_keywords
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
 from .._rule import Centered, OneSided, Task
@@ -69,7 +68,6 @@ class Recommendation:
         )
 
 
-@suggests_keywords
 def recommended_beta(
     network: AbstractNetwork,
     x: ArrayLike,
@@ -118,8 +116,7 @@ def recommended_beta(
     Cost: three free phases and nine nudges, two thirds of them in float64.
     """
     rule = Centered() if rule is None else rule
-    x, y, nudge, solver = batch(network, x, y, nudge, solver)
-    checks.epoch(epoch)
+    x, y, nudge, solver = batch(network, x, y, nudge, solver, epoch)
     checks.instance(
         "rule", rule, OneSided | Centered, "`OneSided` or `Centered`",
         "ctep.Centered(0.1)",
@@ -138,7 +135,7 @@ def recommended_beta(
         with jax.enable_x64(dtype == np.float64):
             given = _cast((network, nudge, x, np.array(betas)), dtype)
             y = jnp.asarray(np.asarray(y))
-            found, results = _nudged(unit, given, y, solver, epoch)
+            found, results = _nudged(unit, given, y, solver)
             return np.asarray(found, np.float64), results
 
     def run(x, y):
@@ -186,10 +183,10 @@ def _cast(tree, dtype):
 
 
 @eqx.filter_jit
-def _nudged(rule, given, y, solver, epoch):
+def _nudged(rule, given, y, solver):
     """Return the gradient at each nudge, flat, and the results of its phases."""
     network, nudge, x, betas = given
-    task = Task.mean(x, y, nudge, solver, epoch=epoch, throw=False)
+    task = Task.mean(x, y, nudge, solver, throw=False)
     free = task.settle(network)
 
     def one(beta):

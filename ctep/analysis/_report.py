@@ -72,7 +72,7 @@ def analyse(
     example.
     """
     check_kinds(rule=rule)
-    batch(network, x, y, nudge, None)
+    batch(network, x, y, nudge, None, 0)
     if key is not None:
         checks.key(key)
     folder = Path(folder)

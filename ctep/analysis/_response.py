@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import equinox as eqx
-import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from .._custom_types import Memory, State
 from .._network import AbstractNetwork, AbstractProblem
 from .._rule import AbstractStencil, Task
-from .._solver import Equilibrium
+from .._rule.stencil import zeros
+from .._solver import AbstractSolver, Equilibrium
 
 
 class Response(eqx.Module):
@@ -39,16 +39,19 @@ class Response(eqx.Module):
     ) -> Response:
         """Return the phases of `rule` with all of its nudges times `scale`."""
         betas, weights = rule.phases(task)
-        lead = (len(betas),)
         return Response(
             rule.problem(network, task, free, scale * betas),
-            tuple(jnp.zeros(lead + s.shape, betas.dtype) for s in free.state),
+            zeros(free, betas),
             weights * task.weight / scale,
             rule,
             network,
             task,
             free,
         )
+
+    def settle(self, solver: AbstractSolver) -> Equilibrium:
+        """Return the increments in which the phases end."""
+        return solver.solve(self.problem, self.start, zeros=True, throw=False)
 
     def gradient(self, increments: State, moved: Memory) -> PyTree:
         """Return the rule's gradient by the network, were the phases to end here.

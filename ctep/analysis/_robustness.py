@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from .. import _checks as checks, data
-from .._keywords import suggests_keywords
 from .._network import AbstractNetwork
 from .._nudge import OutputError
 from .._rule import check_kinds
@@ -45,7 +44,6 @@ class NoiseLevel:
     unsettled: float
 
 
-@suggests_keywords
 def robustness(
     network: AbstractNetwork,
     dataset: str | Sequence | data.Dataset,
@@ -107,12 +105,9 @@ def robustness(
                     f"`{name}` holds {value}, but a level of noise must be finite and "
                     f"not negative: pass for example `{example}`."
                 )
-    for name, value in {
-        "draws": draws,
-        "steps": steps,
-        "batch_size": batch_size,
-    }.items():
-        checks.count(name, value, "50")
+    checks.count("draws", draws, "5")
+    checks.count("steps", steps, "50")
+    checks.count("batch_size", batch_size, "500")
     checks.key(key)
     solver = solver_or(solver)
     pipeline = data.Pipeline() if pipeline is None else pipeline

@@ -11,14 +11,11 @@ from jaxtyping import Array, ArrayLike, Float
 
 from .. import _checks as checks
 from .._custom_types import State
-from .._keywords import suggests_keywords
-from .._network import AbstractNetwork, AbstractProblem, Identity, Network
-from .._rule import check_kinds
+from .._network import AbstractNetwork, AbstractProblem, Identity
 from .._solver import AbstractSolver
-from ._inputs import inputs, rest, solver_or
+from ._inputs import inputs, layered, rest, solver_or
 
 
-@suggests_keywords
 def spectral_radius(
     network: AbstractNetwork,
     x: ArrayLike | None = None,
@@ -80,11 +77,7 @@ def spectral_radius(
         Stewart, 2001, doi:10.1137/S0895479800371529 (restarts).
     """
     checks.flag("throw", throw)
-    if not isinstance(of, str) or of not in ("jacobian", "weights"):
-        raise ValueError(
-            f'`of` is {checks.shown(of)}, but must be "jacobian" or "weights": pass '
-            "one of them."
-        )
+    checks.choice("of", of, ("jacobian", "weights"))
     checks.positive("tol", tol, "1e-3")
     checks.count("max_restarts", max_restarts, "100")
     checks.count("dimension", dimension, "40")
@@ -123,13 +116,7 @@ def spectral_radius(
 
 def _linear(network):
     """Return the network whose free Jacobian is the matrix of the couplings."""
-    check_kinds(network=network)
-    name = type(network).__name__
-    if not isinstance(network, Network):
-        raise ValueError(
-            f'`of` is "weights", but a {name} has no weight matrix: pass '
-            '`of="jacobian"`.'
-        )
+    network = layered(network)
     for c in network.couplings:
         if c.source and not all(o.linear for o in (c.forward, c.returning) if o):
             raise ValueError(

@@ -117,14 +117,7 @@ def convergence_time(
         if value.fraction < 1:
             high = np.nanmax(time) if value.fraction else 0
             ax.update_datalim([(at, high)])  # it shows even where no point does
-            ax.annotate(
-                f"{1 - value.fraction:.0%} not\nconverged",
-                (at, high),
-                textcoords="offset points",
-                xytext=(0, 4),
-                ha="center",
-                fontsize="x-small",
-            )
+            _note(ax, f"{1 - value.fraction:.0%} not\nconverged", (at, high))
     ax.margins(0.1, 0.2)
     ax.set_ylim(bottom=0)
     return figure
@@ -165,13 +158,8 @@ def robustness(levels: Iterable[NoiseLevel], *, ax: Axes | None = None) -> Figur
         )
         for level in curve:
             if level.unsettled > 0:
-                ax.annotate(
-                    f"{level.unsettled:.0%} unsettled",
-                    (getattr(level, across), 100 * level.accuracy),
-                    textcoords="offset points",
-                    xytext=(4, 4),
-                    fontsize="x-small",
-                )
+                at = getattr(level, across), 100 * level.accuracy
+                _note(ax, f"{level.unsettled:.0%} unsettled", at)
     if counts[other] > 1:
         ax.legend(fontsize="small")
     return figure
@@ -220,6 +208,12 @@ def energy_trace(trace: ArrayLike, *, ax: Axes | None = None) -> Figure:
     ax.plot([], [], color="0.7", linewidth=0.6, label="examples")
     ax.legend(fontsize="small")
     return figure
+
+
+def _note(ax, text, at):
+    """Write beside a point."""
+    where = {"textcoords": "offset points", "xytext": (0, 4), "ha": "center"}
+    ax.annotate(text, at, fontsize="x-small", **where)
 
 
 def _histogram(values, name, ax, mark=None):
