@@ -270,12 +270,8 @@ def fits():
     }  # fmt: skip
     # `out` and `resume` are drawn by themselves, in a folder of their own.
     skip = "progress", "out", "resume", "data_dir"
-    make = functools.partial(Target, "ctep.fit", skip=skip, slow=("epochs", "scale"))
-    small = {"name": "digits", "dataset": MANY, "epochs": 1, "scale": 0.1}
-    return (
-        make("fit", ctep.fit, whole),
-        make("recipes.train", ctep.recipes.train, {**small, "progress": False}),
-    )
+    make = functools.partial(Target, "ctep.fit", "fit", ctep.fit)
+    return (make(whole, skip=skip, slow=("epochs",)),)
 
 
 def analyses():

@@ -383,6 +383,7 @@ def test_train_is_fit_of_what_is_set_up(tmp_path, capsys):
         ({"scale": "0.5"}, "`scale` is '0.5', but must be a number"),
         ({"seed": 0.5}, "`seed` is 0.5, but must be a whole number"),
         ({"watch": "all"}, "`watch` is 'all', but must be a watch"),
+        ({"teacher": 5}, "`teacher` is 5, but must be a network"),
         ({"dataset": 5}, "`dataset` must be a name"),
     ],
 )
@@ -394,10 +395,13 @@ def test_train_refuses(monkeypatch, options, match):
 
 
 def test_a_teacher_is_asked_for():
-    """The name of the recipe that trains it."""
+    """The name of the recipe that trains it; no other recipe takes one."""
     recipe = RECIPES["vgg7-kd"]
     with pytest.raises(ValueError, match=r"`teacher` is None, but .* vgg19-teacher"):
         recipe.setup(random_images(recipe))
+    digits = RECIPES["digits"]
+    with pytest.raises(ValueError, match="`teacher` is a network, but digits learns f"):
+        recipes.train("digits", teacher=build(digits))
 
 
 @pytest.mark.parametrize("size", [1e-9, 1.0])

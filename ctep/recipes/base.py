@@ -107,7 +107,8 @@ class Recipe:
 
         Raises:
             TypeError: if an argument is not of its kind.
-            ValueError: if an option is out of range, or a teacher is missing.
+            ValueError: if an option is out of range, or a teacher is missing or not
+                asked for.
         """
         example = 'ctep.data.load("digits")'
         checks.instance("dataset", dataset, Dataset, "a dataset", example)
@@ -121,6 +122,14 @@ class Recipe:
                 f"`seed` is {seed}, but must fit into 64 bits: choose a smaller one."
             )
         checks.positive("scale", scale, "0.25")
+        if teacher is not None:
+            example = 'ctep.recipes.train("vgg19-teacher").network'
+            checks.instance("teacher", teacher, AbstractNetwork, "a network", example)
+        if self.teacher is None and teacher is not None:
+            raise ValueError(
+                f"`teacher` is a network, but {self.name} learns from none: leave it "
+                "out."
+            )
         if self.teacher is not None and teacher is None:
             raise ValueError(
                 f"`teacher` is None, but {self.name} learns from one: train the recipe "
