@@ -49,6 +49,26 @@ class AbstractNudge(eqx.Module):
     Nudges add up and scale: `a + 0.65 * b`. A weight may be a function of the epoch.
     Arrays in fields that are declared by `ctep.parameter` are its own, and are trained
     along. All others, those of a loss too, are constants.
+
+    ```python
+    import ctep, jax
+    import equinox as eqx
+    import jax.numpy as jnp
+
+    class Quiet(ctep.AbstractNudge):
+        layer: int = eqx.field(static=True)
+
+        def blocks(self, network):
+            return (self.layer - 1,)
+
+        def cost(self, network, state, target):
+            return 0.5 * jnp.sum(state[self.layer - 1] ** 2, -1)
+
+    network = ctep.mlp((4, 8, 8, 3), key=jax.random.key(0))
+    nudge = ctep.OutputError() + 0.01 * Quiet(1)
+    x, y = jnp.ones((2, 4)), jnp.arange(2)
+    loss, gradient = ctep.gradient(network, x, y, nudge=nudge)
+    ```
     """
 
     @property

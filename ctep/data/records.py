@@ -19,6 +19,9 @@ class AbstractRecords(abc.ABC):
     Those of a folder of `.npy` files, for example:
 
     ```python
+    import ctep, functools
+    import numpy as np
+
     class Files(ctep.data.AbstractRecords):
         shape, dtype, classes, decodes = (8, 8), np.dtype("uint8"), 10, True
 

@@ -49,6 +49,8 @@ def train(
     finds it beside `out`: a run to `runs/kd` keeps its teacher in `runs/kd-teacher`.
 
     ```python
+    import ctep
+
     result = ctep.recipes.train("digits", epochs=1)
     accuracy = result.history[-1]["test_accuracy"]
     ```
