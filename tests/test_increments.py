@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 
 import ctep
 from ctep._network import AbstractPull
-from ctep._network.activation import path_integral
+from ctep._network.quadrature import path_integral
 from ctep._nudge import Pull
 
 ACTIVATIONS = {

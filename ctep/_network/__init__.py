@@ -15,9 +15,9 @@ from .coupling import Coupling as Coupling, Fixed as Fixed, Tied as Tied
 from .dense import Dense as Dense, with_precision as with_precision
 from .energy_network import EnergyNetwork as EnergyNetwork
 from .images import hopfield_resnet as hopfield_resnet, vgg as vgg
-from .layer import Layer as Layer
+from .layer import Layer as Layer, Readout as Readout
 from .module import Module as Module
-from .network import Network as Network, Readout as Readout
+from .network import Network as Network
 from .norms import operator_norm as operator_norm
 from .operator import (
     AbstractLinear as AbstractLinear,

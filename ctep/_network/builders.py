@@ -12,8 +12,8 @@ from .. import _checks as checks
 from .activation import AbstractActivation, Tanh
 from .coupling import Coupling, Fixed, Tied, drawn
 from .dense import Dense
-from .layer import Layer
-from .network import Network, Readout
+from .layer import Layer, Readout
+from .network import Network
 
 _GLOROT = jax.nn.initializers.glorot_uniform()
 

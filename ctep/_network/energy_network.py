@@ -12,9 +12,9 @@ from jaxtyping import Array, Inexact, PyTree
 
 from .._arrays import leading, replaced
 from .._custom_types import Shape, State
-from .activation import change, sizes
 from .base import AbstractNetwork
 from .problem import AbstractProblem, AbstractPull
+from .quadrature import change, sizes
 
 # A force says how far the rest is only together with the curvature of the energy, which
 # nobody knows: softer than this it is not taken to be.

@@ -12,8 +12,8 @@ from .builders import feedback_of
 from .conv import Conv
 from .coupling import Coupling, Fixed, Tied, drawn
 from .dense import Dense
-from .layer import Layer
-from .network import Network, Readout
+from .layer import Layer, Readout
+from .network import Network
 from .operator import AbstractOperator, Chain
 from .pool import AbstractPool, MaxPool
 

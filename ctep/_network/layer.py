@@ -1,12 +1,13 @@
-"""Layer: one block of the state."""
+"""Layers: the blocks of the state, and what is read out of the last one."""
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Inexact
 
 from .. import _checks as checks
 from .._custom_types import Shape
 from .activation import AbstractActivation
+from .operator import AbstractOperator
 
 
 class Layer(eqx.Module):
@@ -66,3 +67,27 @@ def _broadcasts(shape, target):
         return False
     pairs = zip(reversed(shape), reversed(target), strict=False)
     return all(a in (1, b) for a, b in pairs)
+
+
+class Readout(eqx.Module):
+    """A linear map of the last layer to the outputs, outside the dynamics.
+
+    Args:
+        operator: from the last layer to the outputs.
+        bias: one number per output, or `None`.
+    """
+
+    operator: AbstractOperator
+    bias: Float[Array, " outputs"] | None = None
+
+    def __check_init__(self):
+        example = "ctep.Dense((512,), (10,), key=key)"
+        checks.instance(
+            "operator", self.operator, AbstractOperator, "an operator", example
+        )
+        checks.same_shape("bias", self.bias, self.operator.out_shape)
+
+    def __call__(self, s: Array) -> Inexact[Array, "*lead outputs"]:
+        """Return the outputs at the state `s` of the last layer."""
+        out, _ = self.operator.apply(s)
+        return out if self.bias is None else out + self.bias

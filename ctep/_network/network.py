@@ -7,44 +7,19 @@ import warnings
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Inexact
+from jaxtyping import Array, Inexact
 
 from .. import _checks as checks
 from .._arrays import along
 from .._custom_types import Shape, State
 from .._parameter import declared
-from .activation import path_integral
 from .base import AbstractNetwork
 from .coupling import Coupling, Fixed, Tied
 from .describe import describe
-from .layer import Layer
-from .operator import AbstractOperator
+from .layer import Layer, Readout
 from .phases import IncrementPhase, StatePhase
 from .problem import closure
-
-
-class Readout(eqx.Module):
-    """A linear map of the last layer to the outputs, outside the dynamics.
-
-    Args:
-        operator: from the last layer to the outputs.
-        bias: one number per output, or `None`.
-    """
-
-    operator: AbstractOperator
-    bias: Float[Array, " outputs"] | None = None
-
-    def __check_init__(self):
-        example = "ctep.Dense((512,), (10,), key=key)"
-        checks.instance(
-            "operator", self.operator, AbstractOperator, "an operator", example
-        )
-        checks.same_shape("bias", self.bias, self.operator.out_shape)
-
-    def __call__(self, s: Array) -> Inexact[Array, "*lead outputs"]:
-        """Return the outputs at the state `s` of the last layer."""
-        out, _ = self.operator.apply(s)
-        return out if self.bias is None else out + self.bias
+from .quadrature import path_integral
 
 
 class Network(AbstractNetwork):

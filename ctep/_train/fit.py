@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from .devices.placement import Placement
 from .evaluate import check_fit, inputs
 from .loop import Loop
 from .result import Result
-from .store.identity import content, versions
+from .store.identity import described
 from .store.run import Run
 from .train import Job, train
 from .trained import trained
@@ -150,9 +149,7 @@ def fit(
     optimizer = optax.adam(1e-3) if optimizer is None else optimizer
     key = jax.random.key(0) if key is None else checks.key(key)
     check_kinds(network=network, nudge=nudge, rule=rule, solver=solver)
-    checks.instance("watch", watch, Watch, "a watch", "ctep.Watch()")
-    kind, noun = optax.GradientTransformation, "an optax transformation"
-    checks.instance("optimizer", optimizer, kind, noun, "optax.adam(1e-3)")
+    _check_kinds(watch, optimizer, identity)
     epochs = checks.count("epochs", epochs, "10")
     probe = checks.count("probe", probe, "64", least=0)
     keep = checks.count("keep", keep, "2")
@@ -164,8 +161,6 @@ def fit(
     flags = {"carry_state": carry_state, "shard_parameters": shard_parameters}
     for name, value in (flags | {"resume": resume, "progress": progress}).items():
         checks.flag(name, value)
-    kinds, example = (dict, type(None)), '{"who": "me"}'
-    checks.instance("identity", identity, kinds, "a dictionary or None", example)
     if resume and out is None:
         raise ValueError(
             "`resume` is True but `out` is None: pass the folder of the run as `out`."
@@ -174,51 +169,29 @@ def fit(
     place = _place(mesh, shard_parameters)
     loaded = data.load(dataset, data_dir=data_dir)
     given, nudge = nudge, nudge.drawn(network, jax.random.fold_in(key, 2**31 - 2))
-    held_out = hold_out(loaded.examples, validation, key) if validation else None
-    count = loaded.examples if held_out is None else len(held_out[0])
-    if batch_size is None:
-        batch_size = min(500, max(20, count // 100))
-    batch_size = min(batch_size, count)
-    splits = feeds(loaded, held_out, key, batch_size, workers, place)
+    splits = _splits(loaded, validation, key, batch_size, workers, place)
+    order = splits["train"].order
+    count, batch_size = order.examples, order.batch_size
     x, y = map(jnp.asarray, splits["train"].sample(np.arange(1)))
     check_fit(network, nudge, loaded, pipeline, y)
     rule.check(network, nudge, (inputs(pipeline, x, network), y))
     told = trained(network, nudge, rule)
-    known = {"nudge": given, "rule": rule, "solver": solver, "pipeline": pipeline}
-    who = {
-        "network": str(network).splitlines(),
-        "nudge": str(nudge),
-        "rule": str(rule),
-        "solver": str(solver),
+    parts = {"nudge": given, "rule": rule, "solver": solver, "pipeline": pipeline}
+    settings = {
         "batch_size": batch_size,
         "validation": validation,
-        "pipeline": str(pipeline),
         "carry_state": carry_state,
         "dataset": f"{loaded.name}, {count} training examples",
         # A checksum reads all data once, which only a run with a folder needs.
         "data_digest": "" if out is None else loaded.digest,
         "key": np.asarray(jax.random.key_data(key)).tolist(),
-        "versions": {"python": platform.python_version(), **versions()},
-        "content": content(network, **known, optimizer=optimizer),
     }
-    if twice := sorted(set(who) & set(identity or {})):
-        raise ValueError(
-            f"`identity` holds {twice[0]!r}, which `run.json` says already: choose "
-            "another name."
-        )
-    who |= identity or {}
+    who = described(network, parts, optimizer, settings, identity or {})
     run = Run(None if out is None else Path(out), who, resume, keep, place)
+    own = jax.random.fold_in(key, 2**31 - 3)
+    options = {"pipeline": pipeline, "key": own, "carry_state": carry_state}
     loop, state = Loop.start(
-        network,
-        nudge,
-        rule,
-        solver,
-        optimizer,
-        batch_size,
-        pipeline=pipeline,
-        key=jax.random.fold_in(key, 2**31 - 3),
-        carry_state=carry_state,
-        place=place,
+        network, nudge, rule, solver, optimizer, batch_size, place=place, **options
     )
     rows = jax.random.permutation(jax.random.fold_in(key, 2**31 - 1), count)[:probe]
     try:
@@ -239,3 +212,18 @@ def _place(mesh, shard_parameters):
         "mesh", mesh, jax.sharding.Mesh, "a mesh", "jax.make_mesh((8,), ('batch',))"
     )
     return Placement(mesh, shard_parameters)
+
+
+def _splits(loaded, validation, key, batch_size, workers, place):
+    held_out = hold_out(loaded.examples, validation, key) if validation else None
+    count = loaded.examples if held_out is None else len(held_out[0])
+    size = min(500, max(20, count // 100)) if batch_size is None else batch_size
+    return feeds(loaded, held_out, key, min(size, count), workers, place)
+
+
+def _check_kinds(watch, optimizer, identity):
+    checks.instance("watch", watch, Watch, "a watch", "ctep.Watch()")
+    kind, noun = optax.GradientTransformation, "an optax transformation"
+    checks.instance("optimizer", optimizer, kind, noun, "optax.adam(1e-3)")
+    kinds, example = (dict, type(None)), '{"who": "me"}'
+    checks.instance("identity", identity, kinds, "a dictionary or None", example)

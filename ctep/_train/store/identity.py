@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import math
+import platform
 import types
 from collections.abc import Iterator
 from importlib import metadata
@@ -28,6 +29,40 @@ _FEW = 16  # numbers of an array that are listed, so that a difference can be re
 # What a class may redefine without another result.
 _SPOKEN = {"__str__", "__repr__", "__doc__", "__module__", "__qualname__"}
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, np.ndarray)
+
+
+def described(
+    network: AbstractNetwork,
+    parts: dict[str, Any],
+    optimizer: Any,
+    settings: dict[str, Any],
+    own: dict[str, Any],
+) -> dict[str, Any]:
+    """Return what `run.json` holds: for people, and for `folder.claim` to compare.
+
+    Args:
+        network: what is trained.
+        parts: nudge, rule, solver and pipeline, by name; printed for people.
+        optimizer: the optax transformation, which prints as nothing of interest.
+        settings: plain values that decide the run.
+        own: what the user adds.
+
+    Raises:
+        ValueError: if the user's own values take a name that is taken.
+    """
+    who = {
+        "network": str(network).splitlines(),
+        **{name: str(part) for name, part in parts.items()},
+        **settings,
+        "versions": {"python": platform.python_version(), **versions()},
+        "content": content(network, **parts, optimizer=optimizer),
+    }
+    if twice := sorted(set(who) & set(own)):
+        raise ValueError(
+            f"`identity` holds {twice[0]!r}, which `run.json` says already: choose "
+            "another name."
+        )
+    return who | own
 
 
 def content(network: AbstractNetwork, **parts: Any) -> dict[str, Any]:
