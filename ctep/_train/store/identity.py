@@ -9,10 +9,11 @@ argument and both of its values.
 import dataclasses
 import functools
 import hashlib
+import json
 import math
 import platform
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from typing import Any
 
@@ -28,7 +29,9 @@ VERSION = 2
 _FEW = 16  # numbers of an array that are listed, so that a difference can be read
 # What a class may redefine without another result.
 _SPOKEN = {"__str__", "__repr__", "__doc__", "__module__", "__qualname__"}
-_PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, np.ndarray)
+# Globals whose values are part of what a function computes.
+_TELLING = (int, float, complex, str, bytes, type(None), np.generic, np.ndarray)
+_TELLING += (jax.Array, dict, list, tuple)
 
 
 def described(
@@ -77,10 +80,8 @@ def content(network: AbstractNetwork, **parts: Any) -> dict[str, Any]:
     drawn = list(_arrays(network, network.trainable()))
     for leaf in jax.tree.leaves(network, is_leaf=lambda x: isinstance(x, Fixed)):
         drawn += jax.tree.leaves(leaf) if isinstance(leaf, Fixed) else []
-    describe = functools.partial(_described, drawn={id(leaf) for leaf in drawn})
-    described = {"network": describe(network, above=())}
-    described |= {name: _described(part) for name, part in parts.items()}
-    return {"version": VERSION, **described}
+    others = {name: _Description()(part) for name, part in parts.items()}
+    return {"version": VERSION, "network": _Description(drawn)(network), **others}
 
 
 def versions() -> dict[str, str]:
@@ -118,85 +119,115 @@ def _arrays(tree, which) -> Iterator[Any]:
     yield from (leaf for leaf, use in zip(leaves, chosen, strict=True) if use)
 
 
-def _described(value: Any, above: tuple = (), drawn: frozenset | set = frozenset()):
-    """Return JSON values that tell a value from others, see `content`.
+class _Description:
+    """Says of a value what tells it from others, in JSON values; see `content`.
 
     Args:
-        value: anything.
-        above: the objects it is part of, since closures may hold themselves.
-        drawn: identities of arrays whose values do not count.
+        drawn: arrays whose values do not count.
     """
-    if id(value) in map(id, above):
-        return "itself"
-    inner = functools.partial(_described, above=(*above, value), drawn=drawn)
-    if isinstance(value, np.generic) or isinstance(value, float | int | str | None):
-        return _plain(value.item() if isinstance(value, np.generic) else value)
-    if isinstance(value, jax.Array | np.ndarray):
-        return _array(value, id(value) in drawn)
-    if isinstance(value, dict):
-        return {str(name): inner(part) for name, part in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        names = value._fields  # pyright: ignore[reportAttributeAccessIssue]
-        return {name: inner(getattr(value, name)) for name in names}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [inner(part) for part in value]
-    if isinstance(value, functools.partial):
-        held = {"args": list(value.args), "keywords": value.keywords}
-        return {"of": "functools.partial", "function": inner(value.func), **inner(held)}
-    if isinstance(value, types.MethodType):
-        return {"of": inner(value.__func__), "self": inner(value.__self__)}
-    if isinstance(value, types.FunctionType):
-        return _function(value, inner)
-    if isinstance(value, type):
+
+    def __init__(self, drawn: Iterable[Any] = ()):
+        self._drawn = {id(array) for array in drawn}
+        self._above: list[int] = []  # what a value is part of: closures hold themselves
+
+    def __call__(self, value: Any):
+        if id(value) in self._above:
+            return "itself"
+        self._above.append(id(value))
+        try:
+            return self._of(value)
+        finally:
+            self._above.pop()
+
+    def _each(self, parts: dict[str, Any]) -> dict[str, Any]:
+        return {str(name): self(part) for name, part in parts.items()}
+
+    @functools.singledispatchmethod
+    def _of(self, value):
+        """Describe an object by its class and its fields."""
+        if wrapped := getattr(value, "__wrapped__", None):  # of `jax.jit` and its like
+            return self(wrapped)
+        if dataclasses.is_dataclass(value):
+            names = [field.name for field in dataclasses.fields(value)]
+        else:
+            names = list(getattr(value, "__dict__", ()))
+        held = {name: getattr(value, name, None) for name in names}
+        kind = type(value)
+        return {"class": _name(kind), **_code_of(kind), **self._each(held)}
+
+    @_of.register
+    def _(self, value: int | str | None):
+        return value
+
+    @_of.register
+    def _(self, value: float):
+        return value if math.isfinite(value) else str(value)
+
+    @_of.register
+    def _(self, value: complex | bytes):
+        return str(value)
+
+    @_of.register
+    def _(self, value: np.generic):
+        return self(value.item())
+
+    @_of.register(jax.Array)
+    @_of.register(np.ndarray)
+    def _(self, value):
+        """Return an array's kind, and its values in full or as a digest."""
+        shape = f"{value.dtype}[{','.join(map(str, value.shape))}]"
+        if id(value) in self._drawn:
+            return shape
+        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+            value = jax.random.key_data(value)
+        value = np.asarray(value)
+        few = value.size <= _FEW and not value.dtype.hasobject
+        return f"{shape} {value.tolist() if few else _digest(value.tobytes())}"
+
+    @_of.register
+    def _(self, value: dict):
+        return self._each(value)
+
+    @_of.register
+    def _(self, value: list | tuple):
+        if names := getattr(value, "_fields", ()):  # a named tuple
+            return self._each({name: getattr(value, name) for name in names})
+        return [self(part) for part in value]
+
+    @_of.register
+    def _(self, value: set | frozenset):
+        return sorted(json.dumps(self(part)) for part in value)
+
+    @_of.register
+    def _(self, value: functools.partial):
+        held = {"function": value.func, "args": value.args, "keywords": value.keywords}
+        return {"of": "functools.partial", **self._each(held)}
+
+    @_of.register
+    def _(self, value: types.MethodType):
+        return {"of": self(value.__func__), "self": self(value.__self__)}
+
+    @_of.register
+    def _(self, value: type):
         return {"class": _name(value), **_code_of(value)}
-    if wrapped := getattr(value, "__wrapped__", None):  # of `jax.jit` and its like
-        return inner(wrapped)
-    if dataclasses.is_dataclass(value):
-        fields = [field.name for field in dataclasses.fields(value)]
-    else:
-        fields = list(getattr(value, "__dict__", ()))
-    held = {name: inner(getattr(value, name, None)) for name in fields}
-    return {"class": _name(type(value)), **_code_of(type(value)), **held}
 
-
-def _plain(value):
-    """Return what JSON can hold of a number or a text."""
-    finite = not isinstance(value, float) or math.isfinite(value)
-    return value if finite else str(value)
-
-
-def _array(value, drawn):
-    """Return an array's kind, and its values in full or as a digest."""
-    shape = f"{value.dtype}[{','.join(map(str, value.shape))}]"
-    if drawn:
-        return shape
-    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-        value = jax.random.key_data(value)
-    value = np.asarray(value)
-    if value.size <= _FEW and not value.dtype.hasobject:
-        return f"{shape} {value.tolist()}"
-    return f"{shape} {_digest(value.tobytes())}"
-
-
-def _function(value, inner):
-    """Describe a function by its name, its code and the values it works with."""
-    cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
-    held = {name: _held(cell) for name, cell in cells}
-    for name, values in (
-        ("defaults", value.__defaults__),
-        ("keywords", value.__kwdefaults__),
-    ):
-        if any(v is not None for v in values or ()):
-            held[name] = values
-    found = {"of": _name(value), **inner(held)}
-    if library(value):
-        return found
-    reads = {
-        name: value.__globals__[name]
-        for name in _names(value.__code__)
-        if _tells(value.__globals__.get(name, types))
-    }
-    return {**found, "code": _digest(_code(value.__code__)), **inner({"reads": reads})}
+    @_of.register
+    def _(self, value: types.FunctionType):
+        """Describe a function by its name, its code and the values it works with."""
+        cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
+        held = {name: _held(cell) for name, cell in cells}
+        for name in ("__defaults__", "__kwdefaults__"):
+            given = getattr(value, name) or ()
+            if any(v is not None for v in given):
+                held[name.strip("_")] = given
+        found = {"of": _name(value), **self._each(held)}
+        if library(value):
+            return found
+        known, none = value.__globals__, types  # a module tells nothing
+        names = [n for n in _names(value.__code__) if _tells(known.get(n, none))]
+        reads = {name: known[name] for name in names}
+        code = {"code": _digest(_code(value.__code__))}
+        return {**found, **code, "reads": self(reads)}
 
 
 def _held(cell):
@@ -208,9 +239,9 @@ def _held(cell):
 
 def _tells(value):
     """Return whether a global that a function reads can change what it computes."""
-    own = isinstance(value, types.FunctionType) and not library(value)
-    tree = isinstance(value, dict | list | tuple)
-    return own or tree or isinstance(value, (*_PLAIN, jax.Array))
+    if isinstance(value, types.FunctionType):
+        return not library(value)
+    return isinstance(value, _TELLING)
 
 
 def _names(code) -> list[str]:
@@ -231,10 +262,9 @@ def _code(code) -> bytes:
 
 def _code_of(kind) -> dict[str, str]:
     """Return the code of a user's own class, if it is one, as an entry `code`."""
-    own = [c for c in kind.__mro__ if not library(c)]
     parts = []
-    for c in own:
-        for name, value in sorted(vars(c).items()):
+    for c in kind.__mro__:
+        for name, value in () if library(c) else sorted(vars(c).items()):
             value = getattr(value, "fget", None) or value  # of a property
             value = getattr(value, "__wrapped__", value)  # as Equinox wraps methods
             if isinstance(value, types.FunctionType) and name not in _SPOKEN:
