@@ -40,7 +40,7 @@ def multiply_adds(sizes, free, nudged):
 def steps(loop, state, block, i, epoch):
     """Return how many free and nudged sweeps a batch executes."""
     network, nudge = loop.model(state)
-    x, y, _ = block.take(i)
+    x, y, _ = block(i)
     x = inputs(loop.pipeline, x, network)
     task = Task.mean(x, y, nudge, loop.solver, epoch=epoch, throw=False)
     estimate = loop.rule.estimate(network, task)
