@@ -28,7 +28,7 @@ def parameter(**options) -> Any:
     nothing all arrays are trained.
 
     Args:
-        options: of `equinox.field`, such as `default`.
+        options: keywords of `equinox.field`, such as `default`.
     """
     metadata = {**options.pop("metadata", {}), _KEY: True}
     options.setdefault("converter", _as_jax)

@@ -72,7 +72,11 @@ class AbstractNetwork(eqx.Module):
 
     @property
     def obstacle(self) -> str | None:
-        """What is known not to extend to complex states, said of the network."""
+        """Why the network does not extend to complex states; `None` if it may.
+
+        It ends a sentence that begins with "`network`", such as "takes a maximum in its
+        readout".
+        """
         return None
 
     @property
@@ -120,7 +124,7 @@ class AbstractNetwork(eqx.Module):
         """Return the state of the feed-forward twin, block by block in one pass."""
         twin = self.without_feedback()
         blocks = range(len(self.shapes))
-        return twin.free(x).once(blocks, twin.zeros(x), frozenset(blocks))
+        return twin.free(x).swept(blocks, twin.zeros(x), frozenset(blocks))
 
     @abc.abstractmethod
     def free(self, x: Array) -> AbstractProblem:
@@ -146,7 +150,7 @@ class AbstractNetwork(eqx.Module):
 
         Args:
             x: the inputs, `(batch, *input_shape)`.
-            state: the free equilibrium.
+            state: the free equilibrium, `(batch, *shape)` per block.
             memory: what the free problem recalls of it.
             pull: the force, evaluated at `state` plus the increments.
             context: the pull's arrays, `(phases or 1, batch or 1, ...)`.

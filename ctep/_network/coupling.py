@@ -133,7 +133,7 @@ def drawn(feedback, operator, key: PRNGKeyArray):
     Args:
         feedback: `Tied`, `Fixed` or `None`.
         operator: function of a key that builds the operator of the forward direction.
-        key: for the weights of `Fixed`.
+        key: random key that the weights of `Fixed` are drawn by.
     """
     if isinstance(feedback, Fixed) and feedback.operator is None:
         return Fixed(feedback.scale, operator(key))

@@ -25,7 +25,7 @@ class Unrolled(AbstractRule):
     (`ctep.analysis.gradient_curve`).
 
     Args:
-        steps: $T$.
+        steps: $T$, number of synchronous steps.
         truncate: $K$, the last steps that are differentiated; all of them by default.
         rematerialise: keep only the states of the differentiated steps and compute
             everything else once more on the way back.
@@ -81,8 +81,8 @@ class Unrolled(AbstractRule):
                 network.free(task.x), jax.lax.stop_gradient(state), steps, task.throw,
                 RESULTS.as_published,
             )  # fmt: skip
-            counted = usable(free.result)
-            cost = task.of(counted).cost(network, nudge, only(counted, state))
+            used = usable(free.result)
+            cost = task.of(used).cost(network, nudge, only(used, state))
             return cost, jax.lax.stop_gradient(free)
 
         (loss, free), gradient = jax.value_and_grad(objective, has_aux=True)(trained)

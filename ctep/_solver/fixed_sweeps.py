@@ -25,14 +25,14 @@ class FixedSweeps(AbstractSolver):
     nothing is lost against the difference of two states that both go on.
 
     Args:
-        free: sweeps of a free phase.
-        nudged: sweeps of a nudged phase.
+        free: number of sweeps of a free phase.
+        nudged: number of sweeps of a nudged phase.
         rtol: relative tolerance; with `atol` it lets an example that is at rest stop
             before. With both 0 it stops early only where not one bit changes any more.
         atol: absolute tolerance.
-        order: as in `Sweeps`.
-        relaxation: as in `Sweeps`.
-        gather: as in `Sweeps`.
+        order: sequence of the blocks; by default the direction of the signal.
+        relaxation: $\omega$, how much of each block's move is made, within (0, 2).
+        gather: falling shares of the batch at which what still moves goes on alone.
         follow: whether a free state goes on. Without it a free state that merely
             chatters, by less than what matters, costs no more than one at rest.
 

@@ -19,7 +19,7 @@ from .order import AbstractOrder, Backward, Forward
 
 
 def shares(value) -> tuple[float, ...]:
-    """Return the shares of `gather`, or raise `TypeError`."""
+    """Return the shares of `gather` as plain numbers, or raise `TypeError`."""
     for share in (members := checks.members("gather", value)):
         checks.real("gather", share, "(0.25, 0.05)")
     return tuple(float(share) for share in members)
@@ -45,7 +45,7 @@ class Sweeps(AbstractSolver):
     ```
 
     Args:
-        max_sweeps: when to give up.
+        max_sweeps: sweeps after which to give up.
         rtol: relative tolerance, element by element.
         atol: absolute tolerance. With both 0 an example stops early only where not
             one bit changes any more.
@@ -103,7 +103,7 @@ class Sweeps(AbstractSolver):
         """Return where sweeps from `state` end, before any verdict.
 
         Args:
-            problem: free, nudged or incremental.
+            problem: a free, nudged or incremental problem.
             state: where to start, `(*lead, *shape)` per block.
             zeros: whether `state` is known to be zero.
         """
@@ -197,7 +197,16 @@ class Sweeps(AbstractSolver):
 
 
 class Examples(NamedTuple):
-    """What a sweep carries to the next, example by example."""
+    """What a sweep carries to the next, example by example.
+
+    Fields:
+        state: one array per block, `(*lead, *shape)`.
+        memory: what the problem recalls of it.
+        active: which examples still move.
+        steps: sweeps that each example took.
+        residual: largest force on an element, at the state.
+        excess: by how much it is above the tolerance.
+    """
 
     state: State
     memory: Memory

@@ -131,7 +131,7 @@ def predict(
             f"`x` has dtype {x.dtype}, but examples are bytes or real: convert it, for "
             "pixels to uint8."
         )
-    x = inputs(pipeline, x, network)
+    x = as_inputs(pipeline, x, network)
     check_inputs(network, x)
     if len(x) <= _TOGETHER:
         return network.output(_settled(network, x, solver, throw).state)
@@ -271,19 +271,19 @@ def _score(network, solver, pipeline, nudge, block, stop, place, read):
 
     def body(i, total):
         x, y, rows = place.batch(block(i))
-        ready, present = inputs(pipeline, x, network), rows >= 0
+        ready, present = as_inputs(pipeline, x, network), rows >= 0
         free = solver.solve(
             network.free(ready), network.zeros(ready), zeros=True, throw=False
         )
-        counted = usable(free.result) & present
+        used = usable(free.result) & present
         correct = (jnp.argmax(network.output(free.state), -1) == y) & present
         cost = jnp.zeros(len(y))
         if nudge is not None:
             cost = nudge.cost(network, free.state, nudge.targets(ready, y))
         sums = [
             jnp.sum(correct),
-            jnp.sum(counted),
-            jnp.sum(jnp.where(counted, cost, 0)),
+            jnp.sum(used),
+            jnp.sum(jnp.where(used, cost, 0)),
         ]
         return total + jnp.stack([jnp.asarray(s, total.dtype) for s in sums])
 
@@ -307,7 +307,7 @@ def _settle(network, x, solver, throw):
     return dataclasses.replace(free, state=state)
 
 
-def inputs(
+def as_inputs(
     pipeline: data.Pipeline, x: Array, network: AbstractNetwork, keys=None
 ) -> Array:
     """Return examples as the network takes them, augmented if there are keys."""

@@ -21,7 +21,7 @@ from .._solver import AbstractSolver, Sweeps
 from ..data.selection import hold_out
 from .devices.feed import feeds
 from .devices.placement import Placement
-from .evaluate import check_fit, inputs
+from .evaluate import as_inputs, check_fit
 from .loop import Loop
 from .result import Result
 from .store.identity import content, versions
@@ -182,10 +182,10 @@ def fit(
     splits = feeds(loaded, held_out, key, batch_size, workers, place)
     x, y = map(jnp.asarray, splits["train"].sample(np.arange(1)))
     check_fit(network, nudge, loaded, pipeline, y)
-    rule.check(network, nudge, (inputs(pipeline, x, network), y))
+    rule.check(network, nudge, (as_inputs(pipeline, x, network), y))
     told = trained(network, nudge, rule)
     known = {"nudge": given, "rule": rule, "solver": solver, "pipeline": pipeline}
-    who = {
+    described = {
         "network": str(network).splitlines(),
         "nudge": str(nudge),
         "rule": str(rule),
@@ -201,13 +201,13 @@ def fit(
         "versions": {"python": platform.python_version(), **versions()},
         "content": content(network, **known, optimizer=optimizer),
     }
-    if twice := sorted(set(who) & set(identity or {})):
+    if twice := sorted(set(described) & set(identity or {})):
         raise ValueError(
             f"`identity` holds {twice[0]!r}, which `run.json` says already: choose "
             "another name."
         )
-    who |= identity or {}
-    run = Run(None if out is None else Path(out), who, resume, keep, place)
+    described |= identity or {}
+    run = Run(None if out is None else Path(out), described, resume, keep, place)
     loop, state = Loop.start(
         network,
         nudge,

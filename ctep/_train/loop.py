@@ -14,7 +14,7 @@ from .._solver import RESULTS, AbstractSolver, usable
 from ..data import Pipeline
 from .devices.feed import AbstractFeed
 from .devices.placement import Placement
-from .evaluate import inputs, score
+from .evaluate import as_inputs, score
 from .programs import Optimizer, Reads
 from .watch import rise, saturated
 
@@ -156,7 +156,7 @@ class Loop(eqx.Module):
         present = index >= 0
         fold = jax.vmap(jax.random.fold_in, (None, 0))
         keys = fold(jax.random.fold_in(self.key, epoch), index.astype(jnp.uint32))
-        x, count = inputs(self.pipeline, x, network, keys), jnp.sum(present)
+        x, count = as_inputs(self.pipeline, x, network, keys), jnp.sum(present)
         weight = present / count.astype(x.dtype)
         target = nudge.targets(x, y)
         keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 1)  # others than above
@@ -206,19 +206,19 @@ class Loop(eqx.Module):
         """Return what is known of a network by a few examples.
 
         Returns:
-            `cosine` of the rule's gradient with the exact one; `counted`, how many
+            `cosine` of the rule's gradient with the exact one; `used`, how many
             examples took part, and `unsolved`, for how many of these the exact one was
             not found, so that there is no such cosine; `saturated`, the fraction of
             units per layer that pass nothing on, and `rise`, the largest rise of an
             energy in a sweep as a fraction of its range (or `None`).
         """
         network, nudge = self.model(state)
-        nudge, x = nudge.at(epoch), inputs(self.pipeline, x, network)
+        nudge, x = nudge.at(epoch), as_inputs(self.pipeline, x, network)
         key = jax.random.fold_in(self.key, epoch)
         task = Task.mean(x, y, nudge, self.solver, throw=False, key=key)
         estimate = self.rule.estimate(network, task)
-        counted = usable(estimate.result)
-        subject, same = self.rule.subject(network), task.of(counted)
+        used = usable(estimate.result)
+        subject, same = self.rule.subject(network), task.of(used)
         exact = _EXACT.estimate(subject, same)
         twin = eqx.filter((subject, nudge), (subject.trainable(), nudge.owned()))
         pair = _of(state.trained, estimate.gradient), _of(twin, exact.gradient)
@@ -228,8 +228,8 @@ class Loop(eqx.Module):
         ]
         return {
             "cosine": products[0] / jnp.sqrt(products[1] * products[2]),
-            "counted": jnp.sum(counted),
-            "unsolved": jnp.sum(counted & ~usable(exact.result)),
+            "used": jnp.sum(used),
+            "unsolved": jnp.sum(used & ~usable(exact.result)),
             "saturated": saturated(network, x, estimate.free.state),
             "rise": rise(subject, x, self.solver),
         }

@@ -184,13 +184,13 @@ def _record(job, position):
 
 def _cosine(probed, examples):
     """Return the cosine of a probe, or why it is evidence of nothing."""
-    counted, unsolved = int(probed["counted"]), int(probed["unsolved"])
+    used, unsolved = int(probed["used"]), int(probed["unsolved"])
     cosine, reason = float(probed["cosine"]), ""
-    if not counted:
+    if not used:
         reason = f"none of the {examples} probe examples came to rest"
     elif unsolved:
         reason = (
-            f"the exact gradient was not found for {unsolved} of {counted} probe "
+            f"the exact gradient was not found for {unsolved} of {used} probe "
             "examples: the linear problem at their rest did not converge"
         )
     elif not math.isfinite(cosine):

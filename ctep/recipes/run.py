@@ -168,10 +168,10 @@ def restore(
             "`ctep.recipes.train`, or the `--out` of `ctep fit`."
         )
     try:
-        who = json.loads(path.read_text())
-        name, trained_on, seed = who["recipe"], str(who["data"]), int(who["seed"])
-        scale, rule = float(who.get("scale", 1.0)), RULES[who.get("rule_name")]
-        precision = who.get("precision", "float32")
+        kept = json.loads(path.read_text())
+        name, trained_on, seed = kept["recipe"], str(kept["data"]), int(kept["seed"])
+        scale, rule = float(kept.get("scale", 1.0)), RULES[kept.get("rule_name")]
+        precision = kept.get("precision", "float32")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} names no recipe and seed, or a rule of your own, so the network "
@@ -234,7 +234,7 @@ class _Session:
             options["watch"] = self.watch
         self.say(title, network, *notes)
         known = (name for name, other in RULES.items() if rule == other)
-        who = {
+        identity = {
             "recipe": recipe.name,
             "data": self.dataset.name,
             # A rule of the user's own has a name that `restore` does not know.
@@ -242,7 +242,7 @@ class _Session:
             **self.alike,
         }
         return fit(
-            network, self.dataset, out=out, resume=resume, identity=who,
+            network, self.dataset, out=out, resume=resume, identity=identity,
             progress=self.show, **self.how, **options,
         )  # fmt: skip
 
