@@ -99,7 +99,8 @@ def predict(
         x: examples as `ctep.fit` takes them, any number of them: of the network's
             input shape, or as many numbers in another one; bytes are pixels.
         solver: finds the rest, from zeros; `Sweeps()` by default.
-        pipeline: that of the training, `ctep.data.Pipeline()` by default.
+        pipeline: makes inputs of examples, as in training; `ctep.data.Pipeline()` by
+            default.
         throw: whether to raise if any example has not settled; else its output is that
             of the state reached.
 
@@ -153,7 +154,7 @@ class Score:
         loss: mean cost of the examples that came to rest; NaN if none did.
         accuracy: fraction of all examples whose largest output is their class.
         unsettled: fraction of all examples that did not come to rest.
-        examples: how many there were.
+        examples: number of all examples.
     """
 
     loss: float
@@ -188,11 +189,13 @@ def evaluate(
 
     Args:
         network: any network, for example `result.network` of a run.
-        dataset: as for `ctep.fit`; its test examples, or all where it has none apart.
+        dataset: whatever `ctep.fit` takes. Its test examples are scored, or all where
+            it has none apart.
         solver: finds the rest, from zeros; `Sweeps()` by default.
-        pipeline: that of the training, `ctep.data.Pipeline()` by default.
+        pipeline: makes inputs of examples, as in training; `ctep.data.Pipeline()` by
+            default.
         nudge: its cost is the loss; `OutputError()` by default.
-        data_dir: of TFDS; the variable `TFDS_DATA_DIR` by default.
+        data_dir: where TFDS keeps its data; the variable `TFDS_DATA_DIR` by default.
 
     Raises:
         TypeError: if an argument is not of its kind.

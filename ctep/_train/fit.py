@@ -96,12 +96,12 @@ def fit(
             `ctep.data.load` returns. Bytes are pixels and are scaled to [0, 1].
         nudge: its cost is the loss; `OutputError()` by default.
         rule: `OneSided(0.01)` by default.
-        solver: for all phases; `Sweeps()` by default.
+        solver: finds the rests of all phases; `Sweeps()` by default.
         optimizer: any optax transformation; `optax.adam(1e-3)` by default.
-        epochs: of the whole run, those before a resumption included.
+        epochs: number of epochs of the whole run, those before a resumption included.
         batch_size: a hundredth of the training set, within 20 and 500, by default. A
             last batch that is not full is weighted by its size.
-        key: for the order of the examples; `jax.random.key(0)` by default.
+        key: decides the order of the examples; `jax.random.key(0)` by default.
         validation: fraction of the training set that is held out.
         pipeline: makes inputs of examples, `ctep.data.Pipeline()` by default.
         carry_state: whether a free phase starts from the nudged state of the batch
@@ -109,11 +109,11 @@ def fit(
             networks does, and not from zeros.
         probe: examples in the probe batch, 0 for none.
         watch: what counts as a fault, and which faults end the run as diverged.
-        workers: how many processes read and decode ahead (through Grain) while the
+        workers: number of processes that read and decode ahead (by Grain) while the
             devices hold a few batches alone; 0 is a thread of this process, which
             arrays always are read by. By default the data lie on the devices, or are
             streamed from memory where they would take more than half of a device.
-        mesh: of the devices that share each batch; all devices by default, those of
+        mesh: the devices that share each batch; all devices by default, those of
             all processes after `jax.distributed.initialize`.
         shard_parameters: divide each weight among the devices, along its widest axis
             that they divide evenly, and do not copy it to all of them.
@@ -123,7 +123,7 @@ def fit(
             that decides the weights must be as it was, schedules included; `epochs`,
             `probe`, `watch`, `keep` and how data are read and devices used may change.
         keep: newest checkpoints to keep, besides the best one (see `ctep.restore`).
-        data_dir: of TFDS; the variable `TFDS_DATA_DIR` by default.
+        data_dir: where TFDS keeps its data; the variable `TFDS_DATA_DIR` by default.
         identity: what else to keep in `run.json`, in plain JSON values.
         progress: whether to print.
 

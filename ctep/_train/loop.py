@@ -26,16 +26,16 @@ class Sums(eqx.Module):
     """What an epoch adds up over its examples.
 
     Fields:
-        count: examples.
-        loss: the losses of those that took part.
-        correct: how many were named right.
-        sweeps: of all phases.
-        unsettled: how many had a phase that failed, and took no part.
-        published: how many took part as published, short of rest.
-        residual: the largest of the free phases.
-        finite: whether all losses and weights were.
-        states: how many had a layer that was not finite, per layer.
-        labels: how many had each class.
+        count: number of examples so far; the next ones are sums over them.
+        loss: losses of those that took part.
+        correct: number of those whose largest output is their class.
+        sweeps: sweeps of all phases of all examples.
+        unsettled: number of those with a phase that failed, which took no part.
+        published: number of those that took part as published, short of rest.
+        residual: largest residual of a free phase.
+        finite: whether all losses and weights were finite.
+        states: per layer, number of examples for which it was not finite.
+        labels: per class, number of its examples.
     """
 
     count: Float[Array, ""]
@@ -65,8 +65,8 @@ class TrainState(eqx.Module):
         trained: arrays of `(network, nudge)` that are trained, `None` elsewhere.
         fixed: the other arrays of them, such as random feedback.
         optimizer: state of the optax transformation.
-        sums: of the epoch in progress.
-        start: of the next free phase, if states are carried over, else `None`.
+        sums: what the epoch in progress has added up.
+        start: state that the next free phase starts from, if it is carried over.
     """
 
     trained: PyTree
@@ -82,11 +82,11 @@ class Loop(eqx.Module):
     Fields:
         static: what is not an array in `(network, nudge)`.
         rule: makes the gradient.
-        solver: for all phases.
+        solver: finds the rests of all phases.
         optimizer: turns the gradient into an update.
         pipeline: makes inputs of examples.
-        key: for augmentation.
-        place: of states and batches on the devices.
+        key: random key that augmentations are drawn by.
+        place: where states and batches lie on the devices.
         read: tells programs apart that run code of a user's own.
     """
 

@@ -76,7 +76,7 @@ def _made(value: Any, seen: dict[int, tuple[int, Any]]) -> Any:
     """Return something hashable that is equal for values that behave alike.
 
     Args:
-        value: of a closure or a module.
+        value: a function, a module, or something that one of them holds.
         seen: the containers on the way here, by identity: closures may be recursive.
             It keeps them, or another one could take an identity over.
     """

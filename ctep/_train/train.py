@@ -31,8 +31,8 @@ class Job:
         run: where positions and records are kept.
         splits: the data, by name.
         probe: examples and labels, perhaps none.
-        epochs: of the whole run.
-        watch: for faults.
+        epochs: number of epochs of the whole run.
+        watch: what counts as a fault.
         exact: whether the rule is to give the exact gradient.
         told: what is trained, in a sentence.
     """
@@ -110,9 +110,9 @@ def _epoch(job, position, interruption, reporter):
             if interruption.signal is not None:
                 break
             start = time.monotonic()
-            # Arrays, since a number would be compiled in.
-            within = np.array([batch, stop, epoch]) - [found.start, found.start, 0]
-            after = job.loop.train(state, block, *within)
+            # Places in the block, and as arrays: a number would be compiled in.
+            first, last = np.array([batch, stop]) - found.start
+            after = job.loop.train(state, block, first, last, np.array(epoch))
             if stop == found.stop < batches:
                 block, found = next(blocks)  # while the devices are busy
             finite = bool(after.sums.finite)  # waits for the chunk

@@ -27,8 +27,8 @@ def read_batch(
     """Return one batch; zeros stand where it has no example.
 
     Args:
-        records: to read from.
-        index: which of the records make up the split; all of them if `None`.
+        records: the examples and how to read them.
+        index: numbers of the records that make up the split; all if `None`.
         order: the order of their use.
         columns: the part of the batch that is read.
         number: the number of the batch, counted through all epochs.

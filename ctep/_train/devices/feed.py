@@ -68,9 +68,9 @@ class StreamedFeed(AbstractFeed):
 
     Args:
         records: the examples.
-        index: which of them make up the split; all of them if `None`.
+        index: numbers of the records that make up the split; all if `None`.
         order: the order of their use.
-        place: on the devices.
+        place: where batches lie on the devices.
         workers: processes that read and decode, 0 for a thread of this one.
     """
 
@@ -154,12 +154,12 @@ def feeds(
     Args:
         dataset: the data.
         held_out: training and validation examples, as `hold_out` returns them.
-        key: for the order of the training examples.
-        batch_size: of training.
+        key: random key that decides the order of the training examples.
+        batch_size: examples per batch of training.
         workers: processes that read training examples as they are used, 0 for a
             thread. If `None`, all data are in memory, and held if the training
             examples take no more than half of a device.
-        place: on the devices.
+        place: where data lie on the devices.
     """
     seed = tuple(np.asarray(jax.random.key_data(key)).ravel().tolist())
     parts: dict[str, tuple[AbstractRecords, np.ndarray | None]]
