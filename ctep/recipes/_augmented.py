@@ -64,8 +64,8 @@ def network(
         architecture: channels, and which convolutions are pooled.
         dense: number of dense layers of 512 before the outputs.
         init: draws the weights.
-        activation: that of every layer.
-        options: others of `ctep.vgg`.
+        activation: what every layer does with its drive.
+        options: other arguments of `ctep.vgg`.
     """
     channels, pooled = architecture
 
@@ -98,7 +98,7 @@ def _sgd(rates, decay: float = 3e-4):
     Args:
         rates: one learning rate for all, or one per layer from input to output; what
             a nudge owns learns at the first one.
-        decay: of all weights.
+        decay: weight decay, for all weights alike.
     """
     rates = (rates,) if isinstance(rates, float) else tuple(rates)
 

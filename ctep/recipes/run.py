@@ -55,18 +55,18 @@ def train(
 
     Args:
         name: a recipe, see `ctep recipes`.
-        dataset: instead of the recipe's: whatever `ctep.data.load` takes.
+        dataset: data instead of the recipe's: whatever `ctep.data.load` takes.
         epochs: the length of the whole run; that of the recipe by default.
         seed: that of the weights and the order of the examples, of a teacher too.
         scale: factor of every width, of a teacher too.
-        rule: instead of the recipe's: `ctep.Backprop()` trains the feed-forward twin.
-        precision: that of products, see `ctep.with_precision`, of a teacher too.
+        rule: another rule than the recipe's: `ctep.Backprop()` trains the twin.
+        precision: that of products, of a teacher too; see `ctep.with_precision`.
         teacher: a network that is trained already, instead of one of `out-teacher`.
         out: folder for checkpoints and history, see `ctep.fit`.
         resume: continue the run in `out`. A teacher goes on by itself.
         keep: newest checkpoints to keep, besides the best one.
         watch: what counts as a fault, instead of the recipe's.
-        workers: how many processes stream the data, see `ctep.fit`.
+        workers: number of processes that stream the data, see `ctep.fit`.
         shard_parameters: divide each weight among the devices, see `ctep.fit`.
         data_dir: where TFDS keeps its data; the variable `TFDS_DATA_DIR` by default.
         progress: whether to print.
@@ -152,7 +152,7 @@ def restore(
 
     Args:
         run: the `out` of `train`, or the `--out` of `ctep fit`.
-        dataset: instead of the one it was trained on.
+        dataset: data instead of what it was trained on.
         data_dir: where TFDS keeps its data; the variable `TFDS_DATA_DIR` by default.
         best: take the best epoch's checkpoint, see `ctep.restore`, not the newest.
 
