@@ -9,20 +9,12 @@ from ._custom_types import Shape, State
 
 
 def leading(array, shape: Shape) -> Shape:
-    """Return the lengths of an array's leading axes: `(2, 5)` for (2, 5, 28, 28).
-
-    Args:
-        array: states or inputs of any number of examples.
-        shape: the shape of one example, here (28, 28).
-    """
+    """Return the leading axes of an array: (2, 5) of (2, 5, 28, 28) by (28, 28)."""
     return array.shape[: array.ndim - len(shape)]
 
 
 def along(weights: Array, ndim: int) -> Array:
-    """Return `weights` with axes of length 1 added, to multiply arrays of `ndim` axes.
-
-    Those of shape (5,) become (5, 1, 1, 1) for images, where `ndim` is 4.
-    """
+    """Return numbers per example with axes added: (5,) as (5, 1, 1, 1) for images."""
     return weights.reshape(weights.shape + (1,) * (ndim - weights.ndim))
 
 

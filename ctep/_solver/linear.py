@@ -81,6 +81,7 @@ class Adjoint(eqx.Module):
         tolerance = self.tolerance
         if tolerance is None:
             tolerance = 1e-10 if dtype == jnp.float64 else 1e-5
+        # In units of its largest element, to which `tolerance` is relative.
         sizes = jnp.stack([jnp.max(jnp.abs(g)) for g in right])
         unit = jnp.where(jnp.any(sizes > 0), jnp.max(sizes), 1)
         right = tuple(g / unit for g in right)

@@ -117,6 +117,7 @@ class Sweeps(AbstractSolver):
         active = jnp.ones(lead, bool)
         carry = Examples(state, memory, active, steps, infinite, infinite), count
         if zeros:
+            # Apart from the loop, since half of its products would be with zeros.
             carry = self._sweep(problem, groups, carry, blocks)
         return self._settle(problem, groups, carry, self._widths(active.size))[0]
 
@@ -126,6 +127,10 @@ class Sweeps(AbstractSolver):
 
     def _settle(self, problem, groups, carry, widths):
         """Sweep until nothing moves, the last examples in ever narrower batches."""
+        # Batched by hand and not by `vmap`, whose loop masks the tapes of pools too. On
+        # a VGG for 32 x 32 pixels, batch 64 on 2 cores: 628 ms against 771. A chain of
+        # 10 x 64 and three small convolutions lose a tenth by it.
+        # In `vgg7` the median example takes some 20 sweeps, the slowest up to 250.
         most = widths[0] if widths else 0
 
         def unfinished(carry):
@@ -171,9 +176,10 @@ class Sweeps(AbstractSolver):
                 found.append(
                     problem.block_residual(n, change, state[n], self.rtol, self.atol)
                 )
-                # Nothing moves that is at rest within the tolerance. So nothing has
-                # moved in the last sweep of an example: its residuals are all those of
-                # one state, the one returned, and its memory is, in whatever company.
+                # The deadband: nothing moves that is at rest within the tolerance. So
+                # nothing has moved in the last sweep of an example: its residuals are
+                # all those of one state, the one returned, and so is its memory. What
+                # the others in its batch do cannot change it.
                 moving = active & (found[-1][1] > 0)
                 moved[n] = self._moved(problem, n, moving, state[n], change)
             state, zero = tuple(moved), zero.difference(group)
@@ -197,16 +203,7 @@ class Sweeps(AbstractSolver):
 
 
 class Examples(NamedTuple):
-    """What a sweep carries to the next, example by example.
-
-    Fields:
-        state: one array per block, `(*lead, *shape)`.
-        memory: what the problem recalls of it.
-        active: which examples still move.
-        steps: sweeps that each example took.
-        residual: largest force on an element, at the state.
-        excess: by how much it is above the tolerance.
-    """
+    """What a sweep carries to the next: `active` examples are those that still move."""
 
     state: State
     memory: Memory
