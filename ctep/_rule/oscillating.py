@@ -58,6 +58,8 @@ class Oscillating(AbstractStencil):
     """
 
     radius: float = 0.1
+    # In this time 8.5 % of the orbits did not close where feedback was symmetric, and
+    # 0.01 % where it was 0.5 (784-64-32-10, in two epochs of MNIST).
     period: float = 50.0
     periods: int = 2
     points: int = 8

@@ -19,6 +19,7 @@ from .store.history import KEYS
 from .store.run import Position, Run
 from .watch import Watch, not_finite, not_finite_states
 
+# Between chunks progress is shown and signals are served; nothing is computed then.
 _CHUNK_SECONDS = 1.0
 
 

@@ -17,7 +17,9 @@ from ...data.stream import check_main, read_ahead, read_batch
 from .placement import Placement
 
 _EVALUATED = 500  # examples at once
-_EXAMPLES = 2048  # in a streamed block, at least, if batches are smaller
+# In a streamed block, so that compiled code need not return after each small batch: a
+# step takes 1.065 times one in memory (`fre-vgg11` at a quarter of its widths).
+_EXAMPLES = 2048
 
 
 class Unreadable(OSError):
