@@ -67,6 +67,7 @@ class StatePhase(AbstractProblem):
             if j == n and coupling.forward and i >= 0 and i not in zero:
                 out, tape[c] = coupling.forward.apply(state[i])
                 h = _add(h, out)
+            # The tape spares the adjoint what it shares with the forward map.
             if i == n and coupling.returning and j not in zero:
                 back = coupling.returning.adjoint(state[j], tape[c])
                 h = _add(h, coupling.scale * back)
