@@ -39,7 +39,7 @@ def declared(tree: PyTree, *, otherwise: bool = False) -> PyTree:
     """Return a tree of booleans: the arrays in fields made by `parameter`.
 
     Args:
-        tree: of modules.
+        tree: a module, or a tree of modules.
         otherwise: whether arrays count too where no class on the way declares any.
     """
 

@@ -165,8 +165,8 @@ class AbstractNetwork(eqx.Module):
         increments and weights it is the real part.
 
         Args:
-            x: the inputs.
-            state: the free equilibrium, `(batch, *shape)`.
+            x: the inputs, `(batch, *input_shape)`.
+            state: the free equilibrium, `(batch, *shape)` per block.
             increments: $d_k$ in the units of the state, `(phases, batch, *shape)`.
             weights: $w_k$ times the weight of each example, `(phases, batch)`.
         """
@@ -181,7 +181,7 @@ class AbstractNetwork(eqx.Module):
         exists for every feedback.
 
         Args:
-            x: the inputs.
+            x: the inputs, `(batch, *input_shape)`.
             state: the free equilibrium, at which the drive is differentiated.
             tangent: $v_n = \sum_k w_k d_{k,n}$, `(batch, *shape)`.
         """

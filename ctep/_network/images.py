@@ -74,7 +74,7 @@ def vgg(
         bias_gain: biases are drawn within $\pm$ `bias_gain` / sqrt(fan-in).
         readout: whether the outputs are a linear readout outside the dynamics;
             otherwise they are a layer of their own.
-        output_activation: that of an output layer.
+        output_activation: what an output layer does with its drive.
         init: initialiser of all weights, or one per coupling, readout included.
         key: random key that the initial weights are drawn by.
 
@@ -147,7 +147,7 @@ def hopfield_resnet(
         bias_gain: biases are drawn within $\pm$ `bias_gain` / sqrt(fan-in).
         readout: whether the outputs are a linear readout outside the dynamics;
             otherwise they are a layer of their own.
-        output_activation: that of an output layer.
+        output_activation: what an output layer does with its drive.
         init: initialiser of all weights, or one per convolution of a kernel of 3 and
             one for the outputs.
         skip_init: initialiser of the skips, `init` by default.

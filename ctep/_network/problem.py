@@ -298,7 +298,7 @@ class AbstractPull(eqx.Module):
         r"""Return $-\beta\,\partial C/\partial s_n$ at `state`, `None` if no force.
 
         Args:
-            n: block, counted from 0.
-            state: where to evaluate the force.
+            n: the block, counted from 0.
+            state: where to evaluate the force, `(*lead, *shape)` per block.
             context: the pull's arrays with leading axes, such as the targets.
         """

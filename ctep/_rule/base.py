@@ -82,7 +82,7 @@ class Estimate(eqx.Module):
     Fields:
         loss: the weighted mean of the cost at the free state.
         gradient: `(network, nudge)` trees of arrays, `None` for what is not trained.
-        free: the free equilibrium.
+        free: the free equilibrium, also of examples that have failed.
         sweeps: steps of all phases together, `(batch,)`.
         result: how each example ended, `(batch,)`: as the first phase that has failed.
         nudged: state at the end of the first nudged phase; the free one without any.

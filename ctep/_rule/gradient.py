@@ -40,7 +40,7 @@ def gradient(
     ```
 
     Args:
-        network: any network.
+        network: the network whose parameters to differentiate by.
         x: inputs, `(batch, *input_shape)`, converted to the network's dtype.
         y: labels `(batch,)`, or values `(batch, outputs)`.
         nudge: its cost is the loss; by default `OutputError()`, cross-entropy.

@@ -134,7 +134,7 @@ class AbstractStencil(AbstractRule):
         Args:
             network: the network to be trained.
             task: the task of the whole batch, also of examples that have failed.
-            free: the free equilibrium.
+            free: the free equilibrium, at which the loss is taken.
             around: the free state around which the increments were solved for.
             increments: $d_k$, `(phases, batch, *shape)` per block.
             weights: $w_k$, `(phases, batch)` or `(phases, 1)`.

@@ -113,7 +113,7 @@ class AbstractSolver(eqx.Module):
         Args:
             problem: the problem that was to be solved.
             state: where the solver has stopped, `(*lead, *shape)` per block.
-            steps: how many each example took, `lead`.
+            steps: how many steps each example took, of shape `lead`.
             throw: whether to raise if any example has not settled.
             otherwise: the verdict on what has not settled, but is finite and bounded.
 

@@ -94,7 +94,7 @@ def judge(
         state: where the solver stopped, `(*lead, *shape)` per block.
         residual: how far it still moves, one number per example.
         excess: how far that is above the tolerance; not positive once settled.
-        steps: how many each example took.
+        steps: how many steps each example took.
         memory: what the problem recalls of `state`.
         throw: whether to raise if any example has not settled.
         otherwise: the verdict on what has not settled, but is finite and bounded.

@@ -29,7 +29,7 @@ class FixedSweeps(AbstractSolver):
         nudged: number of sweeps of a nudged phase.
         rtol: relative tolerance; with `atol` it lets an example that is at rest stop
             before. With both 0 it stops early only where not one bit changes any more.
-        atol: absolute tolerance.
+        atol: absolute tolerance, in units of the largest element for increments.
         order: sequence of the blocks; by default the direction of the signal.
         relaxation: $\omega$, how much of each block's move is made, within (0, 2).
         gather: falling shares of the batch at which what still moves goes on alone.

@@ -49,7 +49,7 @@ def settle(
     ```
 
     Args:
-        network: any network.
+        network: the network to bring to rest.
         x: inputs, `(batch, *input_shape)`, converted to the network's dtype.
         solver: finds the rest, from zeros; `Sweeps()` by default.
         throw: whether to raise if any example has not settled.
@@ -95,7 +95,7 @@ def predict(
     ```
 
     Args:
-        network: any network.
+        network: the network, for example that of a run's result.
         x: examples as `ctep.fit` takes them, any number of them: of the network's
             input shape, or as many numbers in another one; bytes are pixels.
         solver: finds the rest, from zeros; `Sweeps()` by default.

@@ -95,7 +95,7 @@ def fit(
             "mnist", arrays `(x, y)` or `((x, y), (x_test, y_test))`, or what
             `ctep.data.load` returns. Bytes are pixels and are scaled to [0, 1].
         nudge: its cost is the loss; `OutputError()` by default.
-        rule: `OneSided(0.01)` by default.
+        rule: makes the gradient; `OneSided(0.01)` by default.
         solver: finds the rests of all phases; `Sweeps()` by default.
         optimizer: any optax transformation; `optax.adam(1e-3)` by default.
         epochs: number of epochs of the whole run, those before a resumption included.
@@ -125,7 +125,7 @@ def fit(
         keep: newest checkpoints to keep, besides the best one (see `ctep.restore`).
         data_dir: where TFDS keeps its data; the variable `TFDS_DATA_DIR` by default.
         identity: what else to keep in `run.json`, in plain JSON values.
-        progress: whether to print.
+        progress: whether to print a bar or a line per epoch.
 
     Returns:
         The trained network with its history, for rules of feed-forward networks the

@@ -81,10 +81,10 @@ class Loop(eqx.Module):
 
     Fields:
         static: what is not an array in `(network, nudge)`.
-        rule: makes the gradient.
+        rule: makes the gradient of each batch.
         solver: finds the rests of all phases.
         optimizer: turns the gradient into an update.
-        pipeline: makes inputs of examples.
+        pipeline: makes inputs of examples, augmented in training.
         key: random key that augmentations are drawn by.
         place: where states and batches lie on the devices.
         read: tells programs apart that run code of a user's own.

@@ -30,7 +30,7 @@ class Job:
     Fields:
         loop: the compiled functions.
         run: where positions and records are kept.
-        splits: the data, by name.
+        splits: the data: "train", and perhaps "validation" and "test".
         probe: examples and labels, perhaps none.
         epochs: number of epochs of the whole run.
         watch: what counts as a fault.

@@ -63,7 +63,7 @@ def network(
     Args:
         architecture: channels, and which convolutions are pooled.
         dense: number of dense layers of 512 before the outputs.
-        init: draws the weights.
+        init: initialiser of the weights.
         activation: what every layer does with its drive.
         options: other arguments of `ctep.vgg`.
     """

@@ -207,10 +207,10 @@ class _Session:
     """How a recipe and its teacher are trained alike.
 
     Fields:
-        dataset: what both learn.
+        dataset: the data that both learn from.
         alike: the seed, the scale and the precision of both.
         watch: instead of each recipe's.
-        how: keywords of `ctep.fit`.
+        how: other arguments of `ctep.fit`, by name.
         show: whether to print.
     """
 

@@ -69,9 +69,9 @@ class StreamedFeed(AbstractFeed):
     """Data of which only a few batches are held, each process reading its own part.
 
     Args:
-        records: the examples.
+        records: the examples, and how to read them.
         index: numbers of the records that make up the split; all if `None`.
-        order: the order of their use.
+        order: which examples each batch of an epoch holds.
         place: where batches lie on the devices.
         workers: processes that read and decode, 0 for a thread of this one.
     """

@@ -87,7 +87,7 @@ def _described(value: Any, above: tuple = (), drawn: frozenset | set = frozenset
     """Return JSON values that tell a value from others, see `content`.
 
     Args:
-        value: anything.
+        value: an object, a function, a number or a container of them.
         above: the objects it is part of, since closures may hold themselves.
         drawn: identities of arrays whose values do not count.
     """
