@@ -18,7 +18,7 @@ from image_gradients import cosines, gradients
 from precision import cast
 
 import ctep
-from ctep._train.evaluate import inputs
+from ctep._train.evaluate import as_inputs
 
 SINGLE = ctep.Sweeps(2000, rtol=1e-5, atol=1e-5)
 DOUBLE = ctep.Sweeps(5000, rtol=1e-10, atol=1e-10)
@@ -88,7 +88,7 @@ def main():
     dataset = load(args, ctep.recipes.get("vgg5"))
     network, settings = untrained("vgg5", dataset, args, scale)
     images = jnp.asarray(dataset.x_train[:examples])
-    x = inputs(settings["pipeline"], images, network)
+    x = as_inputs(settings["pipeline"], images, network)
     y = jnp.asarray(dataset.y_train[:examples])
     details, parts = {}, []
     for kind, subject in (("vgg5", network), ("vgg5, smooth", smooth(network))):

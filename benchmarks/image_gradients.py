@@ -18,7 +18,7 @@ from precision import cast
 
 import ctep
 from ctep._rule import Task
-from ctep._train.evaluate import inputs
+from ctep._train.evaluate import as_inputs
 
 SYMMETRIC = (
     "vgg5", "vgg7", "vgg7-le", "vgg7-kd", "vgg7-kdw", "vgg10-kd", "vgg11-le",
@@ -61,7 +61,7 @@ def compare(name, args, scale, examples):
     network, settings = untrained(name, dataset, args, scale)
     nudge = settings["nudge"].drawn(network, settings["key"]).at(0)
     images = jnp.asarray(dataset.x_train[:examples])
-    x = inputs(settings["pipeline"], images, network)
+    x = as_inputs(settings["pipeline"], images, network)
     y = jnp.asarray(dataset.y_train[:examples])
     solver = _limited(1000, 1e-5)
     single, unsettled = gradients(RULE, network, nudge, x, y, solver)

@@ -13,7 +13,7 @@ from _setup import load
 
 import ctep
 from ctep._rule import Task
-from ctep._train.evaluate import inputs
+from ctep._train.evaluate import as_inputs
 
 
 @eqx.filter_jit
@@ -61,7 +61,7 @@ def main():
     recipe, dataset = ctep.recipes.get(args.recipe), load(args)
     network, settings = recipe.setup(dataset, seed=args.seed, epochs=1)
     size = settings["batch_size"]
-    x = inputs(settings["pipeline"], jnp.asarray(dataset.x_train[:size]), network)
+    x = as_inputs(settings["pipeline"], jnp.asarray(dataset.x_train[:size]), network)
     y = jnp.asarray(dataset.y_train[:size])
     relaxations = [1 + 0.05 * k for k in range(9)]
     tolerances = [1e-2, 1e-3]

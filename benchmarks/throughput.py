@@ -17,7 +17,7 @@ from _setup import load, start
 
 import ctep
 from ctep._rule import Task
-from ctep._train.evaluate import inputs
+from ctep._train.evaluate import as_inputs
 
 _FORMULA = (
     "per example: input drive n0 n1; per free and per nudged sweep 2 n_l n_(l+1) for "
@@ -41,7 +41,7 @@ def steps(loop, state, block, i, epoch):
     """Return how many free and nudged sweeps a batch executes."""
     network, nudge = loop.model(state)
     x, y, _ = block(i)
-    x = inputs(loop.pipeline, x, network)
+    x = as_inputs(loop.pipeline, x, network)
     task = Task.mean(x, y, nudge.at(epoch), loop.solver, throw=False)
     estimate = loop.rule.estimate(network, task)
     free = estimate.free.steps

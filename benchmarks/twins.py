@@ -15,7 +15,7 @@ from _setup import cosine, first, load, weights
 
 import ctep
 from ctep._rule import Task
-from ctep._train.evaluate import inputs
+from ctep._train.evaluate import as_inputs
 
 
 def altered(network, settings, args):
@@ -43,7 +43,7 @@ def altered(network, settings, args):
 def layers(network, settings, dataset):
     """Return the cosine of both rules' gradients, one number per weight."""
     rows = slice(0, settings["batch_size"])
-    x = inputs(settings["pipeline"], jnp.asarray(dataset.x_train[rows]), network)
+    x = as_inputs(settings["pipeline"], jnp.asarray(dataset.x_train[rows]), network)
     nudge = settings["nudge"].drawn(network, settings["key"]).at(0)
     y = jnp.asarray(dataset.y_train[rows])
     task = Task.mean(x, y, nudge, settings["solver"], throw=False)

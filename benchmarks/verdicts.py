@@ -22,7 +22,7 @@ from _setup import load, untrained
 import ctep
 from ctep._rule import Task
 from ctep._solver import usable
-from ctep._train.evaluate import inputs
+from ctep._train.evaluate import as_inputs
 
 
 class Springs(ctep.EnergyNetwork):
@@ -162,7 +162,7 @@ def probe(name, args, scale, examples):
         dataset = load(args, ctep.recipes.get(name))
         network, settings = untrained(name, dataset, args, scale)
         images = jnp.asarray(dataset.x_train[:examples])
-        x = inputs(settings["pipeline"], images, network)
+        x = as_inputs(settings["pipeline"], images, network)
         nudge = settings["nudge"].drawn(network, settings["key"]).at(0)
         parts = nudge, settings["rule"], settings["solver"]
     y = jnp.asarray(dataset.y_train[:examples])

@@ -9,12 +9,12 @@ from ._custom_types import Shape, State
 
 
 def leading(array, shape: Shape) -> Shape:
-    """Return the lengths of the axes of an array before those of one example."""
+    """Return the leading axes of an array: (2, 5) of (2, 5, 28, 28) by (28, 28)."""
     return array.shape[: array.ndim - len(shape)]
 
 
 def along(weights: Array, ndim: int) -> Array:
-    """Return numbers per example such that they multiply arrays of `ndim` axes."""
+    """Return numbers per example with axes added: (5,) as (5, 1, 1, 1) for images."""
     return weights.reshape(weights.shape + (1,) * (ndim - weights.ndim))
 
 

@@ -16,7 +16,7 @@ _LARGEST = 2**31
 
 
 def shown(value: Any) -> str:
-    """Return what is said of a value: one line, whatever it is."""
+    """Return a value as an error shows it: on one line, whatever it is."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
     if getattr(value, "shape", ()):
@@ -31,11 +31,11 @@ def instance(name: str, value: Any, kinds: Any, noun: str, example: str) -> None
     """Raise `TypeError` unless `value` is of one of `kinds`.
 
     Args:
-        name: of the argument.
-        value: received.
-        kinds: as for `isinstance`.
+        name: what the argument is called, without backticks.
+        value: what was received for it.
+        kinds: a class or a tuple of classes.
         noun: what is wanted, with its article.
-        example: of what to pass, as code.
+        example: something that could be passed, as code.
     """
     if not isinstance(value, kinds):
         raise TypeError(
@@ -45,7 +45,7 @@ def instance(name: str, value: Any, kinds: Any, noun: str, example: str) -> None
 
 
 def members(name: str, value: Any) -> tuple:
-    """Return the members of a list or a tuple, or raise `TypeError`."""
+    """Return a list or a tuple as a tuple, or raise `TypeError` for anything else."""
     instance(name, value, (tuple, list), "a list or a tuple", f"{name}=[...]")
     return tuple(value)
 
@@ -146,7 +146,7 @@ def _is_listed(value):
     return several or (isinstance(value, np.ndarray) and value.ndim > 0)
 
 
-def filled(name: str, value: Any) -> tuple[int, ...]:
+def positive_shape(name: str, value: Any) -> tuple[int, ...]:
     """Return a shape of at least one element as plain integers, or raise."""
     got = shape(name, value)
     if any(n < 1 for n in got):
@@ -319,7 +319,7 @@ def image(name: str, value: Any) -> tuple[int, int, int]:
     return got
 
 
-def two(name: str, value: Any, example: str) -> tuple[int, int]:
+def one_or_two(name: str, value: Any, example: str) -> tuple[int, int]:
     """Return one or two positive whole numbers as two, or raise."""
     if isinstance(value, numbers.Integral):
         value = (value, value)

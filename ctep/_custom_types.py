@@ -8,5 +8,7 @@ Shape: TypeAlias = tuple[int, ...]
 # One array per block (layer), each `(*lead, *shape)`; `lead` is the batch, with
 # an axis for the nudges before it when several phases are solved at once.
 State: TypeAlias = tuple[Inexact[Array, "..."], ...]
+# One number per example: of the shape `lead`.
 Lead: TypeAlias = Float[Array, "..."]
+# What a problem keeps of a state between two block updates; see docs/notation.md.
 Memory: TypeAlias = PyTree

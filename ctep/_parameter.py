@@ -28,7 +28,7 @@ def parameter(**options) -> Any:
     nothing all arrays are trained.
 
     Args:
-        options: of `equinox.field`, such as `default`.
+        options: keywords of `equinox.field`, such as `default`.
     """
     metadata = {**options.pop("metadata", {}), _KEY: True}
     options.setdefault("converter", _as_jax)
@@ -39,7 +39,7 @@ def declared(tree: PyTree, *, otherwise: bool = False) -> PyTree:
     """Return a tree of booleans: the arrays in fields made by `parameter`.
 
     Args:
-        tree: of modules.
+        tree: a module, or a tree of modules.
         otherwise: whether arrays count too where no class on the way declares any.
     """
 

@@ -15,7 +15,7 @@ import typer
 
 from . import _checks as checks
 from ._network.describe import parameters
-from ._train import Result, inputs, score
+from ._train import Result, as_inputs, score
 from ._train.devices.feed import feeds
 from ._train.devices.hosts import LOST, join
 from ._train.devices.placement import Placement
@@ -188,7 +188,7 @@ def analyse(
     say(f"{opened.recipe.name}, {len(y)} examples of {loaded.name}")
     report(
         opened.network,
-        inputs(options["pipeline"], x, opened.network),
+        as_inputs(options["pipeline"], x, opened.network),
         y,
         folder,
         nudge=options["nudge"],

@@ -838,7 +838,7 @@ MUTANTS = [
     Mutant(
         "a run is opened at full width",
         RECIPE,
-        'scale, rule = float(who.get("scale", 1.0)), ',
+        'scale, rule = float(kept.get("scale", 1.0)), ',
         "scale, rule = 1.0, ",
         "recipes",
     ),

@@ -135,7 +135,7 @@ def test_out_does_not_change_the_run(whole):
 def test_a_cosine_of_no_gradient_is_none(tmp_path, monkeypatch):
     """Where the exact gradient vanishes: the same in memory, on disk and in print."""
     probed = {"cosine": jnp.nan, "saturated": jnp.zeros(2), "rise": None}
-    probed |= {"counted": 16, "unsolved": 0}
+    probed |= {"used": 16, "unsolved": 0}
     monkeypatch.setattr(Loop, "probe", lambda *args: probed)
     result = fit(tmp_path / "run", probe=16)
     assert recorded(tmp_path / "run") == result.history

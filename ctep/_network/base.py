@@ -72,7 +72,7 @@ class AbstractNetwork(eqx.Module):
 
     @property
     def obstacle(self) -> str | None:
-        """What is known not to extend to complex states, said of the network."""
+        """Why not to complex states: "takes a maximum in its readout"; or `None`."""
         return None
 
     @property
@@ -120,7 +120,7 @@ class AbstractNetwork(eqx.Module):
         """Return the state of the feed-forward twin, block by block in one pass."""
         twin = self.without_feedback()
         blocks = range(len(self.shapes))
-        return twin.free(x).once(blocks, twin.zeros(x), frozenset(blocks))
+        return twin.free(x).swept(blocks, twin.zeros(x), frozenset(blocks))
 
     @abc.abstractmethod
     def free(self, x: Array) -> AbstractProblem:
@@ -146,7 +146,7 @@ class AbstractNetwork(eqx.Module):
 
         Args:
             x: the inputs, `(batch, *input_shape)`.
-            state: the free equilibrium.
+            state: the free equilibrium, `(batch, *shape)` per block.
             memory: what the free problem recalls of it.
             pull: the force, evaluated at `state` plus the increments.
             context: the pull's arrays, `(phases or 1, batch or 1, ...)`.
@@ -165,8 +165,8 @@ class AbstractNetwork(eqx.Module):
         increments and weights it is the real part.
 
         Args:
-            x: the inputs.
-            state: the free equilibrium, `(batch, *shape)`.
+            x: the inputs, `(batch, *input_shape)`.
+            state: the free equilibrium, `(batch, *shape)` per block.
             increments: $d_k$ in the units of the state, `(phases, batch, *shape)`.
             weights: $w_k$ times the weight of each example, `(phases, batch)`.
         """
@@ -181,7 +181,7 @@ class AbstractNetwork(eqx.Module):
         exists for every feedback.
 
         Args:
-            x: the inputs.
+            x: the inputs, `(batch, *input_shape)`.
             state: the free equilibrium, at which the drive is differentiated.
             tangent: $v_n = \sum_k w_k d_{k,n}$, `(batch, *shape)`.
         """

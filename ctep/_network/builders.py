@@ -44,16 +44,16 @@ def mlp(
     Args:
         sizes: inputs, layers and outputs, such as `(784, 512, 512, 10)`; the input
             may be a shape, such as `(28, 28, 1)`.
-        activation: of every layer.
+        activation: what every layer does with its drive.
         feedback: $\gamma$ of tied feedback; `Fixed(scale)` for random weights that are
             never trained; `None` for a feed-forward network.
         bias: whether layers and readout have one (zero at first).
         readout: whether the last of `sizes` is a linear readout outside the dynamics;
             otherwise it is a layer of its own.
-        output_activation: of the last layer if there is no readout; `activation` by
-            default.
+        output_activation: that of the last layer if there is no readout; `activation`
+            by default.
         init: initialiser of all weights.
-        key: for the initial weights.
+        key: random key that the initial weights are drawn by.
 
     Raises:
         ValueError: if `sizes` has fewer than three entries (two without a readout) or
@@ -103,20 +103,23 @@ def graph(
     ```
 
     Args:
-        sizes: inputs, layers and outputs, as in `mlp`. Node 0 is the input.
+        sizes: inputs, layers and outputs, numbers or shapes. Node 0 is the input.
         edges: pairs (source, target) of nodes with source < target.
         feedback_edges: pairs (from, to) of layers with from > to that carry
             `feedback`; by default the reverse of every one of `edges`. One that has
             no edge to be the reverse of needs `Fixed` feedback.
-        activation: of every layer.
-        feedback: as in `mlp`, or a function of source and target that returns it.
-            With $\gamma^{target - source}$ a graph of any skips has an energy.
-        bias: as in `mlp`.
-        readout: as in `mlp`; the readout reads the last layer and has no edge.
-        output_activation: as in `mlp`.
+        activation: what every layer does with its drive.
+        feedback: $\gamma$, `Tied`, `Fixed` or `None`, or a function of source and
+            target that returns one. With $\gamma^{target - source}$ a graph of any
+            skips has an energy.
+        bias: whether layers and readout have one (zero at first).
+        readout: whether the last of `sizes` is a linear readout of the last layer,
+            without an edge; otherwise it is a layer of its own.
+        output_activation: that of the last layer if there is no readout; `activation`
+            by default.
         init: initialiser of all weights.
-        key: for the initial weights; each edge's weights depend on the key and on the
-            edge alone, so that adding an edge changes no other weight.
+        key: random key. Each edge's weights depend on the key and on the edge alone, so
+            that adding an edge changes no other weight.
 
     Raises:
         ValueError: if an edge names a node that does not exist, runs the wrong way or

@@ -28,14 +28,14 @@ class Conv(AbstractLinear):
 
     Args:
         in_shape: (height, width, channels) of the source.
-        channels: of the target.
-        kernel: size of the kernel, one number or (height, width).
-        stride: likewise.
+        channels: number of channels of the target.
+        kernel: size of the kernel in pixels, one number or (height, width).
+        stride: pixels between two places of the kernel, one number or (height, width).
         padding: "same", "valid", a number of zeros on every side, or pairs of numbers
             (before, after) for height and width.
-        key: for the initial weights.
+        key: random key that the initial weights are drawn by.
         init: `jax.nn.initializers`-style function of `(key, shape, dtype)`.
-        precision: of the products, see `ctep.with_precision`.
+        precision: that of products: "float32", "tensorfloat32" or "bfloat16".
 
     Raises:
         ValueError: if `in_shape` is no image, a number is out of range, or nothing is
@@ -65,8 +65,8 @@ class Conv(AbstractLinear):
     ):
         self.in_shape = checks.image("in_shape", in_shape)
         checks.count("channels", channels, "64")
-        size = checks.two("kernel", kernel, "3")
-        self.stride = checks.two("stride", stride, "1")
+        size = checks.one_or_two("kernel", kernel, "3")
+        self.stride = checks.one_or_two("stride", stride, "1")
         self.padding = _padding(padding, self.in_shape, size, self.stride)
         left = [
             (n + sum(pad) - k) // t + 1
@@ -210,7 +210,8 @@ def _correlate(v, weight, stride, padding, precision):
     """Return a cross-correlation, as one matrix product where images are tiny."""
     size, channels = weight.shape[:2], weight.shape[3]
     # XLA's convolution of an image smaller than its kernel is up to sixty times slower
-    # on processors than the product of its patches.
+    # on processors than the product of its patches: with it sweeps of `vgg7`, whose
+    # last images have 2 x 2 pixels, take three times as long.
     if all(n >= k for n, k in zip(v.shape[1:3], size, strict=True)):
         return jax.lax.conv_general_dilated(
             v, weight, stride, padding, dimension_numbers=_DIMS, precision=precision

@@ -131,9 +131,9 @@ def drawn(feedback, operator, key: PRNGKeyArray):
     """Return `feedback` with its fixed weights drawn like those of `operator`.
 
     Args:
-        feedback: `Tied`, `Fixed` or `None`.
+        feedback: `Tied`, `Fixed` with or without weights, or `None`.
         operator: function of a key that builds the operator of the forward direction.
-        key: for the weights of `Fixed`.
+        key: random key that the weights of `Fixed` are drawn by.
     """
     if isinstance(feedback, Fixed) and feedback.operator is None:
         return Fixed(feedback.scale, operator(key))

@@ -16,8 +16,9 @@ from .base import AbstractNetwork
 from .problem import AbstractProblem, AbstractPull
 from .quadrature import change, sizes
 
-# A force says how far the rest is only together with the curvature of the energy, which
-# nobody knows: softer than this it is not taken to be.
+# Where the energy has the curvature k, a force f is f / k away from its rest. Nobody
+# knows k: of an energy scaled such that it is of order one, docs/equations.md asks, no
+# spring is taken to be softer than this, so the rest is within five times the force.
 SOFTEST = 0.2
 
 
@@ -259,6 +260,8 @@ class GradientIncrementPhase(AbstractProblem):
             moved = tuple(s + t * d for s, d in zip(free, state, strict=True))
             return jax.jvp(force, (moved,), (state,))[1]
 
+        # By quadrature, since the difference of two forces of order one would be lost
+        # below 1e-7: four products of the Hessian, each as dear as two gradients.
         before, size = held[n]
         move = change(slope, before, force(nudged), size)
         pull = self.pull(n, nudged, context)

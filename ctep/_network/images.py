@@ -58,26 +58,25 @@ def vgg(
     ```
 
     Args:
-        channels: of each convolution.
+        channels: number of channels of each convolution, from the input on.
         dense: sizes of the dense layers before the outputs.
         classes: number of outputs.
         input_shape: (height, width, channels) of an image.
-        pooled: which convolutions are followed by a pool, counted from 1; all of them
-            by default.
+        pooled: the convolutions that a pool follows, counted from 1; all by default.
         pool: builds the pool of a shape: `ctep.MaxPool`, `ctep.AveragePool`, or
             `functools.partial(ctep.SoftmaxPool, temperature=0.5)`.
         pool_first: where the pool acts, see above.
-        kernel: size of the kernels.
-        padding: as in `ctep.Conv`.
-        activation: of every layer but an output layer.
-        feedback: as in `ctep.mlp`.
+        kernel: height and width of the kernels, in pixels.
+        padding: "same", "valid", or a number of zeros on every side.
+        activation: what every layer but an output layer does with its drive.
+        feedback: $\gamma$ of tied feedback, `Fixed(scale)`, or `None` for no feedback.
         bias: whether layers and readout have one, one number per channel.
         bias_gain: biases are drawn within $\pm$ `bias_gain` / sqrt(fan-in).
         readout: whether the outputs are a linear readout outside the dynamics;
             otherwise they are a layer of their own.
-        output_activation: of that layer.
+        output_activation: what an output layer does with its drive.
         init: initialiser of all weights, or one per coupling, readout included.
-        key: for the initial weights.
+        key: random key that the initial weights are drawn by.
 
     Raises:
         ValueError: if there is no convolution, a size is out of range, `pooled` names
@@ -139,19 +138,20 @@ def hopfield_resnet(
     ```
 
     Args:
-        channels: of each block.
+        channels: number of channels of each block, from the input on.
         classes: number of outputs.
-        input_shape: as in `vgg`.
-        activation: as in `vgg`.
-        feedback: as in `vgg`.
-        bias: as in `vgg`.
-        bias_gain: as in `vgg`.
-        readout: as in `vgg`.
-        output_activation: as in `vgg`.
+        input_shape: (height, width, channels) of an image.
+        activation: what every layer but an output layer does with its drive.
+        feedback: $\gamma$ of tied feedback, `Fixed(scale)`, or `None` for no feedback.
+        bias: whether layers and readout have one, one number per channel.
+        bias_gain: biases are drawn within $\pm$ `bias_gain` / sqrt(fan-in).
+        readout: whether the outputs are a linear readout outside the dynamics;
+            otherwise they are a layer of their own.
+        output_activation: what an output layer does with its drive.
         init: initialiser of all weights, or one per convolution of a kernel of 3 and
             one for the outputs.
         skip_init: initialiser of the skips, `init` by default.
-        key: for the initial weights.
+        key: random key that the initial weights are drawn by.
 
     Raises:
         ValueError: if there is no block, or a size is out of range.

@@ -8,8 +8,8 @@ def interleave(parts: list[Array], strides: tuple[int, int]) -> Array:
     """Return the image whose pixels (i, j) modulo the strides are the parts in order.
 
     Args:
-        parts: of one shape, `(*lead, height, width, channels)`, row by row of (i, j).
-        strides: along height and width.
+        parts: images `(*lead, height, width, channels)`, row by row of (i, j).
+        strides: numbers of parts along height and along width.
     """
     a, b = strides
     *lead, height, width, channels = parts[0].shape

@@ -14,8 +14,8 @@ class Layer(eqx.Module):
     r"""One block of the state: $\tau\,\dot s = -s + \rho(h)$.
 
     Args:
-        shape: of the state of one example.
-        activation: $\rho$.
+        shape: shape of the layer's state, for one example.
+        activation: $\rho$, what the layer does with its drive.
         bias: $b$, broadcast over `shape` (one number per channel in an image), or
             `None`.
         tau: time constant $\tau$, the unit of time in continuous dynamics.
@@ -73,7 +73,7 @@ class Readout(eqx.Module):
     """A linear map of the last layer to the outputs, outside the dynamics.
 
     Args:
-        operator: from the last layer to the outputs.
+        operator: the map from the last layer to the outputs.
         bias: one number per output, or `None`.
     """
 

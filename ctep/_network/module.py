@@ -38,7 +38,7 @@ class Module(AbstractNetwork):
     def __init__(self, module: Callable[..., PyTree], input_shape: Sequence[int]):
         checks.function("module", module, "equinox.nn.MLP(4, 2, 8, 1, key=key)")
         self.module = module
-        self.input_shape = checks.filled("input_shape", input_shape)
+        self.input_shape = checks.positive_shape("input_shape", input_shape)
         x = jax.ShapeDtypeStruct(self.input_shape, jnp.result_type(float))
         out = eqx.filter_eval_shape(self._layers, x)
         self.shapes = tuple(layer.shape for layer in out)

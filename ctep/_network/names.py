@@ -48,8 +48,8 @@ def paths(network: AbstractNetwork, which: PyTree | None = None) -> list[tuple]:
     """Return the place of each array in the tree.
 
     Args:
-        network: whose arrays they are.
-        which: a tree of booleans; by default those by which rules differentiate.
+        network: the network to look through.
+        which: a tree of booleans; by default the arrays that rules differentiate by.
     """
     which = network.differentiable() if which is None else which
     trained = eqx.filter(network, which)

@@ -42,8 +42,8 @@ class Network(AbstractNetwork):
 
     Args:
         input_shape: shape of one input.
-        layers: from input to output; the last one is the output layer.
-        couplings: between layers, and from the input (source 0).
+        layers: the layers from input to output; the last one is the output layer.
+        couplings: what joins two layers, or the input (source 0) to one.
         readout: linear map of the last layer to the outputs; without one the last
             layer is the output itself.
 
@@ -54,7 +54,7 @@ class Network(AbstractNetwork):
     """
 
     input_shape: Shape = eqx.field(
-        static=True, converter=lambda value: checks.filled("input_shape", value)
+        static=True, converter=lambda value: checks.positive_shape("input_shape", value)
     )
     layers: tuple[Layer, ...] = eqx.field(
         converter=lambda value: checks.members("layers", value)

@@ -89,7 +89,7 @@ def operator_norm(operator: AbstractOperator, order: int | float = 2) -> float:
     ```
 
     Args:
-        operator: any.
+        operator: any operator; those of unknown classes have no bound.
         order: $p$: 1, 2 or infinity.
 
     Raises:

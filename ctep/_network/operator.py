@@ -95,10 +95,10 @@ class AbstractOperator(eqx.Module):
         """Return the adjoint of `u + du` at `v + dv` less that of `u` at `v`.
 
         Args:
-            du: increment of `u`.
-            move: of the tape, from `apply_increment`.
-            anchor: of `v`.
-            adjoint_anchor: of `u`.
+            du: increment of `u`, `(*lead, *out_shape)`.
+            move: how the tape moves with `dv`, from `apply_increment`.
+            anchor: what `anchor` keeps of `v`.
+            adjoint_anchor: what `adjoint_anchor` keeps of `u`.
         """
 
     def tape_at_zero(self, lead: Shape, dtype) -> PyTree:
@@ -210,7 +210,7 @@ class Chain(AbstractOperator):
     ```
 
     Args:
-        operators: from the source to the target.
+        operators: the maps in the order of their application, from the source on.
 
     Raises:
         ValueError: if there is none, or the shapes of two neighbours differ.

@@ -40,7 +40,8 @@ class StatePhase(AbstractProblem):
         return self.network.layers[n].activation.range
 
     def recall(self, state, zero=frozenset()):
-        # Drives are filled in by the updates; here they only take their place.
+        # Zeros of the right shape, which the updates replace: a compiled loop carries
+        # arrays whose shapes stay, and each update knows the newest drive of its block.
         drives = tuple(jnp.zeros_like(s) for s in state)
         tape = []
         for c in self.network.couplings:
@@ -66,6 +67,7 @@ class StatePhase(AbstractProblem):
             if j == n and coupling.forward and i >= 0 and i not in zero:
                 out, tape[c] = coupling.forward.apply(state[i])
                 h = _add(h, out)
+            # The tape spares the adjoint what it shares with the forward map.
             if i == n and coupling.returning and j not in zero:
                 back = coupling.returning.adjoint(state[j], tape[c])
                 h = _add(h, coupling.scale * back)
@@ -137,7 +139,8 @@ class IncrementPhase(AbstractProblem):
                 moves.append(c.forward.move_at_zero(lead, state[i].dtype, anchor))
             else:
                 moves.append(c.forward.apply_increment(state[i], anchor)[1])
-        # As in `StatePhase`, and kept only of drives that somebody will ask for.
+        # Zeros as in `StatePhase`, but only for layers whose activation has arrays of
+        # its own: `drive_contrast` alone reads the increments of drives.
         pairs = zip(state, self.network.layers, strict=True)
         drives = [jnp.zeros_like(s) if layer.learns else None for s, layer in pairs]
         return tuple(moves), tuple(drives)
@@ -175,6 +178,7 @@ class IncrementPhase(AbstractProblem):
 
 
 def _input_drives(network, x):
+    # Once per phase and not per sweep: of `fre-2x512` it is the largest product.
     drives = []
     for n, layer in enumerate(network.layers):
         ones = (1,) * len(layer.shape)

@@ -1,4 +1,11 @@
-"""The fixed-point problems that solvers solve, and the pull of a nudge in them."""
+"""The fixed-point problems that solvers solve, and the pull of a nudge in them.
+
+A problem is one map $T$; what becomes of it is the solver's and the order's choice:
+
+- Hopfield dynamics in discrete time: `StatePhase` with `Sweeps(order=Synchronous())`;
+- block Gauss-Seidel, block coordinate descent of an energy: `order=Forward()`;
+- gradient flow of an energy in continuous time: `GradientPhase` with `ODE`.
+"""
 
 import abc
 import dataclasses
@@ -68,8 +75,8 @@ class AbstractProblem(eqx.Module):
         Every array of a memory has the examples' leading axes, in full size.
 
         Args:
-            state: of all blocks.
-            zero: as in `update`.
+            state: one array per block, `(*lead, *shape)`.
+            zero: the blocks known to be zero, with which no product need be taken.
         """
 
     def refreshed(self, state: State, memory: Memory) -> Memory:
@@ -88,11 +95,11 @@ class AbstractProblem(eqx.Module):
         """Return block `n` of $T(s)$, and the memory for the blocks that follow.
 
         Args:
-            n: the block.
-            state: of all blocks.
-            memory: must have seen `state`: from `recall`, or from the updates of all
+            n: the block, counted from 0.
+            state: one array per block, `(*lead, *shape)`.
+            memory: what is kept of `state`: from `recall`, or from the updates of all
                 blocks that came before.
-            zero: blocks known to be zero, so that no product with them need be taken.
+            zero: the blocks known to be zero, with which no product need be taken.
         """
 
     def bounds(self, n: int) -> tuple[Any, Any] | None:
@@ -112,15 +119,15 @@ class AbstractProblem(eqx.Module):
         """Return $T(s)$ alone."""
         return self.image(state)[0]
 
-    def once(
+    def swept(
         self, order: Iterable[int], state: State, zero: frozenset[int] = frozenset()
     ) -> State:
-        """Return the state after one update of each block, one after the other.
+        """Return the state after one sweep: each block is updated once, in turn.
 
         Args:
-            order: of the blocks.
-            state: of all blocks.
-            zero: as in `update`.
+            order: the blocks in the sequence of their updates, counted from 0.
+            state: one array per block, `(*lead, *shape)`.
+            zero: the blocks known to be zero, with which no product need be taken.
         """
         memory = self.recall(state, zero)
         for n in order:
@@ -157,10 +164,10 @@ class AbstractProblem(eqx.Module):
         of the block where it is an increment.
 
         Args:
-            change: $T(s) - s$, of all blocks.
-            state: what it is measured against, of all blocks.
-            rtol: relative tolerance.
-            atol: absolute tolerance.
+            change: $T(s) - s$, one array per block.
+            state: what it is measured against, one array per block.
+            rtol: relative tolerance, a fraction of $|s|$.
+            atol: absolute tolerance, in the unit $u$.
 
         Returns:
             The largest $|f|/u$ over all elements, and the largest excess
@@ -174,7 +181,7 @@ class AbstractProblem(eqx.Module):
     def block_residual(
         self, n: int, change: Array, value: Array, rtol: float, atol: float
     ) -> tuple[Lead, Lead]:
-        """Return what `residual` does, of block `n` alone."""
+        """Return what `residual` returns, for block `n` alone."""
         axes = self.ndims(n)
         force, value = jnp.abs(change) / self.step, jnp.abs(value)
         if not (isinstance(self.step, float) and self.step == 1):
@@ -187,15 +194,15 @@ class AbstractProblem(eqx.Module):
         return worst, jnp.max(force - rtol * value, axes) / unit - atol
 
     def sizes(self, state: State, image: State) -> State:
-        """Return what `residual` is to measure changes of a state against: the state.
+        """Return the sizes that `residual` measures changes against: those of `state`.
 
-        But for increments that $T$ maps to zeros: such a block feels nothing and has
-        no size of its own, and the rounding that a solver leaves in it is measured
-        against the largest block.
+        A block of increments that $T$ maps to zeros feels nothing and has no size of
+        its own. The rounding that a solver leaves in it is measured against the
+        largest element of all blocks.
 
         Args:
-            state: of all blocks.
-            image: $T(s)$.
+            state: one array per block, `(*lead, *shape)`.
+            image: $T(s)$, likewise one array per block.
         """
         if not self.incremental:
             return state
@@ -217,7 +224,7 @@ class AbstractProblem(eqx.Module):
         """
         if not self.incremental:
             return tuple(jnp.ones((), s.dtype) for s in state)
-        state = self.once(reversed(range(len(state))), state)
+        state = self.swept(reversed(range(len(state))), state)
         sizes = [
             jnp.max(jnp.abs(s), self.ndims(n), keepdims=True)
             for n, s in enumerate(state)
@@ -228,7 +235,7 @@ class AbstractProblem(eqx.Module):
         """Return the problem of some examples, with one leading axis.
 
         Args:
-            index: of the examples, counted along all leading axes.
+            index: numbers of the examples, counted along all leading axes together.
             lead: lengths of the leading axes.
         """
         places = jnp.unravel_index(index, lead)
@@ -247,7 +254,8 @@ class AbstractProblem(eqx.Module):
         """Apply `function(problem, *example)` to each example by itself.
 
         Args:
-            function: of a problem whose leading axes are gone, and of the examples.
+            function: takes a problem without leading axes, and one example of each of
+                `batched`.
             batched: trees of arrays with all leading axes; the first is a state.
 
         Returns:
@@ -290,7 +298,7 @@ class AbstractPull(eqx.Module):
         r"""Return $-\beta\,\partial C/\partial s_n$ at `state`, `None` if no force.
 
         Args:
-            n: block, counted from 0.
-            state: where to evaluate the force.
+            n: the block, counted from 0.
+            state: where to evaluate the force, `(*lead, *shape)` per block.
             context: the pull's arrays with leading axes, such as the targets.
         """

@@ -47,10 +47,10 @@ def change(slope, before, after, size):
     apart than rounding explains, it is the quadrature that is wrong.
 
     Args:
-        slope: as in `path_integral`.
-        before: what it is the slope of, at 0; a tree of arrays.
-        after: the same at 1.
-        size: of what is added up in `before`, see `sizes`.
+        slope: function of the fraction `t` of the way to a tree of arrays.
+        before: what it is the slope of, at `t` = 0; a tree of arrays.
+        after: the same at `t` = 1.
+        size: how large the terms are that add up to `before`, from `sizes`.
 
     Returns:
         A tree with the structure of `slope(t)`.
@@ -75,8 +75,8 @@ def sizes(function, start, lead):
     normal: of eight of them, so that none is small by chance.
 
     Args:
-        function: of trees of arrays.
-        start: its arguments.
+        function: takes trees of arrays and returns one.
+        start: the arguments at which it is asked.
         lead: number of leading axes along which all elements share one $g$.
 
     Returns:

@@ -34,7 +34,7 @@ def check_inputs(network: AbstractNetwork, x: Array) -> None:
             f"{', '.join(map(str, shape))}): reshape it, with one row per example."
         )
     if x.shape[0] == 0:
-        raise ValueError("`x` is empty, but one example is the least: pass a batch.")
+        raise ValueError("`x` is empty, but must hold an example or more: pass some.")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(
             f"`x` has dtype {x.dtype}, but states are real: convert it, for pixels "

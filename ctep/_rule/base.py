@@ -21,11 +21,11 @@ class Task(eqx.Module):
         x: inputs, `(batch, *input_shape)`.
         target: what the nudge's `targets` returned.
         nudge: its cost is the loss; that of an epoch, as its method `at` returns it.
-        solver: for all phases.
-        weight: of each example, `(batch,)`, summing to 1 for a mean.
+        solver: finds the rests of all phases.
+        weight: what each example counts for, `(batch,)`; it sums to 1 for a mean.
         throw: whether to raise if an example has not settled.
-        start: of the free phase, zeros if `None`.
-        keys: one per example, for rules that draw at random.
+        start: state that the free phase starts from, zeros if `None`.
+        keys: one random key per example, for rules that draw at random.
     """
 
     x: Array
@@ -55,15 +55,16 @@ class Task(eqx.Module):
         )
         return jax.lax.stop_gradient(free)
 
-    def of(self, counted: Bool[Array, " batch"]) -> "Task":
-        """Return the task of some of its examples.
+    def of(self, used: Bool[Array, " batch"]) -> "Task":
+        """Return the task of those of its examples that are `used`, `(batch,)`.
 
-        In the place of each other one of them stands once more, and weighs nothing.
+        The shape stays: in the place of each other example one that is used stands
+        once more, and weighs nothing.
         """
-        weight = jnp.where(counted, self.weight, 0)
+        weight = jnp.where(used, self.weight, 0)
         share = jnp.sum(weight) / jnp.sum(self.weight)
         weight = weight / jnp.where(share > 0, share, 1)
-        x, target = only(counted, (self.x, self.target))
+        x, target = only(used, (self.x, self.target))
         return dataclasses.replace(self, x=x, target=target, weight=weight)
 
     def cost(self, network, nudge, state) -> Float[Array, ""]:
@@ -81,9 +82,9 @@ class Estimate(eqx.Module):
     Fields:
         loss: the weighted mean of the cost at the free state.
         gradient: `(network, nudge)` trees of arrays, `None` for what is not trained.
-        free: the free equilibrium.
+        free: the free equilibrium, also of examples that have failed.
         sweeps: steps of all phases together, `(batch,)`.
-        result: of each example, that of the first phase that has failed, `(batch,)`.
+        result: how each example ended, `(batch,)`: as the first phase that has failed.
         nudged: state at the end of the first nudged phase; the free one without any.
     """
 
@@ -141,8 +142,8 @@ class AbstractRule(eqx.Module):
         """Raise `ValueError` if the rule does not fit the network or the nudge.
 
         Args:
-            network: to be trained.
-            nudge: that trains it.
+            network: the network to be trained.
+            nudge: the nudge whose cost is the loss.
             example: `(x, y)` of one example, with which functions of a user's own can
                 be tried; `None` if there is none yet.
         """
@@ -170,11 +171,11 @@ class AbstractRule(eqx.Module):
 
         Its derivative is that of the rest, by implicit differentiation.
         """
-        counted = usable(estimate.result)
+        used = usable(estimate.result)
         state = differentiable(
             network, lambda network, x: network.free(x), task.x, estimate.free.state
         )
-        return task.of(counted).cost(network, task.nudge, only(counted, state))
+        return task.of(used).cost(network, task.nudge, only(used, state))
 
     def subject(self, network: AbstractNetwork) -> AbstractNetwork:
         """Return the network that is trained: all of it, or its feed-forward twin."""
@@ -189,23 +190,23 @@ class AbstractRule(eqx.Module):
         """
 
 
-def only(counted: Bool[Array, " batch"], tree: PyTree, axis: int = 0) -> PyTree:
-    """Return arrays without the examples that do not count, which may be NaN.
+def only(used: Bool[Array, " batch"], tree: PyTree, axis: int = 0) -> PyTree:
+    """Return arrays without the examples that are not used, which may be NaN.
 
-    In their place is one that counts, since not every cost or energy stands a zero; and
-    zeros, if there is none.
+    In their place is one that is used, since not every cost or energy stands a zero;
+    and zeros, if there is none.
 
     Args:
-        counted: which do.
-        tree: of arrays.
-        axis: of the examples.
+        used: which examples take part, `(batch,)`.
+        tree: a tree of arrays.
+        axis: the axis of the examples in each of them.
     """
 
     def one(leaf):
         others = [n for n in range(leaf.ndim) if n != axis]
-        one = jnp.take(leaf, jnp.argmax(counted)[None], axis)
-        one = jnp.where(jnp.any(counted), one, 0)
-        return jnp.where(jnp.expand_dims(counted, others), leaf, one)
+        one = jnp.take(leaf, jnp.argmax(used)[None], axis)
+        one = jnp.where(jnp.any(used), one, 0)
+        return jnp.where(jnp.expand_dims(used, others), leaf, one)
 
     return jax.tree_util.tree_map(one, tree)
 

@@ -24,8 +24,8 @@ def check_holomorphic(
     """Raise `ValueError` unless both extend to complex states.
 
     Args:
-        network: knows whether it does, or is a user's own and is tried.
-        nudge: likewise.
+        network: a network that knows whether it does, or a user's own, to be tried.
+        nudge: a nudge that knows whether it does, or a user's own, to be tried.
         example: `(x, y)`, one example with its batch axis. Without one, what is not
             known to extend is taken not to.
     """
@@ -64,8 +64,8 @@ def extends(function: Callable[[State], PyTree], shapes: tuple[Shape, ...]) -> b
     kink that none of the circles meets is not found.
 
     Args:
-        function: of a state with one leading axis.
-        shapes: of the blocks, for one example.
+        function: takes a state with one leading axis and returns a tree of arrays.
+        shapes: shape of each block, for one example.
 
     Cost: the function at 512 states, uncompiled.
     """

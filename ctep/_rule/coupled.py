@@ -37,7 +37,7 @@ class Coupled(AbstractStencil):
 
     Args:
         eta: $\eta$, from just above 0 to 1.
-        rescale: as in `OneSided`.
+        rescale: whether increments are divided by the attenuation of the feedback.
 
     Raises:
         ValueError: if `eta` is outside (0, 1]; with a network, if the output is not

@@ -40,15 +40,15 @@ def gradient(
     ```
 
     Args:
-        network: any network.
+        network: the network whose parameters to differentiate by.
         x: inputs, `(batch, *input_shape)`, converted to the network's dtype.
         y: labels `(batch,)`, or values `(batch, outputs)`.
         nudge: its cost is the loss; by default `OutputError()`, cross-entropy.
-        rule: by default `Centered(0.1)`.
-        solver: for all phases; by default `Sweeps()`.
-        epoch: for weights of nudges that are scheduled.
+        rule: makes the gradient of the rests; by default `Centered(0.1)`.
+        solver: finds the rests of all phases; by default `Sweeps()`.
+        epoch: number of the epoch, from 0, that scheduled weights of nudges take.
         throw: whether to raise if any example has not settled.
-        key: for rules that draw at random, such as `RandomSign()`.
+        key: random key of rules that draw at random, such as `RandomSign()`.
 
     Returns:
         The loss, and a gradient with the network's own tree; zero for fixed feedback.

@@ -32,9 +32,9 @@ class Holomorphic(AbstractStencil):
     ```
 
     Args:
-        radius: $r$, of the circle; `ctep.analysis.nudge_plane` shows where rests are.
-        points: $N$, from 1.
-        rescale: as in `OneSided`.
+        radius: $r$, the circle's; `ctep.analysis.nudge_plane` shows where rests are.
+        points: $N$, number of nudges on the circle, from 1.
+        rescale: whether increments are divided by the attenuation of the feedback.
 
     Raises:
         ValueError: if `radius` or `points` is not positive; with a network, if an

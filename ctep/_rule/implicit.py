@@ -30,10 +30,10 @@ class Implicit(AbstractRule):
     ```
 
     Args:
-        tolerance: of the linear solve, relative to the largest element of
+        tolerance: that of the linear solve, relative to the largest element of
             $\partial C/\partial s$; by default 1e-5, in float64 1e-10.
-        restart: dimension of the Krylov space.
-        max_steps: how many of them, before an example counts as unsettled.
+        restart: dimension of a Krylov space, and sweeps that it takes.
+        max_steps: number of such spaces, before an example counts as unsettled.
 
     Cost: one free phase and as many transposed sweeps as GMRES takes; memory of
     `restart` states per example. No bias but that of the tolerances.
@@ -67,9 +67,9 @@ class Implicit(AbstractRule):
             return RESULTS.where(solved, SUCCESSFUL, RESULTS.not_settled)
 
         result = first_failure(free.result, jax.vmap(jax.vmap(verdict))(solved[None]))
-        counted = usable(result)
-        task, state = task.of(counted), only(counted, free.state)
-        v = jax.lax.stop_gradient(only(counted, v))
+        used = usable(result)
+        task, state = task.of(used), only(used, free.state)
+        v = jax.lax.stop_gradient(only(used, v))
 
         def objective(network, nudge):
             image = network.free(task.x).map(state)

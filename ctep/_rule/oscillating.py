@@ -36,14 +36,14 @@ class Oscillating(AbstractStencil):
     shallow networks.
 
     Args:
-        radius: $r$, of the circle.
-        period: $P$, in the unit of the layers' `tau`.
-        periods: that the nudge turns, the transient one included; the gradient is
-            averaged over the others.
-        points: $N$, at which each period is looked at.
+        radius: $r$, size of the nudge.
+        period: $P$, time of one turn in the unit of the layers' `tau`.
+        periods: number of turns, the transient one included; the gradient is averaged
+            over the others.
+        points: $N$, number of looks at the state in each period.
         solver: a Diffrax solver, with the constant step `dt`.
-        dt: in the unit of the layers' `tau`.
-        rescale: as in `OneSided`.
+        dt: length of a step in the unit of the layers' `tau`.
+        rescale: whether increments are divided by the attenuation of the feedback.
 
     Raises:
         ValueError: if `radius`, `period` or `dt` is not positive, a period takes more
@@ -58,6 +58,8 @@ class Oscillating(AbstractStencil):
     """
 
     radius: float = 0.1
+    # In this time 8.5 % of the orbits did not close where feedback was symmetric, and
+    # 0.01 % where it was 0.5 (784-64-32-10, in two epochs of MNIST).
     period: float = 50.0
     periods: int = 2
     points: int = 8
@@ -157,7 +159,7 @@ class Oscillating(AbstractStencil):
             0.0,
             self.periods * self.period,
             self.dt,
-            scaled(jnp.zeros(())).do(start),
+            scaled(jnp.zeros(())).to_units(start),
             saveat=dfx.SaveAt(ts=looks),
             adjoint=dfx.ForwardMode(),
             max_steps=None,
@@ -165,5 +167,5 @@ class Oscillating(AbstractStencil):
         )
         states = solution.ys
         assert states is not None
-        undo = jax.vmap(scaled(jnp.zeros(())).undo)
+        undo = jax.vmap(scaled(jnp.zeros(())).from_units)
         return jax.lax.stop_gradient(undo(states))

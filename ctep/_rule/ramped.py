@@ -24,8 +24,8 @@ class Ramped(AbstractStencil):
 
     Args:
         beta: what each step adds to the nudge.
-        steps: $K$.
-        rescale: as in `OneSided`.
+        steps: $K$, number of synchronous steps.
+        rescale: whether increments are divided by the attenuation of the feedback.
 
     Raises:
         ValueError: if `beta` is not positive or `steps` is not a positive integer.

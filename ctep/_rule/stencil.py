@@ -1,4 +1,11 @@
-"""Equilibrium propagation: nudged rests, differenced by a stencil."""
+"""Equilibrium propagation: nudged rests, differenced by a stencil.
+
+Known algorithms are a choice of nudges, of the problem, and of the way it is solved:
+
+- Cauchy's formula: nudges on a circle (`Holomorphic`); two of them are `Centered`;
+- contrastive learning: a problem whose output is held at its target (`Coupled(1.0)`);
+- the clamped phase of published codes: a nudge that grows step by step (`Ramped`).
+"""
 
 import abc
 
@@ -125,30 +132,30 @@ class AbstractStencil(AbstractRule):
         r"""Return what the increments say of the gradient.
 
         Args:
-            network: whose increments they are.
-            task: the whole batch.
-            free: the free equilibrium.
-            around: the free state that the increments are those of.
+            network: the network to be trained.
+            task: the task of the whole batch, also of examples that have failed.
+            free: the free equilibrium, at which the loss is taken.
+            around: the free state around which the increments were solved for.
             increments: $d_k$, `(phases, batch, *shape)` per block.
             weights: $w_k$, `(phases, batch)` or `(phases, 1)`.
-            steps: of all phases together, `(batch,)`.
-            result: of each example, that of the first phase that has failed.
+            steps: steps of all phases together, `(batch,)`.
+            result: how each example ended: as the first phase that has failed.
             moved: what the problem of the increments recalls of them.
         """
-        counted = usable(result)
-        task = task.of(counted)
-        state, d = only(counted, around.state), only(counted, increments, 1)
+        used = usable(result)
+        task = task.of(used)
+        state, d = only(used, around.state), only(used, increments, 1)
         weights = weights * task.weight
         return Estimate(
-            loss=task.cost(network, task.nudge, only(counted, free.state)),
+            loss=task.cost(network, task.nudge, only(used, free.state)),
             gradient=self.gradient(
                 network,
                 task,
                 state,
                 d,
                 weights,
-                only(counted, around.memory),
-                only(counted, moved, 1),
+                only(used, around.memory),
+                only(used, moved, 1),
             ),
             free=free,
             sweeps=steps,
@@ -162,13 +169,13 @@ class AbstractStencil(AbstractRule):
         r"""Return what increments $d_k$ with weights $w_k$, `(phases, batch)`, make.
 
         Args:
-            network: whose increments they are.
-            task: the examples that count.
-            state: the free state.
-            increments: $d_k$.
+            network: the network to be trained.
+            task: the task of the examples that are used.
+            state: the free state, `(batch, *shape)` per block.
+            increments: $d_k$, `(phases, batch, *shape)` per block.
             weights: $w_k$ times the weight of each example.
             memory: what the free problem recalls of `state`.
-            moved: what that of the increments recalls of `increments`.
+            moved: what the problem of the increments recalls of `increments`.
         """
         d, moved = jax.lax.stop_gradient((increments, moved))
 
@@ -235,7 +242,7 @@ class Centered(AbstractStencil):
 
     Args:
         beta: size of the nudge.
-        rescale: as in `OneSided`.
+        rescale: whether increments are divided by the attenuation of the feedback.
 
     Raises:
         ValueError: if `beta` is not positive.
@@ -268,7 +275,7 @@ class RandomSign(AbstractStencil):
 
     Args:
         beta: size of the nudge.
-        rescale: as in `OneSided`.
+        rescale: whether increments are divided by the attenuation of the feedback.
 
     Raises:
         ValueError: if `beta` is not positive; from `ctep.gradient`, without a `key`.

@@ -15,7 +15,7 @@ def underived(value: PyTree, given: PyTree) -> PyTree:
 
     Args:
         value: a tree of arrays.
-        given: the arrays that it was made of.
+        given: the arrays that it was made of, a tree.
     """
 
     @jax.custom_jvp

@@ -61,7 +61,7 @@ class AbstractSolver(eqx.Module):
         """Follow `problem` from `state` to rest.
 
         Args:
-            problem: free, nudged or incremental.
+            problem: a free, nudged or incremental problem.
             state: where to start, `(*lead, *shape)` per block.
             zeros: whether `state` is known to be zero, which may save products.
             throw: whether to raise if any example has not settled.
@@ -83,18 +83,19 @@ class AbstractSolver(eqx.Module):
         """Follow nudged phases from a free one to rest.
 
         Args:
-            problem: of the free phase.
-            free: where it has ended.
-            increments: returns the problem of the increments around a free state.
+            problem: the problem of the free phase, for solvers that go on with it.
+            free: where the free phase has ended, `(batch, *shape)` per block.
+            increments: function of a free equilibrium that returns the problem of the
+                increments around it.
             start: increments of zero, `(phases, batch, *shape)` per block.
-            throw: as in `solve`.
+            throw: whether to raise if any phase has not settled.
 
         Returns:
             The free state, where it is at the end of the nudged phases, and the
             increments around it.
 
         Raises:
-            RuntimeError: as in `solve`.
+            RuntimeError: if `throw` and some phase has not settled.
         """
         del problem
         return free, self.solve(increments(free), start, zeros=True, throw=throw)
@@ -110,14 +111,14 @@ class AbstractSolver(eqx.Module):
         """Return `state` as an equilibrium, judged by one more application of $T$.
 
         Args:
-            problem: whose state it is.
-            state: where somebody has stopped.
-            steps: that each example took.
-            throw: as in `solve`.
-            otherwise: of an example that has not settled, but is finite and bounded.
+            problem: the problem that was to be solved.
+            state: where the solver has stopped, `(*lead, *shape)` per block.
+            steps: how many steps each example took, of shape `lead`.
+            throw: whether to raise if any example has not settled.
+            otherwise: the verdict on what has not settled, but is finite and bounded.
 
         Raises:
-            RuntimeError: as in `solve`.
+            RuntimeError: if `throw` and some example has not settled.
         """
         image, memory = problem.image(state)
         change = tuple(t - s for t, s in zip(image, state, strict=True))

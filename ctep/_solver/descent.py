@@ -21,11 +21,11 @@ def descent(
     """Return a function's values before the first sweep and after each.
 
     Args:
-        value: of a state, one per example.
-        problem: that is relaxed.
-        state: to begin with.
-        sweep: a solver of one sweep.
-        steps: how many.
+        value: function of a state that returns one number per example.
+        problem: the problem to relax, free or nudged.
+        state: where to begin, `(batch, *shape)` per block.
+        sweep: a solver that does one sweep.
+        steps: number of sweeps.
     """
 
     def step(state, _):

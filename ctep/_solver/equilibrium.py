@@ -91,13 +91,13 @@ def judge(
     """Return the equilibrium with the verdict on each of its examples.
 
     Args:
-        state: where the solver stopped.
-        residual: how far it still moves.
+        state: where the solver stopped, `(*lead, *shape)` per block.
+        residual: how far it still moves, one number per example.
         excess: how far that is above the tolerance; not positive once settled.
-        steps: that each example took.
+        steps: how many steps each example took.
         memory: what the problem recalls of `state`.
         throw: whether to raise if any example has not settled.
-        otherwise: of an example that has not settled, but is finite and bounded.
+        otherwise: the verdict on what has not settled, but is finite and bounded.
 
     Raises:
         RuntimeError: if `throw` and some example has not settled, with the message of

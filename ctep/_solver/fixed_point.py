@@ -25,7 +25,7 @@ class FixedPoint(AbstractSolver):
             `optimistix.Newton` (which builds the Jacobian of one example: small
             networks only); by default fixed-point iteration to a tenth of the
             tolerances below.
-        max_steps: when to give up.
+        max_steps: iterations after which to give up.
         rtol: relative tolerance of the verdict on $|T(s) - s|$, element by element,
             whatever the solver itself stops on.
         atol: absolute tolerance of the verdict.
@@ -54,7 +54,7 @@ class FixedPoint(AbstractSolver):
         checks.count("max_steps", self.max_steps, "1000")
 
     def solve(self, problem, state, *, zeros=False, throw=True):
-        # Its tolerances are of the move, ours of the force.
+        # Its tolerances are of the move T(s) - s, ours of the force: that over `step`.
         tenth = 0.1 * problem.step
         solver = self.solver or optx.FixedPointIteration(
             tenth * self.rtol, tenth * self.atol
@@ -69,7 +69,7 @@ class FixedPoint(AbstractSolver):
                 max_steps=self.max_steps,
                 throw=False,
             )
-            return scaled.undo(solution.value), solution.stats["num_steps"]
+            return scaled.from_units(solution.value), solution.stats["num_steps"]
 
         state, steps = problem.per_example(one, state)
         return self.verdict(problem, state, jnp.asarray(steps), throw)

@@ -25,14 +25,14 @@ class FixedSweeps(AbstractSolver):
     nothing is lost against the difference of two states that both go on.
 
     Args:
-        free: sweeps of a free phase.
-        nudged: sweeps of a nudged phase.
+        free: number of sweeps of a free phase.
+        nudged: number of sweeps of a nudged phase.
         rtol: relative tolerance; with `atol` it lets an example that is at rest stop
             before. With both 0 it stops early only where not one bit changes any more.
-        atol: absolute tolerance.
-        order: as in `Sweeps`.
-        relaxation: as in `Sweeps`.
-        gather: as in `Sweeps`.
+        atol: absolute tolerance, in units of the largest element for increments.
+        order: sequence of the blocks; by default the direction of the signal.
+        relaxation: $\omega$, how much of each block's move is made, within (0, 2).
+        gather: falling shares of the batch at which what still moves goes on alone.
         follow: whether a free state goes on. Without it a free state that merely
             chatters, by less than what matters, costs no more than one at rest.
 
@@ -62,15 +62,8 @@ class FixedSweeps(AbstractSolver):
     def solve(self, problem, state, *, zeros=False, throw=True):
         count = self.nudged if problem.incremental else self.free
         found = self.sweeps(count).sweep(problem, state, zeros)
-        return judge(
-            found.state,
-            found.residual,
-            found.excess,
-            found.steps,
-            found.memory,
-            throw,
-            RESULTS.as_published,
-        )
+        parts = found.state, found.residual, found.excess, found.steps, found.memory
+        return judge(*parts, throw, RESULTS.as_published)
 
     def solve_nudged(self, problem, free, increments, start, *, throw=True):
         one = self.sweeps(1)

@@ -31,8 +31,8 @@ class Adjoint(eqx.Module):
     Args:
         tolerance: relative to the largest element of $g$; by default 1e-5, in float64
             1e-10.
-        restart: dimension of the Krylov space.
-        max_steps: how many of them, each of `restart` sweeps, before it gives up.
+        restart: dimension of a Krylov space; each holds that many states per example.
+        max_steps: number of such spaces, of `restart` sweeps each, before it gives up.
     """
 
     tolerance: float | None = None
@@ -45,9 +45,9 @@ class Adjoint(eqx.Module):
         """Return $v$, sweeps and whether it converged, example by example.
 
         Args:
-            problem: whose $T$ it is.
+            problem: the problem with the map $T$, free or incremental.
             state: where to linearise, `(*lead, *shape)` per block.
-            pull: $g$, likewise.
+            pull: $g$, with the same structure and shapes.
         """
 
         def one(problem, state, pull):
@@ -60,12 +60,12 @@ class Adjoint(eqx.Module):
     def forward(
         self, problem: AbstractProblem, state: State, source: State
     ) -> tuple[State, Int[Array, ...], Bool[Array, ...]]:
-        """Return $t = (1 - J)^{-1} b$ likewise.
+        """Return $t = (1 - J)^{-1} b$, sweeps and whether it converged, by example.
 
         Args:
-            problem: as in `solve`.
-            state: as in `solve`.
-            source: $b$.
+            problem: the problem with the map $T$, free or incremental.
+            state: where to linearise, `(*lead, *shape)` per block.
+            source: $b$, with the same structure and shapes.
         """
 
         def one(problem, state, source):
@@ -81,6 +81,7 @@ class Adjoint(eqx.Module):
         tolerance = self.tolerance
         if tolerance is None:
             tolerance = 1e-10 if dtype == jnp.float64 else 1e-5
+        # In units of its largest element, to which `tolerance` is relative.
         sizes = jnp.stack([jnp.max(jnp.abs(g)) for g in right])
         unit = jnp.where(jnp.any(sizes > 0), jnp.max(sizes), 1)
         right = tuple(g / unit for g in right)
@@ -131,10 +132,10 @@ def differentiable(
     + \frac{\partial T}{\partial x} \dot x\Big)$$
 
     Args:
-        network: whose rest it is.
+        network: the network that rests, by whose arrays to differentiate.
         problem: function of a network and inputs that returns the free problem.
         x: inputs, `(batch, *input_shape)`.
-        state: at rest.
+        state: the rest, `(batch, *shape)` per block.
         adjoint: solves the linear problems.
 
     Raises:

@@ -32,7 +32,7 @@ class AbstractOrder(eqx.Module):
 
         Args:
             count: number of blocks.
-            edges: pairs of blocks that drive each other.
+            edges: pairs of blocks, counted from 0, that drive each other.
         """
 
 

@@ -19,7 +19,7 @@ from .order import AbstractOrder, Backward, Forward
 
 
 def shares(value) -> tuple[float, ...]:
-    """Return the shares of `gather`, or raise `TypeError`."""
+    """Return the shares of `gather` as plain numbers, or raise `TypeError`."""
     for share in (members := checks.members("gather", value)):
         checks.real("gather", share, "(0.25, 0.05)")
     return tuple(float(share) for share in members)
@@ -45,7 +45,7 @@ class Sweeps(AbstractSolver):
     ```
 
     Args:
-        max_sweeps: when to give up.
+        max_sweeps: sweeps after which to give up.
         rtol: relative tolerance, element by element.
         atol: absolute tolerance. With both 0 an example stops early only where not
             one bit changes any more.
@@ -103,7 +103,7 @@ class Sweeps(AbstractSolver):
         """Return where sweeps from `state` end, before any verdict.
 
         Args:
-            problem: free, nudged or incremental.
+            problem: a free, nudged or incremental problem.
             state: where to start, `(*lead, *shape)` per block.
             zeros: whether `state` is known to be zero.
         """
@@ -117,6 +117,7 @@ class Sweeps(AbstractSolver):
         active = jnp.ones(lead, bool)
         carry = Examples(state, memory, active, steps, infinite, infinite), count
         if zeros:
+            # Apart from the loop, since half of its products would be with zeros.
             carry = self._sweep(problem, groups, carry, blocks)
         return self._settle(problem, groups, carry, self._widths(active.size))[0]
 
@@ -126,6 +127,10 @@ class Sweeps(AbstractSolver):
 
     def _settle(self, problem, groups, carry, widths):
         """Sweep until nothing moves, the last examples in ever narrower batches."""
+        # Batched by hand and not by `vmap`, whose loop masks the tapes of pools too. On
+        # a VGG for 32 x 32 pixels, batch 64 on 2 cores: 628 ms against 771. A chain of
+        # 10 x 64 and three small convolutions lose a tenth by it.
+        # In `vgg7` the median example takes some 20 sweeps, the slowest up to 250.
         most = widths[0] if widths else 0
 
         def unfinished(carry):
@@ -171,9 +176,10 @@ class Sweeps(AbstractSolver):
                 found.append(
                     problem.block_residual(n, change, state[n], self.rtol, self.atol)
                 )
-                # Nothing moves that is at rest within the tolerance. So nothing has
-                # moved in the last sweep of an example: its residuals are all those of
-                # one state, the one returned, and its memory is, in whatever company.
+                # The deadband: nothing moves that is at rest within the tolerance. So
+                # nothing has moved in the last sweep of an example: its residuals are
+                # all those of one state, the one returned, and so is its memory. What
+                # the others in its batch do cannot change it.
                 moving = active & (found[-1][1] > 0)
                 moved[n] = self._moved(problem, n, moving, state[n], change)
             state, zero = tuple(moved), zero.difference(group)
@@ -197,7 +203,7 @@ class Sweeps(AbstractSolver):
 
 
 class Examples(NamedTuple):
-    """What a sweep carries to the next, example by example."""
+    """What a sweep carries to the next: `active` examples are those that still move."""
 
     state: State
     memory: Memory

@@ -27,25 +27,25 @@ class Rescaled(eqx.Module):
         """Return the problem in its units, and `state` in them."""
         pair = jnp.iscomplexobj(state[0])
         scaled = Rescaled(problem, problem.units(state), pair)
-        return scaled, scaled.do(state)
+        return scaled, scaled.to_units(state)
 
-    def do(self, state: State) -> State:
-        """Return `state` in units, in real numbers."""
+    def to_units(self, state: State) -> State:
+        """Return `state` measured in `units`, as real numbers of order one."""
         scaled = tuple(s / u for s, u in zip(state, self.units, strict=True))
         if not self.complex:
             return scaled
         return tuple(jnp.stack([s.real, s.imag]) for s in scaled)
 
-    def undo(self, state: State) -> State:
-        """Return `state` in the problem's own units and numbers."""
+    def from_units(self, state: State) -> State:
+        """Return `state` as the problem has it: undo `to_units`."""
         if self.complex:
             state = tuple(jax.lax.complex(s[0], s[1]) for s in state)
         return tuple(s * u for s, u in zip(state, self.units, strict=True))
 
     def map(self, state: State) -> State:
-        """Return $T(s)$ in units."""
-        return self.do(self.problem.map(self.undo(state)))
+        """Return $T(s)$, both measured in `units`."""
+        return self.to_units(self.problem.map(self.from_units(state)))
 
     def velocity(self, state: State) -> State:
-        """Return the velocity in units."""
-        return self.do(self.problem.velocity(self.undo(state)))
+        """Return the velocity at a state, both measured in `units`."""
+        return self.to_units(self.problem.velocity(self.from_units(state)))

@@ -1,7 +1,8 @@
 from .evaluate import (
     Score as Score,
+    as_inputs as as_inputs,
+    as_inputs as inputs,  # noqa: F401 (its name in `analysis`)
     evaluate as evaluate,
-    inputs as inputs,
     predict as predict,
     score as score,
     settle as settle,

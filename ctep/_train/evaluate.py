@@ -49,7 +49,7 @@ def settle(
     ```
 
     Args:
-        network: any network.
+        network: the network to bring to rest.
         x: inputs, `(batch, *input_shape)`, converted to the network's dtype.
         solver: finds the rest, from zeros; `Sweeps()` by default.
         throw: whether to raise if any example has not settled.
@@ -95,11 +95,12 @@ def predict(
     ```
 
     Args:
-        network: any network.
+        network: the network, for example that of a run's result.
         x: examples as `ctep.fit` takes them, any number of them: of the network's
             input shape, or as many numbers in another one; bytes are pixels.
         solver: finds the rest, from zeros; `Sweeps()` by default.
-        pipeline: that of the training, `ctep.data.Pipeline()` by default.
+        pipeline: makes inputs of examples, as in training; `ctep.data.Pipeline()` by
+            default.
         throw: whether to raise if any example has not settled; else its output is that
             of the state reached.
 
@@ -131,7 +132,7 @@ def predict(
             f"`x` has dtype {x.dtype}, but examples are bytes or real: convert it, for "
             "pixels to uint8."
         )
-    x = inputs(pipeline, x, network)
+    x = as_inputs(pipeline, x, network)
     check_inputs(network, x)
     if len(x) <= _TOGETHER:
         return network.output(_settled(network, x, solver, throw).state)
@@ -153,7 +154,7 @@ class Score:
         loss: mean cost of the examples that came to rest; NaN if none did.
         accuracy: fraction of all examples whose largest output is their class.
         unsettled: fraction of all examples that did not come to rest.
-        examples: how many there were.
+        examples: number of all examples.
     """
 
     loss: float
@@ -188,11 +189,13 @@ def evaluate(
 
     Args:
         network: any network, for example `result.network` of a run.
-        dataset: as for `ctep.fit`; its test examples, or all where it has none apart.
+        dataset: whatever `ctep.fit` takes. Its test examples are scored, or all where
+            it has none apart.
         solver: finds the rest, from zeros; `Sweeps()` by default.
-        pipeline: that of the training, `ctep.data.Pipeline()` by default.
+        pipeline: makes inputs of examples, as in training; `ctep.data.Pipeline()` by
+            default.
         nudge: its cost is the loss; `OutputError()` by default.
-        data_dir: of TFDS; the variable `TFDS_DATA_DIR` by default.
+        data_dir: where TFDS keeps its data; the variable `TFDS_DATA_DIR` by default.
 
     Raises:
         TypeError: if an argument is not of its kind.
@@ -271,19 +274,19 @@ def _score(network, solver, pipeline, nudge, block, stop, place, read):
 
     def body(i, total):
         x, y, rows = place.batch(block(i))
-        ready, present = inputs(pipeline, x, network), rows >= 0
+        ready, present = as_inputs(pipeline, x, network), rows >= 0
         free = solver.solve(
             network.free(ready), network.zeros(ready), zeros=True, throw=False
         )
-        counted = usable(free.result) & present
+        used = usable(free.result) & present
         correct = (jnp.argmax(network.output(free.state), -1) == y) & present
         cost = jnp.zeros(len(y))
         if nudge is not None:
             cost = nudge.cost(network, free.state, nudge.targets(ready, y))
         sums = [
             jnp.sum(correct),
-            jnp.sum(counted),
-            jnp.sum(jnp.where(counted, cost, 0)),
+            jnp.sum(used),
+            jnp.sum(jnp.where(used, cost, 0)),
         ]
         return total + jnp.stack([jnp.asarray(s, total.dtype) for s in sums])
 
@@ -307,7 +310,7 @@ def _settle(network, x, solver, throw):
     return dataclasses.replace(free, state=state)
 
 
-def inputs(
+def as_inputs(
     pipeline: data.Pipeline, x: Array, network: AbstractNetwork, keys=None
 ) -> Array:
     """Return examples as the network takes them, augmented if there are keys."""

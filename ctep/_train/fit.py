@@ -20,7 +20,7 @@ from .._solver import AbstractSolver, Sweeps
 from ..data.selection import hold_out
 from .devices.feed import feeds
 from .devices.placement import Placement
-from .evaluate import check_fit, inputs
+from .evaluate import as_inputs, check_fit
 from .loop import Loop
 from .result import Result
 from .store.identity import described
@@ -94,13 +94,13 @@ def fit(
             "mnist", arrays `(x, y)` or `((x, y), (x_test, y_test))`, or what
             `ctep.data.load` returns. Bytes are pixels and are scaled to [0, 1].
         nudge: its cost is the loss; `OutputError()` by default.
-        rule: `OneSided(0.01)` by default.
-        solver: for all phases; `Sweeps()` by default.
+        rule: makes the gradient; `OneSided(0.01)` by default.
+        solver: finds the rests of all phases; `Sweeps()` by default.
         optimizer: any optax transformation; `optax.adam(1e-3)` by default.
-        epochs: of the whole run, those before a resumption included.
+        epochs: number of epochs of the whole run, those before a resumption included.
         batch_size: a hundredth of the training set, within 20 and 500, by default. A
             last batch that is not full is weighted by its size.
-        key: for the order of the examples; `jax.random.key(0)` by default.
+        key: decides the order of the examples; `jax.random.key(0)` by default.
         validation: fraction of the training set that is held out.
         pipeline: makes inputs of examples, `ctep.data.Pipeline()` by default.
         carry_state: whether a free phase starts from the nudged state of the batch
@@ -108,11 +108,11 @@ def fit(
             networks does, and not from zeros.
         probe: examples in the probe batch, 0 for none.
         watch: what counts as a fault, and which faults end the run as diverged.
-        workers: how many processes read and decode ahead (through Grain) while the
+        workers: number of processes that read and decode ahead (by Grain) while the
             devices hold a few batches alone; 0 is a thread of this process, which
             arrays always are read by. By default the data lie on the devices, or are
             streamed from memory where they would take more than half of a device.
-        mesh: of the devices that share each batch; all devices by default, those of
+        mesh: the devices that share each batch; all devices by default, those of
             all processes after `jax.distributed.initialize`.
         shard_parameters: divide each weight among the devices, along its widest axis
             that they divide evenly, and do not copy it to all of them.
@@ -122,9 +122,9 @@ def fit(
             that decides the weights must be as it was, schedules included; `epochs`,
             `probe`, `watch`, `keep` and how data are read and devices used may change.
         keep: newest checkpoints to keep, besides the best one (see `ctep.restore`).
-        data_dir: of TFDS; the variable `TFDS_DATA_DIR` by default.
+        data_dir: where TFDS keeps its data; the variable `TFDS_DATA_DIR` by default.
         identity: what else to keep in `run.json`, in plain JSON values.
-        progress: whether to print.
+        progress: whether to print a bar or a line per epoch.
 
     Returns:
         The trained network with its history, for rules of feed-forward networks the
@@ -174,7 +174,7 @@ def fit(
     count, batch_size = order.examples, order.batch_size
     x, y = map(jnp.asarray, splits["train"].sample(np.arange(1)))
     check_fit(network, nudge, loaded, pipeline, y)
-    rule.check(network, nudge, (inputs(pipeline, x, network), y))
+    rule.check(network, nudge, (as_inputs(pipeline, x, network), y))
     told = trained(network, nudge, rule)
     parts = {"nudge": given, "rule": rule, "solver": solver, "pipeline": pipeline}
     settings = {
@@ -186,8 +186,8 @@ def fit(
         "data_digest": "" if out is None else loaded.digest,
         "key": np.asarray(jax.random.key_data(key)).tolist(),
     }
-    who = described(network, parts, optimizer, settings, identity or {})
-    run = Run(None if out is None else Path(out), who, resume, keep, place)
+    identity = described(network, parts, optimizer, settings, identity or {})
+    run = Run(None if out is None else Path(out), identity, resume, keep, place)
     own = jax.random.fold_in(key, 2**31 - 3)
     options = {"pipeline": pipeline, "key": own, "carry_state": carry_state}
     loop, state = Loop.start(

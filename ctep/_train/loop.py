@@ -14,7 +14,7 @@ from .._solver import RESULTS, AbstractSolver, usable
 from ..data import Pipeline
 from .devices.feed import AbstractFeed
 from .devices.placement import Placement
-from .evaluate import inputs, score
+from .evaluate import as_inputs, score
 from .programs import Optimizer, Reads
 from .watch import rise, saturated
 
@@ -26,16 +26,16 @@ class Sums(eqx.Module):
     """What an epoch adds up over its examples.
 
     Fields:
-        count: examples.
-        loss: the losses of those that took part.
-        correct: how many were named right.
-        sweeps: of all phases.
-        unsettled: how many had a phase that failed, and took no part.
-        published: how many took part as published, short of rest.
-        residual: the largest of the free phases.
-        finite: whether all losses and weights were.
-        states: how many had a layer that was not finite, per layer.
-        labels: how many had each class.
+        count: number of examples so far; the next ones are sums over them.
+        loss: losses of those that took part.
+        correct: number of those whose largest output is their class.
+        sweeps: sweeps of all phases of all examples.
+        unsettled: number of those with a phase that failed, which took no part.
+        published: number of those that took part as published, short of rest.
+        residual: largest residual of a free phase.
+        finite: whether all losses and weights were finite.
+        states: per layer, number of examples for which it was not finite.
+        labels: per class, number of its examples.
     """
 
     count: Float[Array, ""]
@@ -65,8 +65,8 @@ class TrainState(eqx.Module):
         trained: arrays of `(network, nudge)` that are trained, `None` elsewhere.
         fixed: the other arrays of them, such as random feedback.
         optimizer: state of the optax transformation.
-        sums: of the epoch in progress.
-        start: of the next free phase, if states are carried over, else `None`.
+        sums: what the epoch in progress has added up.
+        start: state that the next free phase starts from, if it is carried over.
     """
 
     trained: PyTree
@@ -81,12 +81,12 @@ class Loop(eqx.Module):
 
     Fields:
         static: what is not an array in `(network, nudge)`.
-        rule: makes the gradient.
-        solver: for all phases.
+        rule: makes the gradient of each batch.
+        solver: finds the rests of all phases.
         optimizer: turns the gradient into an update.
-        pipeline: makes inputs of examples.
-        key: for augmentation.
-        place: of states and batches on the devices.
+        pipeline: makes inputs of examples, augmented in training.
+        key: random key that augmentations are drawn by.
+        place: where states and batches lie on the devices.
         read: tells programs apart that run code of a user's own.
     """
 
@@ -156,7 +156,7 @@ class Loop(eqx.Module):
         present = index >= 0
         fold = jax.vmap(jax.random.fold_in, (None, 0))
         keys = fold(jax.random.fold_in(self.key, epoch), index.astype(jnp.uint32))
-        x, count = inputs(self.pipeline, x, network, keys), jnp.sum(present)
+        x, count = as_inputs(self.pipeline, x, network, keys), jnp.sum(present)
         weight = present / count.astype(x.dtype)
         target = nudge.targets(x, y)
         keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 1)  # others than above
@@ -206,19 +206,19 @@ class Loop(eqx.Module):
         """Return what is known of a network by a few examples.
 
         Returns:
-            `cosine` of the rule's gradient with the exact one; `counted`, how many
+            `cosine` of the rule's gradient with the exact one; `used`, how many
             examples took part, and `unsolved`, for how many of these the exact one was
             not found, so that there is no such cosine; `saturated`, the fraction of
             units per layer that pass nothing on, and `rise`, the largest rise of an
             energy in a sweep as a fraction of its range (or `None`).
         """
         network, nudge = self.model(state)
-        nudge, x = nudge.at(epoch), inputs(self.pipeline, x, network)
+        nudge, x = nudge.at(epoch), as_inputs(self.pipeline, x, network)
         key = jax.random.fold_in(self.key, epoch)
         task = Task.mean(x, y, nudge, self.solver, throw=False, key=key)
         estimate = self.rule.estimate(network, task)
-        counted = usable(estimate.result)
-        subject, same = self.rule.subject(network), task.of(counted)
+        used = usable(estimate.result)
+        subject, same = self.rule.subject(network), task.of(used)
         exact = _EXACT.estimate(subject, same)
         twin = eqx.filter((subject, nudge), (subject.trainable(), nudge.owned()))
         pair = _of(state.trained, estimate.gradient), _of(twin, exact.gradient)
@@ -228,8 +228,8 @@ class Loop(eqx.Module):
         ]
         return {
             "cosine": products[0] / jnp.sqrt(products[1] * products[2]),
-            "counted": jnp.sum(counted),
-            "unsolved": jnp.sum(counted & ~usable(exact.result)),
+            "used": jnp.sum(used),
+            "unsolved": jnp.sum(used & ~usable(exact.result)),
             "saturated": saturated(network, x, estimate.free.state),
             "rise": rise(subject, x, self.solver),
         }

@@ -7,8 +7,8 @@ class Reporter:
     """A progress bar with the time left on a terminal, one line per epoch elsewhere.
 
     Args:
-        epochs: of the whole run.
-        batches: per epoch.
+        epochs: number of epochs of the whole run.
+        batches: number of batches per epoch.
         done: batches that a resumed run has behind it.
         show: `False` for silence.
     """

@@ -38,9 +38,9 @@ def restore(
     Args:
         out: folder of the run.
         network: built as it was for the run; its arrays are replaced.
-        nudge: as given to `fit`.
-        optimizer: as given to `fit`, whose state is part of the checkpoint.
-        batch_size: of a run with `carry_state`, whose states are part of it too.
+        nudge: the one that was given to `fit`.
+        optimizer: the one that was given to `fit`: its state is in the checkpoint.
+        batch_size: that of a run with `carry_state`, whose states are there too.
         best: return those of the epoch with the best validation accuracy, or where
             nothing was held out the best test accuracy (which is biased upwards), or
             without a test set the smallest loss.

@@ -13,12 +13,12 @@ class Result:
     """A trained network and the record of its training.
 
     Fields:
-        network: after the last good epoch.
-        nudge: likewise, with what it owns trained.
+        network: the network after the last good epoch.
+        nudge: the nudge after the last good epoch, with what it owns trained.
         history: one plain record per epoch, see `ctep.fit`.
         status: "completed", "interrupted" or "diverged".
         reason: one sentence on why the run stopped early, else "".
-        seconds: of all epochs together.
+        seconds: how long all epochs took together.
         out: folder of the run, if there is one.
         signal: number of the signal that interrupted the run, if one did.
     """

@@ -19,6 +19,7 @@ from .store.history import KEYS
 from .store.run import Position, Run
 from .watch import Watch, not_finite, not_finite_states
 
+# Between chunks progress is shown and signals are served; nothing is computed then.
 _CHUNK_SECONDS = 1.0
 
 
@@ -29,10 +30,10 @@ class Job:
     Fields:
         loop: the compiled functions.
         run: where positions and records are kept.
-        splits: the data, by name.
+        splits: the data: "train", and perhaps "validation" and "test".
         probe: examples and labels, perhaps none.
-        epochs: of the whole run.
-        watch: for faults.
+        epochs: number of epochs of the whole run.
+        watch: what counts as a fault.
         exact: whether the rule is to give the exact gradient.
         told: what is trained, in a sentence.
     """
@@ -110,9 +111,9 @@ def _epoch(job, position, interruption, reporter):
             if interruption.signal is not None:
                 break
             start = time.monotonic()
-            # Arrays, since a number would be compiled in.
-            within = np.array([batch, stop, epoch]) - [found.start, found.start, 0]
-            after = job.loop.train(state, block, *within)
+            # Places in the block, and as arrays: a number would be compiled in.
+            first, last = np.array([batch, stop]) - found.start
+            after = job.loop.train(state, block, first, last, np.array(epoch))
             if stop == found.stop < batches:
                 block, found = next(blocks)  # while the devices are busy
             finite = bool(after.sums.finite)  # waits for the chunk
@@ -184,13 +185,13 @@ def _record(job, position):
 
 def _cosine(probed, examples):
     """Return the cosine of a probe, or why it is evidence of nothing."""
-    counted, unsolved = int(probed["counted"]), int(probed["unsolved"])
+    used, unsolved = int(probed["used"]), int(probed["unsolved"])
     cosine, reason = float(probed["cosine"]), ""
-    if not counted:
+    if not used:
         reason = f"none of the {examples} probe examples came to rest"
     elif unsolved:
         reason = (
-            f"the exact gradient was not found for {unsolved} of {counted} probe "
+            f"the exact gradient was not found for {unsolved} of {used} probe "
             "examples: the linear problem at their rest did not converge"
         )
     elif not math.isfinite(cosine):

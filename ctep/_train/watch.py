@@ -53,12 +53,12 @@ class Watch:
     ```
 
     Args:
-        unsettled: from 0 to 1. Where no example takes part the run ends in any case.
-        saturated: likewise.
-        chance: epochs; 0 never looks.
-        rise: a fraction.
+        unsettled: fraction of the examples. Where all fail the run ends in any case.
+        saturated: fraction of a layer's units.
+        chance: number of epochs; 0 never looks.
+        rise: fraction of the range of an example's energy.
         stop: kinds that end the run; the others are only told.
-        cosine: from -1, which is never missed, to 1.
+        cosine: smallest cosine that is no fault, from -1, which is never missed, to 1.
 
     Raises:
         TypeError: if an argument is not of its kind.
@@ -108,10 +108,10 @@ class Watch:
         """Return the faults of an epoch, each with `kind`, `layer`, `value` and `text`.
 
         Args:
-            record: of the epoch.
-            seen: `states`, `saturated` (fractions, one per layer), `majority` (share of
-                the most frequent class), `examples`, `rise`, `exact` (whether the
-                rule is to give the exact gradient).
+            record: what `history` keeps of the epoch.
+            seen: what else is known of it: `states`, `saturated` (fractions, one per
+                layer), `majority` (share of the most frequent class), `examples`,
+                `rise`, `exact` (whether the rule is to give the exact gradient).
         """
         epoch = record["epoch"]
         found = not_finite_states(epoch, seen["states"])

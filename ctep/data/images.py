@@ -24,7 +24,7 @@ class ImageRecords(AbstractRecords):
     """One split of a prepared dataset of TFDS, which each process opens for itself.
 
     Args:
-        prepared: the dataset.
+        prepared: the dataset on disk, as `find` or `prepare` returned it.
         split: the name of the split.
     """
 

@@ -40,12 +40,12 @@ class Pipeline(eqx.Module):
     run's key, the epoch and the example alone, not on its batch.
 
     Args:
-        pad: zeros on every side.
-        flip: probability.
-        crop: largest shift.
+        pad: width of the border of zeros on every side, in pixels.
+        flip: probability that an image is mirrored, from 0 to 1.
+        crop: largest shift along each axis, in pixels.
         fill: what moves in from outside, "zero" or the nearest pixel, "edge".
-        mean: one number, or one per channel.
-        std: likewise.
+        mean: mean of the pixels in [0, 1], one number, or one per channel.
+        std: deviation that they are divided by, one number, or one per channel.
         std_factor: published code of convolutional Hopfield networks divides CIFAR-10
             by three times the deviation that `standard` has for it.
 
@@ -92,7 +92,7 @@ class Pipeline(eqx.Module):
 
         Args:
             dataset: "mnist", "fashion_mnist", "cifar10" or "cifar100".
-            options: of `Pipeline`.
+            options: other arguments of `Pipeline`.
 
         Raises:
             ValueError: if they are not known.

@@ -12,10 +12,10 @@ class BatchOrder:
     """The batches of every epoch. It is numpy, since reading processes need it too.
 
     Fields:
-        examples: in the split.
+        examples: number of examples in the split.
         batch_size: examples per batch, fewer in the last one.
         width: entries per batch, `batch_size` or a few more.
-        seed: of the permutations; `None` leaves the examples as they lie.
+        seed: numbers that decide the permutations; `None` leaves examples as they lie.
     """
 
     examples: int

@@ -27,9 +27,9 @@ def read_batch(
     """Return one batch; zeros stand where it has no example.
 
     Args:
-        records: to read from.
-        index: which of the records make up the split; all of them if `None`.
-        order: the order of their use.
+        records: the examples and how to read them.
+        index: numbers of the records that make up the split; all if `None`.
+        order: which examples each batch of an epoch holds.
         columns: the part of the batch that is read.
         number: the number of the batch, counted through all epochs.
     """
@@ -68,7 +68,7 @@ def read_ahead(
         read: returns a batch by its number; pickled to the processes.
         start: the number of the first batch.
         workers: processes that read and decode, 0 for a thread of this one.
-        ahead: batches to have ready.
+        ahead: number of batches to have ready.
     """
     import grain  # a second that runs in memory need not spend
     from absl import flags

@@ -63,9 +63,9 @@ def network(
     Args:
         architecture: channels, and which convolutions are pooled.
         dense: number of dense layers of 512 before the outputs.
-        init: draws the weights.
-        activation: that of every layer.
-        options: others of `ctep.vgg`.
+        init: initialiser of the weights.
+        activation: what every layer does with its drive.
+        options: other arguments of `ctep.vgg`.
     """
     channels, pooled = architecture
 
@@ -98,7 +98,7 @@ def _sgd(rates, decay: float = 3e-4):
     Args:
         rates: one learning rate for all, or one per layer from input to output; what
             a nudge owns learns at the first one.
-        decay: of all weights.
+        decay: weight decay, for all weights alike.
     """
     rates = (rates,) if isinstance(rates, float) else tuple(rates)
 
@@ -157,6 +157,7 @@ def _recipe(
         network=network,
         rule=Centered(beta),
         # The slowest of a batch takes ten times the sweeps of most, or never settles.
+        # Relaxed by 1.3 no example of VGG-7 circles.
         solver=FixedSweeps(
             free=free,
             nudged=nudged,

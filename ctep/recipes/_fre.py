@@ -137,6 +137,7 @@ def _agt(layers, probability, **fields) -> Recipe:
         f"{layers} tanh layers of 64, fixed feedback 0.1, random skips (P = "
         f"{probability:g}) of either way",
         network,
+        # A constant nudge ended at 96.60 to 96.68 % in three seeds, the ramp at 96.87.
         rule=Ramped(0.1, 50),
         source=f"{_PAPER} Same network, initialisation, data, nudge, ramp over 50 "
         "steps and optimiser. Here the free phase takes sweeps from input to output "
@@ -207,6 +208,7 @@ def _adamw(rate: float, decay: float, cosine: bool = False, clip: float | None =
 
 
 RECIPES = (
+    # So relaxed, 11.8 sweeps of all phases together, where 150 steps are published.
     _chain(
         10, 64, 0.1, relaxation=1.15, cost="4.1 s on 2 CPU cores",
         published="92.49±.32 % (97.49±.05 % with residual connections)",

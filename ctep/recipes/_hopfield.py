@@ -80,7 +80,10 @@ def _recipe(name, summary, network, **fields) -> Recipe:
         dataset="cifar10",
         network=network,
         nudge=lambda epochs, teacher: OutputError(SquaredError()),
+        # As published. The worst cosine of a weight's gradient in `vgg5`, at an eighth
+        # of its widths and its initial weights, is 0.451; with 0.001 it is 0.9995.
         rule=Centered(0.1),
+        # Two alternating sweeps of `vgg5` take 0.51 of the time of four synchronous.
         solver=FixedSweeps(
             free=120, nudged=50, rtol=1e-3, atol=1e-3, order=Alternating()
         ),

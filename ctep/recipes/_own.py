@@ -32,7 +32,8 @@ DIGITS = Recipe(
     source="A first example, not a published system.",
 )
 
-# How the deep ones are built.
+# How the deep ones are built. With feedback of 0.003 VGG-11 ends three epochs at 1.001
+# times the loss of its twin, with 0.03 at 1.037.
 _WEAK = {
     "activation": ReLU6(),
     "feedback": 0.003,
@@ -60,6 +61,8 @@ def _recipe(name, summary, network, **fields) -> Recipe:
         dataset="cifar10",
         network=network,
         rule=OneSided(0.01),
+        # Loose and enough: with one sweep each VGG-11 ends at 1.002 times its twin's
+        # loss; with these the cosine with the exact gradient was 0.9998 or more.
         solver=Sweeps(rtol=5e-2, atol=5e-2),
         # At 1e-3 the full widths saturate in the first epoch, and fre-vgg11's twin too.
         optimizer=lambda epochs, steps: optax.adam(cosine_decay(3e-4, epochs, steps)),

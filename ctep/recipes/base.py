@@ -55,9 +55,9 @@ class Recipe:
         cost: seconds per epoch as measured, median of a run, with the machine.
         nudge: what pulls, a function of the epochs and the teacher.
         pipeline: function of the dataset's name.
-        carry_state: see `ctep.fit`.
-        watch: see `ctep.fit`.
-        probe: see `ctep.fit`.
+        carry_state: whether free phases start from the last batch's nudged state.
+        watch: what counts as a fault.
+        probe: number of examples in the probe batch.
         teacher: name of the recipe that trains the teacher, if there is one.
     """
 
@@ -99,10 +99,10 @@ class Recipe:
         Args:
             dataset: what it is to be trained on.
             seed: that of the weights and the order of the examples.
-            epochs: instead of the recipe's; schedules stretch along.
+            epochs: length of the run instead of the recipe's; schedules stretch along.
             scale: factor of every width.
-            rule: instead of the recipe's.
-            precision: that of products, see `ctep.with_precision`.
+            rule: what makes the gradient instead of the recipe's rule.
+            precision: that of products: "float32", "tensorfloat32" or "bfloat16".
             teacher: the trained network, of a recipe that has one.
 
         Raises:
@@ -181,10 +181,10 @@ def cosine_decay(
     """Return a rate that falls along half a cosine over the run.
 
     Args:
-        rate: of the first step.
-        epochs: of the run.
-        steps: of an epoch.
-        least: where it ends.
+        rate: learning rate of the first step.
+        epochs: number of epochs of the run.
+        steps: number of steps of an epoch.
+        least: learning rate at the end.
         per_epoch: whether it stays the same within an epoch; else it falls step by
             step.
     """

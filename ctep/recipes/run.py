@@ -57,18 +57,18 @@ def train(
 
     Args:
         name: a recipe, see `ctep recipes`.
-        dataset: instead of the recipe's: whatever `ctep.data.load` takes.
+        dataset: data instead of the recipe's: whatever `ctep.data.load` takes.
         epochs: the length of the whole run; that of the recipe by default.
         seed: that of the weights and the order of the examples, of a teacher too.
         scale: factor of every width, of a teacher too.
-        rule: instead of the recipe's: `ctep.Backprop()` trains the feed-forward twin.
-        precision: that of products, see `ctep.with_precision`, of a teacher too.
+        rule: another rule than the recipe's: `ctep.Backprop()` trains the twin.
+        precision: that of products, of a teacher too; see `ctep.with_precision`.
         teacher: a network that is trained already, instead of one of `out-teacher`.
         out: folder for checkpoints and history, see `ctep.fit`.
         resume: continue the run in `out`. A teacher goes on by itself.
         keep: newest checkpoints to keep, besides the best one.
         watch: what counts as a fault, instead of the recipe's.
-        workers: how many processes stream the data, see `ctep.fit`.
+        workers: number of processes that stream the data, see `ctep.fit`.
         shard_parameters: divide each weight among the devices, see `ctep.fit`.
         data_dir: where TFDS keeps its data; the variable `TFDS_DATA_DIR` by default.
         progress: whether to print.
@@ -154,7 +154,7 @@ def restore(
 
     Args:
         run: the `out` of `train`, or the `--out` of `ctep fit`.
-        dataset: instead of the one it was trained on.
+        dataset: data instead of what it was trained on.
         data_dir: where TFDS keeps its data; the variable `TFDS_DATA_DIR` by default.
         best: take the best epoch's checkpoint, see `ctep.restore`, not the newest.
 
@@ -170,10 +170,10 @@ def restore(
             "`ctep.recipes.train`, or the `--out` of `ctep fit`."
         )
     try:
-        who = json.loads(path.read_text())
-        name, trained_on, seed = who["recipe"], str(who["data"]), int(who["seed"])
-        scale, rule = float(who.get("scale", 1.0)), RULES[who.get("rule_name")]
-        precision = who.get("precision", "float32")
+        kept = json.loads(path.read_text())
+        name, trained_on, seed = kept["recipe"], str(kept["data"]), int(kept["seed"])
+        scale, rule = float(kept.get("scale", 1.0)), RULES[kept.get("rule_name")]
+        precision = kept.get("precision", "float32")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} names no recipe and seed, or a rule of your own, so the network "
@@ -209,10 +209,10 @@ class _Session:
     """How a recipe and its teacher are trained alike.
 
     Fields:
-        dataset: what both learn.
+        dataset: the data that both learn from.
         alike: the seed, the scale and the precision of both.
         watch: instead of each recipe's.
-        how: keywords of `ctep.fit`.
+        how: other arguments of `ctep.fit`, by name.
         show: whether to print.
     """
 
@@ -236,7 +236,7 @@ class _Session:
             options["watch"] = self.watch
         self.say(title, network, *notes)
         known = (name for name, other in RULES.items() if rule == other)
-        who = {
+        identity = {
             "recipe": recipe.name,
             "data": self.dataset.name,
             # A rule of the user's own has a name that `restore` does not know.
@@ -244,7 +244,7 @@ class _Session:
             **self.alike,
         }
         return fit(
-            network, self.dataset, out=out, resume=resume, identity=who,
+            network, self.dataset, out=out, resume=resume, identity=identity,
             progress=self.show, **self.how, **options,
         )  # fmt: skip
 

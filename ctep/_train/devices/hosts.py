@@ -32,7 +32,7 @@ def join(coordinator: str | None, process: int | None, processes: int | None) ->
             variable `JAX_COORDINATOR_ADDRESS`.
         process: the number of this one, by default the variable
             `JOB_COMPLETION_INDEX`, which Kubernetes sets in an indexed job.
-        processes: how many there are.
+        processes: number of all processes.
 
     Without any of them, the variables of Slurm decide. Those of Kubernetes do not say
     how many processes there are, or whether they belong together.

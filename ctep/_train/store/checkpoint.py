@@ -77,7 +77,7 @@ def save(
         tree: the training state, see `fingerprint`.
         config: what JSON can hold, returned by `load` and `read_config`.
         epoch: orders the checkpoints; saving an epoch again replaces its file.
-        keep: how many checkpoints to leave, this one and the `keep - 1` before it.
+        keep: number of checkpoints to leave: this one and the `keep - 1` before it.
         best: an epoch whose checkpoint is left besides.
 
     Returns:
@@ -142,8 +142,8 @@ def unpack(content: bytes, template: PyTree, path: Path) -> tuple[PyTree, dict]:
     """Return the tree and the `config` of a checkpoint's content; see `load`.
 
     Args:
-        content: of a valid checkpoint.
-        template: see `load`.
+        content: the bytes of a valid checkpoint.
+        template: a tree with the leaves of the saved one, see `load`.
         path: where it came from, for errors.
     """
     line, _, payload = content.partition(b"\n")

@@ -53,7 +53,7 @@ def rewrite(folder: str | Path, records: Iterable[dict[str, Any]]) -> None:
 
     Args:
         folder: the folder of the run, which must exist.
-        records: as for `append`, which has the same errors.
+        records: what `append` takes, one per epoch; it has the same errors.
     """
     path, data = Path(folder) / _FILE, b"".join(map(_line, records))
     with writing(path):

@@ -102,7 +102,7 @@ def foreign(key: str, was: dict[str, str], versions: set[str]) -> bool:
     """Return whether a line may read otherwise in another version of what made it.
 
     Args:
-        key: that differs, with its dots.
+        key: name of the line that differs, with its dots.
         was: all lines of the run that is there.
         versions: the libraries, and "python", of which there is another version now.
     """

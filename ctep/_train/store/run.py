@@ -27,11 +27,11 @@ class Run:
     """The folder of a run, if it has one. Only the first process touches it.
 
     Args:
-        folder: if there is one.
-        identity: what is trained.
+        folder: where the run is kept; `None` if it is not.
+        identity: what is trained, by name, in plain JSON values.
         resume: whether the run is expected to be there.
         keep: newest checkpoints to leave, besides the best.
-        place: of states on the devices.
+        place: where states lie on the devices.
     """
 
     def __init__(
