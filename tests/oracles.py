@@ -307,11 +307,12 @@ def drives(network, state, x):
     h = [0.0 if layer.bias is None else layer.bias for layer in network.layers]
     for c in network.couplings:
         if c.forward is not None:
-            h[c.target - 1] += nodes[c.source] @ c.forward.weight
+            h[c.target - 1] = h[c.target - 1] + nodes[c.source] @ c.forward.weight
         if c.source and c.feedback is not None:
             tied = isinstance(c.feedback, ctep.Tied)
             operator = c.forward if tied else c.feedback.operator
-            h[c.source - 1] += c.feedback.scale * operator.weight @ nodes[c.target]
+            back = c.feedback.scale * operator.weight @ nodes[c.target]
+            h[c.source - 1] = h[c.source - 1] + back
     return h
 
 

@@ -13,6 +13,7 @@ import warnings
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import matrix
 import numpy as np
 import optax
 import pytest
@@ -332,6 +333,7 @@ for epoch in itertools.count():
 """
 
 
+@matrix.campaign
 def test_a_killed_run_leaves_a_whole_checkpoint(tmp_path):
     for delay in (0.0, 0.004, 0.011):
         command = [sys.executable, "-c", LOOP, str(tmp_path)]

@@ -12,6 +12,7 @@ import warnings
 
 import equinox as eqx
 import jax
+import matrix
 import numpy as np
 import pytest
 
@@ -72,6 +73,7 @@ def contents(folder):
 # ---------------------------------------------------------------- fit
 
 
+@pytest.mark.smoke
 def test_fit_prints_equations_table_and_evidence(trained):
     """In this order: the system, the data, the epochs, the evidence."""
     out, text = trained
@@ -136,7 +138,9 @@ def interrupt(monkeypatch, number, times=1):
     monkeypatch.setattr(Reporter, "batch", spy)
 
 
-@pytest.mark.parametrize("options", [[], ["--seed", "2"], ["--data-dir", "my data"]])
+@matrix.parametrize(
+    "options", [[], ["--seed", "2"], ["--data-dir", "my data"]], [["--seed", "2"]]
+)
 def test_interrupted_fit_says_how_to_go_on(run, tmp_path, monkeypatch, options):
     """The printed command holds every option, quoted for a shell; it goes on."""
     out = tmp_path / "my runs" / "it's"
@@ -177,6 +181,7 @@ def test_diverged_fit_fails(run, monkeypatch):
 # ---------------------------------------------------------------- recipes, evaluate
 
 
+@pytest.mark.smoke
 def test_recipes_lists_all(run):
     """A line for each, with its dataset and figures."""
     code, text, err = run("recipes")
@@ -223,6 +228,7 @@ def test_analyse_takes_the_run_as_it_was(run, out, tmp_path, monkeypatch):
     assert given["folder"] == tmp_path / "elsewhere"
 
 
+@matrix.campaign
 def test_evaluate_knows_recipe_dataset_and_seed(run, tmp_path):
     """A recipe of another dataset; the figure is that of the run again."""
     out = tmp_path / "run"
@@ -236,6 +242,7 @@ def test_evaluate_knows_recipe_dataset_and_seed(run, tmp_path):
     assert f"fre-2x512 on the test set of digits (360 examples): {accuracy}" in text
 
 
+@matrix.campaign
 def test_a_narrower_run_says_so(run, tmp_path):
     """And is evaluated as it was trained: narrower, with rounded products."""
     out = tmp_path / "run"
@@ -361,6 +368,7 @@ def pupil(monkeypatch):
         monkeypatch.setitem(recipes.RECIPES, changes["name"], changed)
 
 
+@matrix.campaign
 @pytest.mark.usefixtures("pupil")
 def test_a_teacher_is_trained_once_and_kept(run, tmp_path):
     """The second pupil finds the master of the first one, and learns the same."""
@@ -419,7 +427,7 @@ def test_an_interrupted_teacher_goes_on(run, tmp_path, monkeypatch):
     assert len(rows(kept)) == len(rows(out)) == 1
 
 
-@pytest.mark.parametrize("rule", ["alignment", "backprop"])
+@matrix.parametrize("rule", ["alignment", "backprop"], ["backprop"])
 def test_other_rules_train_the_twin(run, rule, tmp_path):
     """The twin is at rest after one sweep, and nothing is nudged."""
     out = tmp_path / "run"

@@ -11,6 +11,7 @@ import zlib
 import jax
 import jax.numpy as jnp
 import jaxtyping
+import matrix
 import numpy as np
 import pytest
 
@@ -615,6 +616,7 @@ def test_cache_dir(monkeypatch, tmp_path):
 # MNIST itself.
 
 
+@matrix.campaign
 @pytest.mark.mnist
 def test_mnist_equals_tfds(mnist, monkeypatch):
     """Oracle: the published counts, and TFDS's own decoding of 300 records."""

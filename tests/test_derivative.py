@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import matrix
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
@@ -34,20 +35,20 @@ NETWORKS = {
 RULES = {"default": None, "backprop": ctep.Backprop(), "unrolled": ctep.Unrolled(80)}
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("name", NETWORKS)
-def test_the_loss_has_its_derivative(name, rule):
+@matrix.product(("rule", "name"), RULES, NETWORKS)
+def test_the_loss_has_its_derivative(rule, name):
     """Oracle: differences of the loss, by a weight and by an input."""
     network = NETWORKS[name]()
     x, y = _data(network)
 
+    @eqx.filter_jit
     def loss(network, x):
         return ctep.gradient(network, x, y, solver=TIGHT, rule=RULES[rule])[0]
 
     def weight(network):
         return network.couplings[0].forward.weight
 
-    by_network = eqx.filter_grad(lambda network: loss(network, x))(network)
+    by_network = eqx.filter_jit(eqx.filter_grad(loss))(network, x)
     found = weight(by_network)[0, 0]
     wanted = _difference(
         lambda w: loss(eqx.tree_at(weight, network, w), x), weight(network)
@@ -55,7 +56,7 @@ def test_the_loss_has_its_derivative(name, rule):
     assert abs(found - wanted) < 1e-7 * (1 + abs(wanted))
     wanted = _difference(lambda x: loss(network, x), x)
     for derived in (jax.grad, jax.jacfwd):
-        found = derived(lambda x: loss(network, x))(x)[0, 0]
+        found = jax.jit(derived(lambda x: loss(network, x)))(x)[0, 0]
         assert abs(wanted) > 1e-4
         assert abs(found - wanted) < 1e-7
 
@@ -72,7 +73,7 @@ def test_an_encoder_in_front_is_trained_by_plain_jax():
         x = jax.vmap(encoder)(images)
         return ctep.gradient(network, x, y, solver=TIGHT)[0]
 
-    found = eqx.filter_grad(loss)(encoder).weight[0, 0]
+    found = eqx.filter_jit(eqx.filter_grad(loss))(encoder).weight[0, 0]
     wanted = _difference(
         lambda w: loss(eqx.tree_at(lambda e: e.weight, encoder, w)), encoder.weight
     )
@@ -119,39 +120,51 @@ LINEAR = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", LINEAR)
+@eqx.filter_jit
+def _swept(network, x, count):
+    return ctep.FixedSweeps(count).solve(network.free(x), network.zeros(x)).state
+
+
+@eqx.filter_jit
+def _linear(network, x, state, right):
+    """Return both flat solutions, whether they are solved, and the dense Jacobian."""
+    problem = network.free(x)
+    flat, unravel = ravel_pytree(state)
+    jacobian = jax.jacfwd(lambda s: ravel_pytree(problem.map(unravel(s)))[0])(flat)
+    back, _, solved = Adjoint().solve(problem, state, unravel(right))
+    ahead, _, also = Adjoint().forward(problem, state, unravel(right))
+    back, ahead = (ravel_pytree(found)[0] for found in (back, ahead))
+    return back, ahead, solved.all() & also.all(), jacobian
+
+
+@matrix.parametrize("name", LINEAR, ["symmetric", "pools"])
 def test_linear_problems_are_solved_at_any_depth(name):
     """Oracle: the dense Jacobian of T, and numpy; also where nothing is at rest."""
     network = LINEAR[name]()
     x = jax.random.normal(KEY(1), (1, *network.input_shape))
-    problem = network.free(x)
     for sweeps in (5, 200):
-        state = ctep.FixedSweeps(sweeps).solve(problem, network.zeros(x)).state
-        flat, unravel = ravel_pytree(state)
-
-        def image(s, unravel=unravel):
-            return ravel_pytree(problem.map(unravel(s)))[0]
-
-        jacobian = np.asarray(jax.jacfwd(image)(flat))
-        right = np.random.default_rng(0).standard_normal(len(flat))
-        one, given = np.eye(len(flat)), unravel(jnp.asarray(right))
-        back, _, solved = Adjoint().solve(problem, state, given)
-        ahead, _, also = Adjoint().forward(problem, state, given)
-        assert bool(solved.all())
-        assert bool(also.all())
-        for found, matrix in ((back, one - jacobian.T), (ahead, one - jacobian)):
-            wanted = np.linalg.solve(matrix, right)
-            error = np.abs(np.asarray(ravel_pytree(found)[0]) - wanted).max()
-            assert error < 1e-9 * np.linalg.cond(matrix) * np.abs(wanted).max()
+        state = _swept(network, x, sweeps)
+        count = sum(s.size for s in state)
+        right = np.random.default_rng(0).standard_normal(count)
+        back, ahead, solved, jacobian = _linear(network, x, state, jnp.asarray(right))
+        assert bool(solved)
+        for found, dense in ((back, jacobian.T), (ahead, jacobian)):
+            system = np.eye(count) - dense
+            wanted = np.linalg.solve(system, right)
+            error = np.abs(found - wanted).max()
+            assert error < 1e-9 * np.linalg.cond(system) * np.abs(wanted).max()
 
 
 def test_a_linear_problem_that_is_not_solved_says_so():
     """Oracle: a Krylov space that is far too small."""
     network = LINEAR["two ways"]()
     x = jax.random.normal(KEY(1), (2, *network.input_shape))
-    state = TIGHT.solve(network.free(x), network.zeros(x)).state
-    ones = jax.tree_util.tree_map(jnp.ones_like, state)
-    _, _, solved = Adjoint(1e-12, restart=1, max_steps=2).solve(
-        network.free(x), state, ones
-    )
-    assert not solved.any()
+
+    @jax.jit
+    def solved(x):
+        state = TIGHT.solve(network.free(x), network.zeros(x), throw=False).state
+        ones = jax.tree_util.tree_map(jnp.ones_like, state)
+        small = Adjoint(1e-12, restart=1, max_steps=2)
+        return small.solve(network.free(x), state, ones)[2]
+
+    assert not solved(x).any()

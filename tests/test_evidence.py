@@ -8,6 +8,7 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import matrix
 import numpy as np
 import oracles
 import pytest
@@ -421,6 +422,7 @@ def test_gradients_are_compared_array_by_array():
     assert "W_out" in str(found)
 
 
+@matrix.campaign
 @pytest.mark.usefixtures("x64")
 def test_examples_that_do_not_settle_are_left_out_and_counted():
     """Oracle: the batch without the one whose nudge is too strong."""
@@ -452,7 +454,7 @@ def test_examples_that_do_not_settle_are_left_out_and_counted():
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("name", ["symmetric", "skips regulated", "energy"])
+@matrix.parametrize("name", ["symmetric", "skips regulated", "energy"], ["symmetric"])
 def test_nudged_steps_descend_the_gradient_in_time(name):
     """Oracle: Ernoult et al. 2019; equal at every step to the order of the nudge."""
     if name == "symmetric":
@@ -484,6 +486,7 @@ def test_without_an_energy_the_curves_part():
     assert found.relative_error[-1, found.names.index("b1")] > 0.1
 
 
+@matrix.campaign
 @pytest.mark.usefixtures("x64")
 def test_both_curves_are_their_rules():
     """Oracle: `Unrolled` truncated to so many steps, and as many nudged sweeps."""
@@ -510,6 +513,7 @@ def test_both_curves_are_their_rules():
 # ------------------------------------------------------------ how large a nudge
 
 
+@matrix.campaign
 def test_the_recommended_nudge_balances_what_was_measured():
     """Oracle: the errors at it, measured anew against float64 differentiation."""
     p = jax.tree_util.tree_map(
@@ -551,7 +555,7 @@ def test_a_linear_network_has_no_bias_to_balance():
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("beta", [0.2, -0.2])
+@matrix.parametrize("beta", [0.2, -0.2], [0.2])
 def test_depth_profile_measures_the_states(beta):
     """Oracle: numpy's means over Newton's roots, free and nudged, and the gradient."""
     p = oracles.NETWORKS["hard sigmoid"]()
@@ -579,6 +583,7 @@ def test_depth_profile_measures_the_states(beta):
     assert "displacement" in str(found)
 
 
+@matrix.campaign
 @pytest.mark.usefixtures("x64")
 def test_depth_profile_shows_signals_that_vanish():
     r"""Oracle: $\gamma$ per layer in displacement and raw gradient."""

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import matrix
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -46,7 +47,7 @@ def test_every_example_is_run_and_shown():
     assert names == {path.stem for path in GALLERY.glob("*.txt")}
 
 
-@pytest.mark.parametrize("name", TOY)
+@matrix.parametrize("name", TOY, ["deep_chain", "memory"])
 def test_example_runs(name, monkeypatch, capsys, tmp_path):
     """Each example runs at toy size, prints numbers that are finite, and draws."""
     figure = tmp_path / "figure.svg"

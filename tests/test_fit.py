@@ -6,6 +6,7 @@ import sys
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import matrix
 import numpy as np
 import optax
 import oracles
@@ -215,9 +216,10 @@ def by_hand(network, optimizer, x, y, epochs, solver=None):
     return network, means
 
 
-@pytest.mark.parametrize(
+@matrix.parametrize(
     ("batch_size", "double", "atol"),
     [(6, False, 1e-6), (40, True, 1e-13)],
+    [(6, False, 1e-6)],
 )
 def test_equals_a_loop_by_hand(monkeypatch, batch_size, double, atol):
     """Oracle: `ctep.gradient` and optax on the same batches, the last one of 4.
@@ -344,6 +346,7 @@ def test_fixed_feedback():
         assert -1 <= record["gradient_cosine"] < 0.999
 
 
+@matrix.campaign
 def test_energy_network_trains():
     """A user's scalar energy, on a task that chance solves in a third of the cases."""
     rng = np.random.default_rng(4)

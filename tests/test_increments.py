@@ -352,11 +352,11 @@ def moves(size, dtype=jnp.float32):
 
     def at(t, network):
         moved = tuple(s + t * v for s, v in zip(state, d, strict=True))
-        each = jax.vmap(network.energy)
+        each = jax.vmap(network.energies)
         energies = lambda s: jax.vmap(lambda s: each(s, x))(s)  # noqa: E731
         force = jax.grad(lambda s: -network.step * jnp.sum(energies(s)))(moved)
         weighted = lambda n: jnp.sum(  # noqa: E731
-            weights * jax.vmap(lambda s: jax.vmap(n.energy)(s, x))(moved)
+            weights * jax.vmap(lambda s: jax.vmap(n.energies)(s, x))(moved)
         )
         return list(force), eqx.filter_grad(weighted)(network)
 

@@ -12,7 +12,12 @@ import pytest
 
 CTEP = "from ctep.cli import main; main()"
 FIT = ("fit", "digits", "--epochs", "3")
-EIGHT = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+
+
+def devices(count):
+    """Return the variable that makes so many devices of one processor."""
+    flags = f"--xla_force_host_platform_device_count={count}"
+    return {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}"}
 
 
 @contextlib.contextmanager
@@ -68,14 +73,13 @@ def test_eight_devices(alone, tmp_path):
     """
     out = tmp_path / "run"
     spread = "--shard-parameters", "--workers", "0"
-    with start(*FIT, *spread, "--out", out, **EIGHT) as process:
+    with start(*FIT, *spread, "--out", out, **devices(8)) as process:
         wait(process, out, 1)
         process.terminate()
         text = finish(process, 143)
     assert "--workers 0 --shard-parameters --out" in text
     assert len(history(out)) < 3
-    two = {"XLA_FLAGS": EIGHT["XLA_FLAGS"].replace("8", "2")}
-    with start(*FIT, "--out", out, "--resume", **two) as process:
+    with start(*FIT, "--out", out, "--resume", **devices(2)) as process:
         finish(process)
     assert_same(out, alone)
 

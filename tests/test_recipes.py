@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jaxtyping
+import matrix
 import numpy as np
 import optax
 import pytest
@@ -55,14 +56,6 @@ def setup(recipe, data, scale):
 
 def weights(network):
     return jax.tree.leaves(eqx.filter(network, eqx.is_inexact_array))
-
-
-@pytest.fixture
-def hurry():
-    """Spend less time on compiling than on running."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def test_every_recipe_is_listed():
@@ -183,8 +176,9 @@ IMAGES = [
 ]
 
 
-@pytest.mark.parametrize("dataset", ["mnist", "fashion_mnist", "cifar10", "cifar100"])
-@pytest.mark.parametrize("name", IMAGES)
+@matrix.product(
+    ("name", "dataset"), IMAGES, ["cifar10", "mnist", "fashion_mnist", "cifar100"]
+)
 def test_image_recipes_take_other_images(name, dataset):
     """28 x 28 is padded to 32 x 32; only Hopfield's CIFAR-10 is divided by three."""
     recipe = RECIPES[name]
@@ -330,8 +324,11 @@ def test_setup(name):
     assert sum(leaf.size for leaf in weights(network)) < wide / 6
 
 
-@pytest.mark.usefixtures("hurry")
-@pytest.mark.parametrize("name", ["fre-3x512", "fre-20x64", *FAMILIES])
+@matrix.parametrize(
+    "name",
+    ["fre-3x512", "fre-20x64", *FAMILIES],
+    ["fre-3x512", "fre-10x64-agt", "fre-conv-mnist", "vgg7-le"],
+)
 def test_one_step(name):
     """Of the network, nudge, rule, solver and optimiser together, on random images.
 
@@ -356,7 +353,6 @@ def test_one_step(name):
     assert np.mean(moved) > 0.5
 
 
-@pytest.mark.usefixtures("hurry")
 def test_train_is_fit_of_what_is_set_up(tmp_path, capsys):
     """Oracle: `ctep.fit` of `Recipe.setup`, bit for bit; `restore` finds the same."""
     changes = {"epochs": 1, "seed": 3, "scale": 0.1, "precision": "bfloat16"}
@@ -429,6 +425,7 @@ def test_rates_by_layer(size):
     np.testing.assert_allclose(found, each * rates, rtol=1e-5)
 
 
+@matrix.campaign
 @pytest.mark.mnist
 def test_deep_chain_learns_mnist(mnist):
     """Ten layers, three epochs of 20 steps on 10,000 images; the gradient is exact."""

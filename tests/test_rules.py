@@ -426,7 +426,7 @@ def test_coupled_learning_of_an_energy():
     targets = last + 0.3 * (p.y - last)
 
     def field(network, flat, x, held):
-        slope = jax.grad(network.energy)(oracles.split(network, flat), x)
+        slope = jax.grad(network.energies)(oracles.split(network, flat), x)
         slope = oracles.join(slope)
         return slope if held is None else slope.at[4:].set(flat[4:] - held)
 
