@@ -49,6 +49,10 @@ class Holomorphic(AbstractStencil):
         checks.flag("rescale", self.rescale)
         checks.count("points", self.points, "4")
 
+    @property
+    def order(self):
+        return self.points
+
     def check(self, network, nudge, example=None):
         super().check(network, nudge, example)
         if self.points > 2:

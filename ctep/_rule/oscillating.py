@@ -85,6 +85,10 @@ class Oscillating(AbstractStencil):
                     "the first period is a transient, and a circle needs three points."
                 )
 
+    @property
+    def rests(self):
+        return False
+
     def check(self, network, nudge, example=None):
         super().check(network, nudge, example)
         check_holomorphic(network, nudge, example)
