@@ -176,6 +176,8 @@ def constructors():
              {"input_shape": (4,), "layers": (layer,), "couplings": (first,)}, traced),
         make("Module", ctep.Module, {"module": jnp.tanh, "input_shape": (4,)},
              lambda m: traced(m, rule=ctep.Backprop())),
+        make("operator_norm", ctep.operator_norm,
+             {"operator": _dense(4, 3), "order": 2}, nothing),
         make("with_precision", ctep.with_precision,
              {"tree": NETWORK, "precision": "bfloat16"}, reduced),
     )  # fmt: skip

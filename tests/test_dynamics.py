@@ -17,9 +17,10 @@ from jax.flatten_util import ravel_pytree
 
 import ctep
 from ctep.analysis._convergence import ConvergenceTime, convergence_time
+from ctep.analysis._energy_trace import energy_trace
 from ctep.analysis._inputs import rest
-from ctep.analysis._landscape import energy_trace, nudge_plane
 from ctep.analysis._lyapunov import lyapunov
+from ctep.analysis._nudge_plane import nudge_plane
 from ctep.analysis._robustness import NoiseLevel, robustness
 from ctep.analysis._spectrum import spectral_radius
 from ctep.analysis.plot import _dynamics as plot

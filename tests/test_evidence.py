@@ -24,12 +24,14 @@ from ctep.analysis import (
     _gradient_curve,
     _norms,
     _recommended_beta,
+    _weights,
 )
 from ctep.analysis._contraction import contraction
-from ctep.analysis._depth import depth_profile, weight_statistics
+from ctep.analysis._depth import depth_profile
 from ctep.analysis._gradient_check import gradient_check
 from ctep.analysis._gradient_curve import gradient_curve
 from ctep.analysis._recommended_beta import recommended_beta
+from ctep.analysis._weights import weight_statistics
 from ctep.analysis.plot import _gradients as plot
 
 KEY = jax.random.key(0)
@@ -406,7 +408,7 @@ def test_gradients_are_compared_array_by_array():
     assert found.names == (*parameter_names(p.network), "all")
     assert found.rules == ("large", "twin")
     for row, rule in enumerate(rules.values()):
-        given = p.network, p.x, p.y, p.nudge, rule, TIGHT, 0
+        given = p.network, p.x, p.y, p.nudge, rule, TIGHT
         gradient, _ = _gradient_check._estimate(*given)
         ours = [np.ravel(v) for v in jax.tree_util.tree_leaves(gradient)]
         for n, (a, b) in enumerate(
@@ -551,6 +553,17 @@ def test_a_linear_network_has_no_bias_to_balance():
     assert found.rounding < 1e-13
 
 
+@pytest.mark.usefixtures("x64")
+def test_any_rule_of_a_known_order_has_its_nudge_recommended():
+    """Oracle: the order of a circle of four points, as it is measured."""
+    p = weak(0.5, activation=ctep.Sigmoid(4.0, 0.5))
+    rule = ctep.Holomorphic(0.4, 4)
+    found = recommended_beta(p.network, p.x, p.y, rule=rule, solver=TIGHT)
+    assert found.largest == 0.4
+    assert found.order == 4
+    assert found.measured_order == pytest.approx(4, abs=0.3)
+
+
 # ------------------------------------------------------------ along the depth
 
 
@@ -597,7 +610,7 @@ def test_depth_profile_shows_signals_that_vanish():
     assert np.all(scaled.gradient / scaled.gradient[-1] > 0.05)
     assert np.all(np.isfinite(raw.low))
     rule = ctep.OneSided(1e-3, rescale=False)
-    gradient, _ = _gradient_check._estimate(p.network, p.x, p.y, NUDGE, rule, TIGHT, 0)
+    gradient, _ = _gradient_check._estimate(p.network, p.x, p.y, NUDGE, rule, TIGHT)
     own = gradient.couplings[1].forward.weight, gradient.layers[1].bias
     want = math.sqrt(sum(float(jnp.sum(v**2)) for v in own))
     assert raw.gradient[1] == pytest.approx(want, rel=1e-9)
@@ -698,7 +711,7 @@ def figures():
         plot.gradient_curve: _gradient_curve.GradientCurve("a", names, *curve, 2, 1),
         plot.recommended_beta: beta,
         plot.depth_profile: _depth.DepthProfile(0.1, *[layers] * 5, 2, 1),
-        plot.weight_statistics: _depth.WeightStatistics(
+        plot.weight_statistics: _weights.WeightStatistics(
             names, *[numbers(3)] * 5, np.array([True, False, True])
         ),
         plot.history: records,

@@ -38,6 +38,21 @@ def exact(p):
 # ------------------------------------------------------------ stencils
 
 
+def test_rules_tell_how_far_they_nudge_and_how_their_bias_falls():
+    """Oracle: written out."""
+    known = {
+        ctep.OneSided(0.02): (0.02, 1),
+        ctep.Centered(0.2): (0.2, 2),
+        ctep.Holomorphic(0.3, 6): (0.3, 6),
+        ctep.RandomSign(0.2): (0.2, None),
+        ctep.Ramped(0.1, 5): (0.5, None),
+        ctep.Implicit(): (0.0, None),
+    }
+    for rule, (size, order) in known.items():
+        assert rule.size == pytest.approx(size)
+        assert rule.order == order
+
+
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("feedback", [1.0, 0.3])
 @pytest.mark.parametrize(("rule", "order"), [(ctep.OneSided, 1), (ctep.Centered, 2)])

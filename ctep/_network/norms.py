@@ -23,10 +23,10 @@ WIDEST = 4096
 class _ByType:
     """A norm of operators as a `functools.singledispatch` function.
 
-    A function and not a method, since most operators are composed of others, and so
-    that norms can be given to classes of other people. Unlike `singledispatch` it goes
-    by the type itself: a subclass may compute something else than the class that it is
-    made of, so it inherits no bound.
+    No method, so that what is proved of a map stays apart from what computes it, and
+    can be said of other people's classes too. Unlike `singledispatch` it goes by the
+    type itself: a subclass may compute something else than the class that it is made
+    of, so it inherits no bound.
     """
 
     register: Callable[..., Any]
@@ -39,6 +39,7 @@ class _ByType:
     def __call__(self, operator: AbstractOperator, order: int | float = 2) -> float:
         example = "ctep.Dense((512,), (10,), key=key)"
         checks.instance("operator", operator, AbstractOperator, "an operator", example)
+        checks.real("order", order, "2")
         if order not in (1, 2, math.inf):
             raise ValueError(
                 f"`order` is {checks.shown(order)}, but a norm is that of order 1, 2 "

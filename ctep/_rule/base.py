@@ -133,6 +133,16 @@ class AbstractRule(eqx.Module):
         """Whether it draws at random, from `task.keys`."""
         return False
 
+    @property
+    def size(self) -> float:
+        r"""The largest $|\beta|$ of its nudges, 0 without any."""
+        return 0.0
+
+    @property
+    def order(self) -> int | None:
+        """Order of its bias in `size`, `None` if it has none or nobody knows it."""
+        return None
+
     def check(
         self,
         network: AbstractNetwork,

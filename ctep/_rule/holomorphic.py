@@ -56,6 +56,10 @@ class Holomorphic(AbstractStencil):
         checks.positive("radius", self.radius, "0.1")
         checks.count("points", self.points, "4")
 
+    @property
+    def order(self):
+        return self.points
+
     def check(self, network, nudge, example=None):
         super().check(network, nudge, example)
         if self.points > 2:

@@ -82,6 +82,10 @@ class Oscillating(AbstractStencil):
             # The first period is a transient, and a circle needs three points.
             checks.count(name, getattr(self, name), str(least), least=least)
 
+    @property
+    def rests(self):
+        return False
+
     def check(self, network, nudge, example=None):
         super().check(network, nudge, example)
         check_holomorphic(network, nudge, example)

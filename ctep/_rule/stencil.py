@@ -73,6 +73,15 @@ class AbstractStencil(AbstractRule):
     def __check_init__(self):  # Equinox runs it beside those of subclasses
         checks.flag("rescale", self.rescale)
 
+    @property
+    def rests(self) -> bool:
+        """Whether it has a free phase, from whose rest the nudged ones start."""
+        return True
+
+    @property
+    def size(self):
+        return float(np.abs(self.stencil()[0]).max())
+
     def check(self, network, nudge, example=None):
         network.check_nudged(nudge.blocks(network))
 
@@ -225,6 +234,10 @@ class OneSided(AbstractStencil):
     def __check_init__(self):
         checks.positive("beta", self.beta, "0.1")
 
+    @property
+    def order(self):
+        return 1
+
     def stencil(self):
         return np.array([self.beta]), np.array([1 / self.beta])
 
@@ -259,6 +272,10 @@ class Centered(AbstractStencil):
 
     def __check_init__(self):
         checks.positive("beta", self.beta, "0.1")
+
+    @property
+    def order(self):
+        return 2
 
     def stencil(self):
         beta = self.beta

@@ -1,7 +1,6 @@
 from .evaluate import (
     Score as Score,
     as_inputs as as_inputs,
-    as_inputs as inputs,  # noqa: F401 (its name in `analysis`)
     evaluate as evaluate,
     predict as predict,
     score as score,

@@ -7,12 +7,8 @@ from ._convergence import (
     ConvergenceTime as ConvergenceTime,
     convergence_time as convergence_time,
 )
-from ._depth import (
-    DepthProfile as DepthProfile,
-    WeightStatistics as WeightStatistics,
-    depth_profile as depth_profile,
-    weight_statistics as weight_statistics,
-)
+from ._depth import DepthProfile as DepthProfile, depth_profile as depth_profile
+from ._energy_trace import energy_trace as energy_trace
 from ._gradient_check import (
     GradientCheck as GradientCheck,
     gradient_check as gradient_check,
@@ -21,12 +17,8 @@ from ._gradient_curve import (
     GradientCurve as GradientCurve,
     gradient_curve as gradient_curve,
 )
-from ._landscape import (
-    NudgePlane as NudgePlane,
-    energy_trace as energy_trace,
-    nudge_plane as nudge_plane,
-)
 from ._lyapunov import lyapunov as lyapunov
+from ._nudge_plane import NudgePlane as NudgePlane, nudge_plane as nudge_plane
 from ._recommended_beta import (
     Recommendation as Recommendation,
     recommended_beta as recommended_beta,
@@ -34,3 +26,7 @@ from ._recommended_beta import (
 from ._report import analyse as analyse
 from ._robustness import NoiseLevel as NoiseLevel, robustness as robustness
 from ._spectrum import spectral_radius as spectral_radius
+from ._weights import (
+    WeightStatistics as WeightStatistics,
+    weight_statistics as weight_statistics,
+)

@@ -76,13 +76,8 @@ def _(network: Network):
 def certificate(
     network: AbstractNetwork, parts: tuple[Parts, Parts]
 ) -> tuple[list[Bound], str | None]:
-    """Return bounds that hold in every state, and why none is finite, if none is.
-
-    Args:
-        network: any; nothing is proved of a subclass, which may compute anything.
-        parts: of the nudge, from `split`.
-    """
-    if type(network) is not Network:
+    """Return bounds that hold in every state, and why none is finite, if none is."""
+    if type(network) is not Network:  # a subclass may compute anything
         return [], f"Nothing bounds the curvature of a {type(network).__name__}."
     bounds = [_bound(network, parts, order) for order in (2, math.inf)]
     return bounds, _obstacle(network, bounds)

@@ -33,7 +33,7 @@ class Contraction:
     @property
     def proved(self) -> bool:
         """Whether the map is proved to be a contraction."""
-        return any(b.factor(self.beta) < 1 for b in self._certificates())
+        return self.rate < 1
 
     @property
     def rate(self) -> float:

@@ -11,6 +11,7 @@ from jaxtyping import ArrayLike, Bool, Int
 from .. import _checks as checks
 from .._network import AbstractNetwork
 from ._inputs import inputs
+from ._norms import distance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,11 +91,10 @@ def _times(network, x, tol, patience, max_steps):
     def body(carry):
         t, state, still, steps = carry
         image = problem.map(state)
-        square = jnp.zeros(len(x), x.dtype)
-        for n, (new, old) in enumerate(zip(image, state, strict=True)):
-            square += jnp.sum((new - old) ** 2, problem.ndims(n))
+        change = tuple(a - b for a, b in zip(image, state, strict=True))
         done = still >= patience
-        still = jnp.where(done, still, jnp.where(jnp.sqrt(square) < tol, still + 1, 0))
+        moves = distance(problem, change) >= tol
+        still = jnp.where(done, still, jnp.where(moves, 0, still + 1))
         steps = jnp.where(done | (still >= patience), jnp.minimum(steps, t), steps)
         return t + 1, image, still, steps
 

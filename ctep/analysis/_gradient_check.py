@@ -163,14 +163,13 @@ def _compare(gradient, truth):
     for got, want in zip(ours, theirs, strict=True):
         size, other = np.linalg.norm(want), np.linalg.norm(got)
         signed = want != 0
-        agree = np.sign(got[signed]) == np.sign(want[signed])
-        rows.append(
-            (
-                got @ want / (size * other) if size * other > 0 else math.nan,
-                np.linalg.norm(got - want) / size if size > 0 else math.nan,
-                agree.mean() if signed.any() else math.nan,
-            )
+        agree = np.sum(np.sign(got[signed]) == np.sign(want[signed]))
+        pairs = (
+            (got @ want, size * other),
+            (np.linalg.norm(got - want), size),
+            (agree, signed.sum()),
         )
+        rows.append([a / b if b > 0 else math.nan for a, b in pairs])
     return rows
 
 

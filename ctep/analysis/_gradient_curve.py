@@ -12,12 +12,12 @@ from .. import _checks as checks
 from .._network import AbstractNetwork
 from .._network.names import parameter_names
 from .._nudge import AbstractNudge
-from .._rule import AbstractStencil, Centered, Oscillating, Task, partition
+from .._rule import AbstractStencil, Centered, Task, partition
 from .._solver import AbstractSolver
 from ._inputs import batch, with_settled
 from ._norms import cosine, norm
 from ._response import Response
-from ._table import aligned
+from ._table import aligned, counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,23 +47,14 @@ class GradientCurve:
     def __str__(self):
         head = (
             f"{self.rule} after t nudged steps against backpropagation through the "
-            f"last t, {self.examples} examples"
+            f"last t, {counted(self.examples, self.unsettled)}"
         )
-        if self.unsettled:
-            head += f", {self.unsettled} more left out that did not settle"
         rows = [("", "largest error", "at t", "error at the end", "norm at the end")]
         for n, name in enumerate(self.names):
             error = np.nan_to_num(self.relative_error[:, n])
             worst = int(np.argmax(error))
-            rows.append(
-                (
-                    name,
-                    f"{error[worst]:.2e}",
-                    str(worst + 1),
-                    f"{error[-1]:.2e}",
-                    f"{self.bptt_norm[-1, n]:.2e}",
-                )
-            )
+            last = f"{error[-1]:.2e}", f"{self.bptt_norm[-1, n]:.2e}"
+            rows.append((name, f"{error[worst]:.2e}", str(worst + 1), *last))
         return "\n".join([head, *aligned(rows)])
 
 
@@ -127,7 +118,7 @@ def gradient_curve(
     x, y, nudge, solver = batch(network, x, y, nudge, solver, epoch)
     kind, example = AbstractStencil, "ctep.Centered(0.1)"
     checks.instance("rule", rule, kind, "a rule that nudges", example)
-    if isinstance(rule, Oscillating):
+    if not rule.rests:
         raise ValueError(
             f"`rule` is {rule}, but the steps of a curve need nudges that stand still: "
             "pass for example `ctep.Holomorphic(0.1, 4)`."

@@ -23,14 +23,7 @@ def estimated(
 ) -> list[Float[Array, ""]]:
     """Return the largest norms of the Jacobians of map and forces on the way to rest.
 
-    Args:
-        network: whose map and forces are differentiated, with known `slopes`.
-        x: inputs.
-        y: targets.
-        parts: of the nudge, from `split`.
-        scale: weights of the blocks in the norm.
-        steps: of a synchronous relaxation from zero.
-        iterations: of the power method for each norm.
+    They are 2-norms in which the blocks have the weights `scale`, found from below.
     """
     problem, known = network.free(x), slopes(network)
     assert known is not None
@@ -75,10 +68,11 @@ def estimated(
 
 def _norm(function, state: State, scale, iterations):
     """Return the largest weighted 2-norm of any example's Jacobian, from below."""
-    _, forward = jax.linearize(function, state)
-    _, backward = jax.vjp(function, state)
-    divide = lambda v: tuple(a / b for a, b in zip(v, scale, strict=True))  # noqa: E731
     multiply = lambda v: tuple(a * b for a, b in zip(v, scale, strict=True))  # noqa: E731
+    divide = lambda v: tuple(a / b for a, b in zip(v, scale, strict=True))  # noqa: E731
+    scaled = lambda v: divide(function(multiply(v)))  # noqa: E731
+    _, forward = jax.linearize(scaled, divide(state))
+    _, backward = jax.vjp(scaled, divide(state))
 
     def size(v):
         return jnp.sqrt(sum(jnp.sum(a**2, tuple(range(1, a.ndim))) for a in v))
@@ -87,8 +81,8 @@ def _norm(function, state: State, scale, iterations):
         length = size(v)
         unit = jnp.where(length > 0, length, 1)
         v = tuple(a / unit.reshape((-1,) + (1,) * (a.ndim - 1)) for a in v)
-        image = divide(forward(multiply(v)))
-        return multiply(backward(divide(image))[0]), size(image)
+        image = forward(v)
+        return backward(image)[0], size(image)
 
     keys = jax.random.split(jax.random.key(0), len(state))
     start = tuple(

@@ -12,6 +12,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from .. import _checks as checks
 from .._network import AbstractNetwork
 from ._inputs import inputs
+from ._norms import unit
 
 
 def lyapunov(
@@ -140,7 +141,7 @@ def _integrated(field, start, dt):
 def _orthonormal(frame):
     """Return orthonormal columns with the same leading spans, and what was cut off."""
     if frame.shape[1] == 1:
-        size = jnp.linalg.norm(frame)
-        return jnp.where(size > 0, frame / jnp.where(size > 0, size, 1), 0), size[None]
+        column, size = unit(frame)
+        return column, size[None]
     q, r = jnp.linalg.qr(frame)
     return q, jnp.abs(jnp.diagonal(r))

@@ -7,12 +7,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import ArrayLike
 
 from .. import _checks as checks
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
-from .._rule import Centered, OneSided, Task
+from .._rule import AbstractStencil, Centered, Task
 from .._solver import AbstractSolver, first_failure
 from ._inputs import batch, with_settled
 from ._response import Response
@@ -73,7 +74,7 @@ def recommended_beta(
     x: ArrayLike,
     y: ArrayLike,
     *,
-    rule: OneSided | Centered | None = None,
+    rule: AbstractStencil | None = None,
     nudge: AbstractNudge | None = None,
     solver: AbstractSolver | None = None,
     epoch: int = 0,
@@ -82,12 +83,12 @@ def recommended_beta(
     r"""Find the nudge at which a gradient's bias equals its rounding.
 
     With $g(\beta)$ the gradient in float64, bias is $\|g(\beta) - g(0)\| / \|g(0)\|$,
-    which grows with $\beta$ (`OneSided`) or $\beta^2$ (`Centered`); $g(0)$ is
-    extrapolated from `rule.beta` and its half. Rounding is the distance between the
-    gradients in float32 and in float64, of the same weights and inputs rounded to
-    float32, with the same solver; it is measured at 1e-1, 1e-7 and 1e-14 times
-    `rule.beta` and taken for $r_0 + r_1/\beta$. Of a network in float64
-    it is scaled by the ratio of the two precisions.
+    which grows with $\beta$ (`OneSided`), $\beta^2$ (`Centered`) or `rule.order`;
+    $g(0)$ is extrapolated from the rule's own nudge and its half. Rounding is the
+    distance between the gradients in float32 and in float64, of the same weights and
+    inputs rounded to float32, with the same solver; it is measured at 1e-1, 1e-7 and
+    1e-14 times that nudge and taken for $r_0 + r_1/\beta$. Of a network in float64 it
+    is scaled by the ratio of the two precisions.
 
     Below the recommended nudge a smaller one gains nothing. A plain difference of
     states has $r_1 \approx \epsilon$; phases that are solved for their increments have
@@ -100,7 +101,8 @@ def recommended_beta(
         network: any network that a nudge can move.
         x: inputs, `(batch, *input_shape)`.
         y: targets, as in `ctep.gradient`.
-        rule: whose `beta` is the largest to consider; by default `Centered(0.1)`.
+        rule: whose nudges are the largest to consider, and whose bias has a known
+            `order` in them; by default `Centered(0.1)`.
         nudge: its cost is the loss; by default `OutputError()`.
         solver: for all phases; by default `Sweeps(1000, rtol=1e-5, atol=1e-5)`.
             Where rounding is measured, its tolerances are at least 1e-6.
@@ -117,25 +119,27 @@ def recommended_beta(
     """
     rule = Centered() if rule is None else rule
     x, y, nudge, solver = batch(network, x, y, nudge, solver, epoch)
-    checks.instance(
-        "rule", rule, OneSided | Centered, "`OneSided` or `Centered`",
-        "ctep.Centered(0.1)",
-    )  # fmt: skip
+    example = "ctep.Centered(0.1)"
+    checks.instance("rule", rule, AbstractStencil, "a rule that nudges", example)
+    if rule.order is None:
+        raise ValueError(
+            f"`rule` is {rule}, but how its bias grows with the nudge is not known: "
+            f"pass for example `{example}`."
+        )
     rule.check(network, nudge, (x[:1], y[:1]))
-    order = 1 if isinstance(rule, OneSided) else 2
-    large = [rule.beta, rule.beta / 2, rule.beta / 4]
-    small = [rule.beta * factor for factor in (1e-1, 1e-7, 1e-14)]
+    order, largest = rule.order, rule.size
+    large = [largest, largest / 2, largest / 4]
+    small = [largest * factor for factor in (1e-1, 1e-7, 1e-14)]
     loose = dataclasses.replace(
         solver, rtol=max(solver.rtol, 1e-6), atol=max(solver.atol, 1e-6)
     )
     double = network.dtype == jnp.float64
-    unit = dataclasses.replace(rule, beta=1.0)
 
     def gradients(dtype, x, y, solver, betas):
         with jax.enable_x64(dtype == np.float64):
-            given = _cast((network, nudge, x, np.array(betas)), dtype)
+            given = _cast((network, nudge, x, np.array(betas) / largest), dtype)
             y = jnp.asarray(np.asarray(y))
-            found, results = _nudged(unit, given, y, solver)
+            found, results = _nudged(rule, given, y, solver)
             return np.asarray(found, np.float64), results
 
     def run(x, y):
@@ -144,7 +148,7 @@ def recommended_beta(
             gradients(np.float64, x, y, loose, small),
             gradients(np.float64, x, y, solver, large),
         )
-        return [g for g, _ in parts], [r for _, results in parts for r in results]
+        return [g for g, _ in parts], [r for _, r in parts]
 
     (single, exact, biased), unsettled = with_settled(run, x, y, throw)
     ratio = np.finfo(np.float64).eps / np.finfo(np.float32).eps if double else 1.0
@@ -153,14 +157,14 @@ def recommended_beta(
     slope = biases[1] / large[1] ** order
     roundings = ratio * np.linalg.norm(single - exact, axis=1) / size
     floor, growth = _fit(np.array(small), roundings)
-    beta = _balance(lambda b: slope * b**order - floor - growth / b, rule.beta)
+    beta = _balance(lambda b: slope * b**order - floor - growth / b, largest)
     return Recommendation(
         beta=beta,
         bias=slope * beta**order,
         rounding=floor + growth / beta,
         order=order,
         measured_order=measured,
-        largest=rule.beta,
+        largest=largest,
         biases=biases,
         betas=tuple(small),
         roundings=tuple(roundings.tolist()),
@@ -173,36 +177,26 @@ def recommended_beta(
 
 def _cast(tree, dtype):
     """Return a tree in a precision, its numbers rounded to float32 before."""
-
-    def one(leaf):
-        if not eqx.is_inexact_array_like(leaf) or isinstance(leaf, float):
-            return leaf
-        return jnp.asarray(np.asarray(leaf).astype(np.float32).astype(dtype))
-
-    return jax.tree_util.tree_map(one, tree)
+    numbers, rest = eqx.partition(tree, eqx.is_inexact_array)
+    single = jax.tree_util.tree_map(lambda v: np.asarray(v, np.float32), numbers)
+    cast = jax.tree_util.tree_map(lambda v: jnp.asarray(v, dtype), single)
+    return eqx.combine(cast, rest)
 
 
 @eqx.filter_jit
 def _nudged(rule, given, y, solver):
-    """Return the gradient at each nudge, flat, and the results of its phases."""
-    network, nudge, x, betas = given
+    """Return the gradient with nudges scaled in turn, flat, and the phases' results."""
+    network, nudge, x, scales = given
     task = Task.mean(x, y, nudge, solver, throw=False)
     free = task.settle(network)
 
-    def one(beta):
-        response = Response.of(rule, network, task, free, beta)
-        nudged = solver.solve(response.problem, response.start, zeros=True, throw=False)
-        gradient = jax.tree_util.tree_leaves(
-            response.gradient(nudged.state, nudged.memory)
-        )
-        result = first_failure(free.result, nudged.result)
-        return jnp.concatenate(list(map(jnp.ravel, gradient))), result
+    def one(scale):
+        response = Response.of(rule, network, task, free, scale)
+        nudged = response.settle(solver)
+        gradient, _ = ravel_pytree(response.gradient(nudged.state, nudged.memory))
+        return gradient, first_failure(free.result, nudged.result)
 
-    gradients, results = jax.lax.map(one, betas)
-    each = [
-        jax.tree_util.tree_map(lambda v, k=k: v[k], results) for k in range(len(betas))
-    ]
-    return gradients, each
+    return jax.lax.map(one, scales)
 
 
 def _bias(gradients, order) -> tuple[tuple[float, ...], float, float]:

@@ -16,18 +16,20 @@ from jaxtyping import ArrayLike, PRNGKeyArray
 from .. import _checks as checks
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
-from .._rule import AbstractRule, Centered, OneSided, check_kinds
+from .._rule import AbstractRule, Centered, check_kinds
 from . import plot
 from ._contraction import contraction
 from ._convergence import convergence_time
-from ._depth import depth_profile, weight_statistics
+from ._depth import depth_profile
+from ._energy_trace import energy_trace
 from ._gradient_check import gradient_check
 from ._gradient_curve import gradient_curve
 from ._inputs import batch
-from ._landscape import energy_trace, nudge_plane
 from ._lyapunov import lyapunov
+from ._nudge_plane import nudge_plane
 from ._recommended_beta import recommended_beta
 from ._spectrum import spectral_radius
+from ._weights import weight_statistics
 
 
 def analyse(
@@ -78,7 +80,7 @@ def analyse(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     found = {}
-    for name, (analysis, draw) in _tasks(network, x, y, nudge, rule, key).items():
+    for name, analysis in _tasks(network, x, y, nudge, rule, key).items():
         try:
             result = analysis()
         except (ValueError, RuntimeError) as error:
@@ -88,7 +90,7 @@ def analyse(
         found[name] = plain(result)
         lines = _summary(result).splitlines()
         say("\n    ".join([f"{name}: {lines[0]}", *lines[1:]]))
-        if draw is not None:
+        if draw := vars(plot).get(name):  # what draws it has its name
             _keep(draw(result), folder / name)
     if history:
         found["history"] = plain(list(history))
@@ -99,89 +101,64 @@ def analyse(
     return found
 
 
-def _tasks(network, x, y, nudge, rule, key) -> dict[str, tuple[Callable, Any]]:
-    """Return per analysis a function without arguments, and what draws its result."""
-    steps = 10 * len(network.shapes)
-    leading = min(8, sum(math.prod(shape) for shape in network.shapes))
+def _tasks(network, x, y, nudge, rule, key) -> dict[str, Callable[[], Any]]:
+    """Return each analysis as a function without arguments."""
+    units = sum(math.prod(shape) for shape in network.shapes)
     rules = {str(r): r for r in (Centered(), rule) if not r.random}
-    beta = rule.beta if isinstance(rule, OneSided | Centered) else 0.1
     given: Any = (network, x, y)
     how: Any = {"nudge": nudge, "throw": False}
     return {
-        "spectral_radius": (
-            lambda: spectral_radius(network, x, throw=False),
-            plot.spectral_radius,
+        "spectral_radius": lambda: spectral_radius(network, x, throw=False),
+        "spectral_radius_of_weights": lambda: spectral_radius(network, of="weights"),
+        "lyapunov": lambda: lyapunov(
+            network, x, 10 * len(network.shapes), min(8, units), key=key, throw=False
         ),
-        "spectral_radius_of_weights": (
-            lambda: spectral_radius(network, of="weights"),
-            None,
+        "convergence_time": lambda: convergence_time(network, x),
+        "contraction": lambda: contraction(
+            network, nudge, beta=rule.size or 0.1, x=x, y=y
         ),
-        "lyapunov": (
-            lambda: lyapunov(network, x, steps, leading, key=key, throw=False),
-            plot.lyapunov,
-        ),
-        "convergence_time": (
-            lambda: convergence_time(network, x),
-            plot.convergence_time,
-        ),
-        "contraction": (
-            lambda: contraction(network, nudge, beta=beta, x=x, y=y),
-            plot.contraction,
-        ),
-        "gradient_check": (
-            lambda: gradient_check(network, x, y, rules, **how),
-            plot.gradient_check,
-        ),
-        "gradient_curve": (lambda: gradient_curve(*given, **how), plot.gradient_curve),
-        "recommended_beta": (
-            lambda: recommended_beta(*given, **how),
-            plot.recommended_beta,
-        ),
-        "depth_profile": (lambda: depth_profile(*given, **how), plot.depth_profile),
-        "weight_statistics": (
-            lambda: weight_statistics(network),
-            plot.weight_statistics,
-        ),
-        "energy_trace": (lambda: energy_trace(network, x), plot.energy_trace),
-        "nudge_plane": (
-            lambda: nudge_plane(*given, points=11, **how),
-            plot.nudge_plane,
-        ),
+        "gradient_check": lambda: gradient_check(network, x, y, rules, **how),
+        "gradient_curve": lambda: gradient_curve(*given, **how),
+        "recommended_beta": lambda: recommended_beta(*given, **how),
+        "depth_profile": lambda: depth_profile(*given, **how),
+        "weight_statistics": lambda: weight_statistics(network),
+        "energy_trace": lambda: energy_trace(network, x),
+        "nudge_plane": lambda: nudge_plane(*given, points=11, **how),
     }
 
 
 def plain(value: Any) -> Any:
     """Return a result as JSON knows it, NaN and infinity as text."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = dataclasses.fields(value)
-        return {f.name: plain(getattr(value, f.name)) for f in fields}
-    if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, tuple | list):
-        return [plain(v) for v in value]
-    if isinstance(value, np.ndarray | jax.Array | np.generic):
-        return plain(np.asarray(value).tolist())
-    if isinstance(value, complex):
-        return [value.real, value.imag]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
+    if dataclasses.is_dataclass(value):
+        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    match value:
+        case dict():
+            return {str(k): plain(v) for k, v in value.items()}
+        case tuple() | list():
+            return [plain(v) for v in value]
+        case np.ndarray() | np.generic() | jax.Array():
+            return plain(np.asarray(value).tolist())
+        case complex():
+            return [value.real, value.imag]
+        case float() if not math.isfinite(value):
+            return str(value)
     return value
 
 
 def _summary(result):
     """Return a result in a line or a table."""
-    if isinstance(result, np.ndarray | jax.Array):
-        values = np.ravel(np.asarray(result, float))
-        found = values[np.isfinite(values)]
-        if values.size == 1 or not found.size:
-            return ", ".join(f"{v:.4g}" for v in values[:1])
-        text = (
-            f"mean {found.mean():.4g}, from {found.min():.4g} to {found.max():.4g} "
-            f"over {found.size} values"
-        )
-        lost = values.size - found.size
-        return text + (f", {lost} more without a result" if lost else "")
-    return str(result)
+    if dataclasses.is_dataclass(result):
+        return str(result)
+    values = np.ravel(np.asarray(result, float))
+    found = values[np.isfinite(values)]
+    if values.size == 1 or not found.size:
+        return ", ".join(f"{v:.4g}" for v in values[:1])
+    text = (
+        f"mean {found.mean():.4g}, from {found.min():.4g} to {found.max():.4g} "
+        f"over {found.size} values"
+    )
+    lost = values.size - found.size
+    return text + (f", {lost} more without a result" if lost else "")
 
 
 def _keep(figure, path):

@@ -17,7 +17,7 @@ from .._network import AbstractNetwork
 from .._nudge import OutputError
 from .._rule import check_kinds
 from .._solver import AbstractSolver
-from .._train import inputs
+from .._train import as_inputs
 from .._train.evaluate import check_fit
 from ._inputs import solver_or
 
@@ -154,7 +154,7 @@ def _counts(network, solver, pipeline, x, y, rows, steps, sigma_w, sigma_s, key)
 
     def body(total, batch):
         index, key = batch
-        ready = inputs(pipeline, x[index], network)
+        ready = as_inputs(pipeline, x[index], network)
         problem, zeros = network.free(ready), network.zeros(ready)
         free = solver.solve(problem, zeros, zeros=True, throw=False)
         state = free.state

@@ -14,6 +14,7 @@ from .._custom_types import State
 from .._network import AbstractNetwork, AbstractProblem, Identity
 from .._solver import AbstractSolver
 from ._inputs import inputs, layered, rest, solver_or
+from ._norms import unit
 
 
 def spectral_radius(
@@ -227,12 +228,12 @@ def _extend(
             for _ in range(2):  # once leaves rounding behind
                 part = basis @ v
                 column, v = column + part, v - part @ basis
-            v, norm = _unit(v, 10 * eps * jnp.linalg.norm(image))
+            v, norm = unit(v, 10 * eps * jnp.linalg.norm(image))
             column = column.at[i + 1].add(norm)
             power = j < 0
             row = jnp.where(power, 0, i + 1)
             old = basis[row]
-            v = jnp.where(power, _unit(image)[0], jnp.where(j < kept, old, v))
+            v = jnp.where(power, unit(image)[0], jnp.where(j < kept, old, v))
             column = jnp.where(j < kept, matrix[:, i], column)
             return basis.at[row].set(v), matrix.at[:, i].set(column)
 
@@ -255,10 +256,3 @@ def _product(problem, state):
         return jnp.concatenate([jnp.ravel(p) / u for u, p in pairs])
 
     return product
-
-
-def _unit(v, least=0.0):
-    """Return `v` with norm 1, and its norm; zeros if that is at most `least`."""
-    norm = jnp.linalg.norm(v)
-    kept = norm > least
-    return jnp.where(kept, v / jnp.where(kept, norm, 1), 0), jnp.where(kept, norm, 0)

@@ -10,7 +10,7 @@ from jaxtyping import ArrayLike
 
 from ... import _checks as checks
 from .._convergence import ConvergenceTime
-from .._landscape import NudgePlane
+from .._nudge_plane import NudgePlane
 from .._robustness import NoiseLevel
 from ._axes import axes, styles
 

@@ -10,10 +10,11 @@ import numpy as np
 
 from ..._train import Result
 from .._contraction import Contraction
-from .._depth import DepthProfile, WeightStatistics
+from .._depth import DepthProfile
 from .._gradient_check import GradientCheck
 from .._gradient_curve import GradientCurve
 from .._recommended_beta import Recommendation
+from .._weights import WeightStatistics
 from ._axes import axes, styles
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Where nudged equilibria exist, and how the energy falls on the way to them."""
+"""The plane of nudges: for which of them there is an equilibrium."""
 
 import dataclasses
 
@@ -6,17 +6,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Complex, Float
+from jaxtyping import ArrayLike, Bool, Complex, Float
 
 from .. import _checks as checks
 from .._network import AbstractNetwork
-from .._nudge import AbstractNudge, Pull
-from .._rule import Holomorphic, Task, check_batch
+from .._nudge import AbstractNudge
+from .._rule import Holomorphic, Task
 from .._rule.stencil import zeros
-from .._solver import AbstractSolver, Sweeps
-from .._solver.descent import descent
-from .._solver.order import AbstractOrder, Forward
-from ._inputs import batch, inputs, nudge_at, rest, solver_or
+from .._solver import AbstractSolver
+from ._inputs import batch, rest
+from ._norms import distance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,103 +128,6 @@ def _plane(network, x, y, nudge, solver, free, beta):
         problem = Holomorphic().problem(network, task, free, betas)
         nudged = solver.solve(problem, zeros(free, betas), zeros=True, throw=False)
         settled = nudged.settled & free.settled
-        square = jnp.zeros(settled.shape, x.dtype)
-        for n, d in enumerate(nudged.state):
-            square += jnp.sum(d.real**2 + d.imag**2, problem.ndims(n))
-        return settled, jnp.where(settled, jnp.sqrt(square), jnp.nan)
+        return settled, jnp.where(settled, distance(problem, nudged.state), jnp.nan)
 
     return jax.lax.map(solve, beta)
-
-
-def energy_trace(
-    network: AbstractNetwork,
-    x: ArrayLike,
-    *,
-    steps: int = 50,
-    order: AbstractOrder | None = None,
-    y: ArrayLike | None = None,
-    nudge: AbstractNudge | None = None,
-    beta: float = 0.0,
-    solver: AbstractSolver | None = None,
-    epoch: int = 0,
-) -> Float[Array, "{steps}+1 batch"]:
-    r"""Return the energy along a relaxation, sweep by sweep.
-
-    A free phase starts from zeros, and the trace is that of $E(s)$. A nudged one
-    starts from the free equilibrium, and the trace is that of $E(s) + \beta C(s, y)$.
-    In a free phase of a `ctep.Network` with linear couplings (or maximum pools below
-    states that are not negative) updates of one block after the other only lower it,
-    whatever the weights. Other traces may rise: those of blocks that drive each other
-    and are updated at once (`ctep.Synchronous`; `ctep.Alternating` where skips join its
-    groups), of nudges whose force, which is explicit, overshoots ($\beta$ times the
-    curvature of $C$ above 1, for activations with slopes up to 1), of other pools, and
-    of a `ctep.EnergyNetwork` whose `step` is too large.
-
-    Args:
-        network: with an energy.
-        x: inputs, `(batch, *input_shape)`.
-        steps: sweeps.
-        order: of the blocks in a sweep; `ctep.Forward()` by default.
-        y: labels or values, for a nudged phase.
-        nudge: gives the cost $C$; `OutputError()` by default.
-        beta: $\beta$, not 0 for a nudged phase.
-        solver: for the free equilibrium that a nudged phase starts from; by default
-            `Sweeps(1000, rtol=1e-5, atol=1e-5)`.
-        epoch: for weights of nudges that are scheduled.
-
-    Returns:
-        The energy of each example, not averaged, before the first sweep and after each.
-
-    Raises:
-        TypeError: if an argument is not of its kind.
-        ValueError: if the network has no energy, only one of `y` and `beta` is given,
-            or `x` or `y` do not fit.
-        RuntimeError: if an example has no free equilibrium to start from.
-
-    Cost: `steps` sweeps and as many energies.
-    """
-    x = inputs(network, x)
-    checks.count("steps", steps, "50")
-    checks.real("beta", beta, "0.1")
-    order = Forward() if order is None else order
-    checks.instance("order", order, AbstractOrder, "an order", "ctep.Forward()")
-    if not network.has_energy:
-        raise ValueError(
-            "`network` has no energy to trace: use `Tied` feedback everywhere with "
-            "scales that multiply to the same product along every path to the output."
-        )
-    if (y is None) != (beta == 0):
-        raise ValueError(
-            f"`beta` is {beta} and `y` is {'missing' if y is None else 'given'}, but a "
-            "nudged phase needs both and a free one neither: pass for example "
-            "`y=y, beta=0.1`."
-        )
-    state, target = network.zeros(x), None
-    nudge, solver = nudge_at(nudge, epoch), solver_or(solver)
-    if y is not None:
-        y = checks.array("y", y)
-        check_batch(network, nudge, x, y)
-        state, target = rest(network, x, solver, throw=True).state, nudge.targets(x, y)
-    sweep = Sweeps(max_sweeps=1, rtol=0.0, atol=0.0, order=order)
-    given = network, x, state, target, nudge, jnp.asarray(beta)
-    return _trace(*given, sweep, steps)
-
-
-@eqx.filter_jit
-def _trace(network, x, state, target, nudge, beta, sweep, steps):
-    problem = network.free(x)
-    if target is not None:
-        own = nudge.context(network, state, target)
-        context = (beta.astype(x.dtype)[None], own)
-        problem = network.nudged(x, Pull(nudge, network), context)
-
-    def energy(state):
-        return network.energies(state, x)
-
-    def total(state):
-        value = energy(state)
-        if target is not None:
-            value = value + beta * nudge.cost(network, state, target)
-        return value
-
-    return descent(total, problem, state, sweep, steps)

@@ -1,0 +1,89 @@
+"""Weights: how large they are, coupling by coupling."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Bool, Float
+
+from .._network import AbstractNetwork, AbstractOperator, Dense, Fixed, operator_norm
+from .._network.names import weight_name
+from .._network.norms import WIDEST
+from ._inputs import layered
+from ._table import aligned
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightStatistics:
+    """The weights of each coupling, as they are, without feedback scales.
+
+    Fields:
+        names: as the network prints them.
+        mean: of the elements.
+        std: their standard deviation.
+        norm: square root of their sum of squares.
+        largest: size of the largest one.
+        operator_norm: the largest factor by which the map stretches a state.
+        exact: whether it is that factor, or a bound from above.
+    """
+
+    names: tuple[str, ...]
+    mean: Float[np.ndarray, " couplings"]
+    std: Float[np.ndarray, " couplings"]
+    norm: Float[np.ndarray, " couplings"]
+    largest: Float[np.ndarray, " couplings"]
+    operator_norm: Float[np.ndarray, " couplings"]
+    exact: Bool[np.ndarray, " couplings"]
+
+    def __str__(self):
+        rows = [["", "mean", "std", "norm", "largest", "operator 2-norm"]]
+        for n, name in enumerate(self.names):
+            columns = (self.mean, self.std, self.norm, self.largest)
+            bound = "" if self.exact[n] else "<= "
+            last = f"{bound}{self.operator_norm[n]:.3g}"
+            rows.append([name, *(f"{c[n]:.3g}" for c in columns), last])
+        return "\n".join(aligned(rows))
+
+
+def weight_statistics(network: AbstractNetwork) -> WeightStatistics:
+    """Measure the weights of all couplings, fixed feedback and the readout.
+
+    Args:
+        network: a `ctep.Network`.
+
+    Returns:
+        A row per set of weights. The operator 2-norm is exact for dense couplings of
+        up to 4096 units on the narrower side, else a bound, see `contraction`. It
+        includes the pool of a pooled one.
+
+    Raises:
+        TypeError: if `network` is not a network.
+        ValueError: if it is not a `ctep.Network`.
+
+    Cost: as `contraction` without `x`.
+    """
+    network = layered(network)
+    rows = []
+    for name, operator in _operators(network):
+        arrays = jax.tree_util.tree_leaves(eqx.filter(operator, eqx.is_inexact_array))
+        if not arrays:
+            continue
+        w = np.concatenate([np.asarray(a, np.float64).ravel() for a in arrays])
+        exact = type(operator) is Dense and min(operator.weight.shape) <= WIDEST
+        sizes = np.linalg.norm(w), np.abs(w).max(), operator_norm(operator)
+        rows.append((name, w.mean(), w.std(), *sizes, exact))
+    names, *columns = zip(*rows, strict=True)
+    return WeightStatistics(names, *map(np.array, columns))
+
+
+def _operators(network) -> list[tuple[str, AbstractOperator]]:
+    out = []
+    for c in network.couplings:
+        if c.forward is not None:
+            out.append((weight_name(c), c.forward))
+        if isinstance(c.feedback, Fixed) and c.returning is not None:
+            out.append((weight_name(c, "B"), c.returning))
+    if network.readout is not None:
+        out.append(("W_out", network.readout.operator))
+    return out
