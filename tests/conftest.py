@@ -1,3 +1,4 @@
+import gc
 import os
 import subprocess
 import sys
@@ -28,6 +29,8 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 import hypothesis
 import jax
 import pytest
+
+gc.set_threshold(20_000, 20, 20)  # tracing makes many objects that stay
 
 # Every run draws the same examples, and a slow machine fails no test.
 hypothesis.settings.register_profile(

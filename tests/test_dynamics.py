@@ -645,6 +645,7 @@ def test_figure_of_the_plane(ax):
     assert figure.axes[1].get_ylabel() == "fraction settled"
 
 
+@pytest.mark.smoke
 def test_figure_of_the_energy():
     trace = np.array([[0.0, 0.0], [-1.0, -3.0]])
     figure = plot.energy_trace(trace)

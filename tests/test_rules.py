@@ -4,6 +4,7 @@ import functools
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import matrix
 import numpy as np
 import optax
 import oracles
@@ -54,10 +55,12 @@ def test_rules_tell_how_far_they_nudge_and_how_their_bias_falls():
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("feedback", [1.0, 0.3])
-@pytest.mark.parametrize(("rule", "order"), [(ctep.OneSided, 1), (ctep.Centered, 2)])
-def test_bias_shrinks_at_its_order(feedback, rule, order):
+@matrix.product(
+    ("biased", "feedback"), [(ctep.OneSided, 1), (ctep.Centered, 2)], [1.0, 0.3]
+)
+def test_bias_shrinks_at_its_order(biased, feedback):
     """Oracle: dense implicit differentiation; the documented order in beta."""
+    rule, order = biased
     p = oracles.chain(init=oracles.centred(0.5), feedback=feedback)
     betas = np.array([0.1, 0.05, 0.025])
     truth = exact(p)
@@ -127,7 +130,10 @@ def test_frozen_nudges_have_the_same_limit():
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("rule", [ctep.Centered(1e-5), ctep.Implicit(1e-11)])
+@pytest.mark.parametrize(
+    "rule",
+    [ctep.Centered(1e-5), pytest.param(ctep.Implicit(1e-11), marks=matrix.campaign)],
+)
 def test_gradient_is_linear_in_the_nudges(rule):
     """Oracle: the weighted sum of the gradients of the parts."""
     p = oracles.chain(feedback=0.3)
@@ -179,14 +185,15 @@ def published(depth, feedback):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(
+@matrix.parametrize(
     ("depth", "feedback", "cosines", "ratios"),
-    [
+    PUBLISHED := [
         (3, 0.001, (0.9999, 1.0), (1.001, 1.006)),  # published 1.0000, 1.003
         (3, 0.01, (0.999, 1.0), (1.015, 1.05)),  # published .9998, 1.027
         (3, 0.1, (0.965, 0.985), (1.22, 1.41)),  # published .974 to .976, 1.30 to 1.33
         (5, 0.1, (0.91, 0.97), (1.5, 1.8)),  # published .94, 1.6
     ],
+    PUBLISHED[2:3],
 )
 def test_published_scaling_law(depth, feedback, cosines, ratios):
     r"""Oracle: backpropagation through the same layers without feedback.
@@ -229,9 +236,8 @@ def test_scaling_law_of_every_layer():
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("truncate", [None, 3])
-@pytest.mark.parametrize("rematerialise", [False, True])
-def test_unrolled_is_the_derivative_of_its_own_steps(truncate, rematerialise):
+@matrix.product(("rematerialise", "truncate"), [False, True], [None, 3])
+def test_unrolled_is_the_derivative_of_its_own_steps(rematerialise, truncate):
     """Oracle: the steps written out, and reverse-mode differentiation of the last ones.
 
     Seven steps are far from rest, so that each of them counts.

@@ -7,6 +7,7 @@ from pathlib import Path
 import diffrax as dfx
 import jax
 import jax.numpy as jnp
+import matrix
 import numpy as np
 import optimistix as optx
 import oracles
@@ -124,7 +125,7 @@ def iterates(network, x, state, count):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("shape", ["chain", "square"])
+@matrix.parametrize("shape", ["chain", "square"], ["square"])
 def test_alternating_sweeps_are_pairs_of_synchronous_steps(shape):
     """Oracle: the map applied 2 n times, from any state.
 
@@ -323,6 +324,7 @@ def test_gathered_examples_take_the_sweeps_that_they_take_alone(gather, zeros):
     assert names(lone.result) == names(few.result)
 
 
+@matrix.campaign
 @pytest.mark.usefixtures("x64")
 def test_gathered_phases_know_their_own_nudge_and_their_own_example():
     """Oracle: the gradient without gathering, on pooled images and of two nudges."""
@@ -389,7 +391,9 @@ SOLVERS = {
 }
 
 
-@pytest.mark.parametrize("name", ["sweeps", "ode", "euler", "fixed point"])
+@matrix.parametrize(
+    "name", ["sweeps", "ode", "euler", "fixed point"], ["sweeps", "fixed point"]
+)
 def test_each_example_stops_by_itself(name):
     """Oracle: a batch of the example alone; s = tanh(x + w s) is slow for small x."""
     network = pair(0.97, activation=ctep.Tanh())
@@ -451,7 +455,7 @@ def test_without_tolerances_a_still_state_ends_the_sweeps():
     assert not np.any(rest.residual)
 
 
-@pytest.mark.parametrize("name", ["sweeps", "ode", "fixed point"])
+@matrix.parametrize("name", ["sweeps", "ode", "fixed point"], ["sweeps", "fixed point"])
 def test_a_large_unit_hides_no_small_one(name):
     """Oracle: x / (1 - w^2) for a slow unit beside one that is constant at 1e6.
 
@@ -476,7 +480,7 @@ def limited(solver, limit):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("name", SOLVERS)
+@matrix.parametrize("name", SOLVERS, ["alternating", "euler", "newton"])
 def test_a_rest_comes_with_its_residual_and_its_drives(name):
     """Oracle: the equations at the state that is returned, in jnp."""
     p = oracles.chain((4, 5, 5, 3), activation=ctep.HardSigmoid(), feedback=0.8)
@@ -521,7 +525,9 @@ def test_a_start_known_to_be_zero_saves_products_alone(order):
 # ------------------------------------------------------------ results
 
 
-@pytest.mark.parametrize("name", ["sweeps", "alternating", "euler", "fixed point"])
+@matrix.parametrize(
+    "name", ["sweeps", "alternating", "euler", "fixed point"], ["sweeps", "euler"]
+)
 def test_each_result_by_a_problem_of_its_own(name):
     r"""Oracle: the spectral radius of $s_1 = x + w^2 s_1$, the limit, and NaN."""
     # A sweep of two blocks is worth two steps of the others.
@@ -552,6 +558,7 @@ print(*[name for rest in rests for name in t.names(rest.result)])
 """
 
 
+@matrix.campaign
 def test_adaptive_steps_end_at_nan_and_at_overflow():
     """Oracle: NaN at the start, and growth beyond the largest float32 at t = 44.
 
@@ -661,6 +668,7 @@ def test_explain():
 # ------------------------------------------------------------ continuous time
 
 
+@pytest.mark.smoke
 @pytest.mark.usefixtures("x64")
 def test_ode_rests_where_sweeps_do():
     """Oracle: Newton's iteration with a dense Jacobian; for any time constants.
@@ -704,7 +712,7 @@ def test_ode_follows_the_exact_path():
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("count", [3, 10])
+@matrix.parametrize("count", [3, 10], [3])
 def test_euler_steps_of_the_time_constant_are_synchronous_sweeps(count):
     """Oracle: the map applied as many times; the steps are counted."""
     network = ctep.mlp((4, 5, 3, 4, 2), feedback=0.5, key=KEY)
@@ -758,7 +766,7 @@ def run(solver, problem, start, zeros=False):
     return solver.solve(problem, start, zeros=zeros, throw=False)
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@matrix.parametrize("name", SOLVERS, ["sweeps", "euler", "newton"])
 def test_every_solver_solves_increments_however_small(name):
     """Oracle: sweeps in float64 to 1e-14; in float32 to a relative 1e-3 per layer."""
     p = oracles.chain((4, 5, 5, 5, 5, 3), feedback=1e-3)
@@ -810,6 +818,7 @@ def test_increments_are_measured_in_units_of_their_block():
     np.testing.assert_allclose(plain, [0.4, 0.1], rtol=1e-5)
 
 
+@pytest.mark.smoke
 def test_fixed_point_and_newton_agree():
     """Oracle: each other, and Newton takes far fewer steps."""
     p = oracles.chain((6, 5, 4, 3), feedback=0.9, init=oracles.centred(0.8))

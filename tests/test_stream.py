@@ -52,6 +52,7 @@ def tiny(tmp_path, monkeypatch):
     return tmp_path / "tfds"
 
 
+@pytest.mark.smoke
 def test_a_streamed_run_is_the_run_in_memory(tiny, tmp_path):
     """To the bit: a thread, a process, validation, and a change on the way.
 
