@@ -798,7 +798,7 @@ MUTANTS = [
         PROBLEM,
         "return jnp.where(felt, s, jnp.expand_dims(most, a))",
         "return s",
-        "gradient::test_cell",
+        "solver",
     ),
     # ---------------------------------------------------------- checkpoints
     Mutant(
@@ -878,14 +878,14 @@ MUTANTS = [
         IDENTITY,
         '"code": _digest(_code(value.__code__)), ',
         "",
-        "identity::test_another_argument_is_another_run",
+        "identity",
     ),
     Mutant(
         "the code of a class is no part of a run",
         IDENTITY,
         'return {"code": _digest(b"".join(parts))} if parts else {}',
         "return {}",
-        "identity::test_another_argument_is_another_run",
+        "identity",
     ),
     Mutant(
         "weights to begin with are part of a run",
@@ -906,7 +906,7 @@ MUTANTS = [
         "_train/store/folder.py",
         "if not _is_printed(k)}",
         "if k}",
-        "identity::test_what_may_change",
+        "identity",
     ),
     # ---------------------------------------------------------- the loop and its data
     Mutant(
@@ -921,7 +921,7 @@ MUTANTS = [
         EVALUATE,
         "jnp.sum(jnp.where(counted, cost, 0))",
         "jnp.sum(jnp.where(present, cost, 0))",
-        "use::test_what_has_not_settled_is_no_prediction",
+        "use",
     ),
     Mutant(
         "rows that fill up a batch are scored",
