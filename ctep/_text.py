@@ -19,7 +19,7 @@ def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
 
 
 def indented(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return a table whose first column stands to the left, two blanks from the edge."""
+    """Return a table two blanks from the edge, its first column to the left."""
     return [f"  {line}" for line in aligned(rows)]
 
 
