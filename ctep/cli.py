@@ -15,11 +15,11 @@ import typer
 
 from . import _checks as checks
 from ._network.describe import parameters
+from ._text import aligned, printable
 from ._train import Result, as_inputs, score
 from ._train.devices.feed import feeds
 from ._train.devices.hosts import LOST, join
 from ._train.devices.placement import Placement
-from ._train.progress import printable
 from .analysis import analyse as report
 from .recipes import RECIPES, Recipe, get, restore, train
 from .recipes.run import RULES, say
@@ -134,9 +134,8 @@ def recipes() -> None:
         (r.name, r.dataset, _count(r), r.published, r.ours, r.cost, r.summary)
         for r in RECIPES.values()
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        say("  ".join(map(str.ljust, row, widths)).rstrip())
+    for line in aligned(rows, left=len(rows[0])):
+        say(line)
 
 
 @app.command()

@@ -75,6 +75,13 @@ def image_output():
     return ctep.Network((4,), [shaped], [into])
 
 
+class Softplus(ctep.AbstractActivation):
+    lipschitz = 1.0
+
+    def __call__(self, h):
+        return jax.nn.softplus(h)
+
+
 def no_energy():
     net = ctep.mlp((4, 3, 3, 2), feedback=None, key=KEY)
     return net.energies(net.zeros(jnp.ones((1, 4))), jnp.ones((1, 4)))
@@ -504,6 +511,11 @@ CASES = {
         r"`readout` reads shape \(4,\), but the last layer has shape \(3,\)",
     ),
     "no energy": (no_energy, ValueError, "`energies` needs feedback that is tied eve"),
+    "no potential": (
+        lambda: Softplus().potential(0.5),
+        ValueError,
+        "`potential` is not defined by Softplus, so energies have no value",
+    ),
     "no energy at all": (
         lambda: MODULE.energies(MODULE.zeros(jnp.ones((1, 4))), jnp.ones((1, 4))),
         ValueError,

@@ -2,6 +2,8 @@
 
 import sys
 
+from .._text import printable
+
 
 class Reporter:
     """A progress bar with the time left on a terminal, one line per epoch elsewhere.
@@ -87,12 +89,3 @@ def _bar(total, done):
 
 def _percent(record, name):
     return f"{100 * record[name + '_accuracy']:.2f} %"
-
-
-def printable(text: str) -> str:
-    """Return `text` with control characters, but not newlines, as escapes."""
-    return "".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in text)
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode()

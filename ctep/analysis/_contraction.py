@@ -10,10 +10,10 @@ from .. import _checks as checks
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
 from .._rule import check_batch, check_kinds
+from .._text import indented
 from ._certificate import Bound, certificate, slopes, split
 from ._inputs import nudge_at
 from ._jacobian_norms import estimated
-from ._table import aligned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Contraction:
             values = (b.k1, b.k2, b.k3, b.factor(self.beta), b.largest_beta)
             rows.append([b.norm, b.kind, *(f"{v:.4g}" for v in values)])
         head = f"factor = K1 + |beta| (K2 + kappa K3) at beta = {self.beta:g}"
-        return "\n".join([head, *aligned(rows), self._verdict()])
+        return "\n".join([head, *indented(rows), self._verdict()])
 
     def _verdict(self):
         if self.proved:

@@ -14,10 +14,10 @@ from .._network.names import owners
 from .._nudge import AbstractNudge
 from .._rule import OneSided, Task
 from .._solver import AbstractSolver, first_failure
-from ._inputs import batch, layered, with_settled
+from .._text import indented
+from ._inputs import batch, counted, layered, with_settled
 from ._norms import norm
 from ._response import Response
-from ._table import aligned, counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ class DepthProfile:
             ends = ["-" if np.isnan(v) else f"{v:.1f}" for v in ends]
             sizes = [f"{v[n]:.2e}" for v in (self.displacement, self.gradient)]
             rows.append([f"s{n + 1}", f"{self.activity[n]:.3g}", *ends, *sizes])
-        return "\n".join([head, *aligned(rows)])
+        return "\n".join([head, *indented(rows)])
 
 
 def depth_profile(

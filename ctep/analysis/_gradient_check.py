@@ -15,8 +15,8 @@ from .._network.names import parameter_names
 from .._nudge import AbstractNudge
 from .._rule import AbstractRule, Implicit, Task, check_kinds
 from .._solver import AbstractSolver
-from ._inputs import batch, with_settled
-from ._table import aligned, counted
+from .._text import indented
+from ._inputs import batch, counted, with_settled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ class GradientCheck:
                     f"{100 * self.sign_agreement[r, n]:.2f}",
                 )
                 rows.append([name, *("-" if v == "nan" else v for v in values)])
-            lines += [rule, *aligned(rows)]
+            lines += [rule, *indented(rows)]
         return "\n".join(lines)
 
 

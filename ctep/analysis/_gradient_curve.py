@@ -14,10 +14,10 @@ from .._network.names import parameter_names
 from .._nudge import AbstractNudge
 from .._rule import AbstractStencil, Centered, Task, partition
 from .._solver import AbstractSolver
-from ._inputs import batch, with_settled
+from .._text import indented
+from ._inputs import batch, counted, with_settled
 from ._norms import cosine, norm
 from ._response import Response
-from ._table import aligned, counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ class GradientCurve:
             worst = int(np.argmax(error))
             last = f"{error[-1]:.2e}", f"{self.bptt_norm[-1, n]:.2e}"
             rows.append((name, f"{error[worst]:.2e}", str(worst + 1), *last))
-        return "\n".join([head, *aligned(rows)])
+        return "\n".join([head, *indented(rows)])
 
 
 def gradient_curve(

@@ -112,3 +112,9 @@ def nudge_at(nudge: AbstractNudge | None, epoch: int) -> AbstractNudge:
     check_kinds(nudge=nudge)
     checks.epoch(epoch)
     return nudge.at(epoch)
+
+
+def counted(examples: int, unsettled: int) -> str:
+    """Return over how many examples means are taken."""
+    left_out = f", {unsettled} more left out that did not settle" if unsettled else ""
+    return f"{examples} examples{left_out}"

@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float
 from .._network import AbstractNetwork, AbstractOperator, Dense, Fixed, operator_norm
 from .._network.names import weight_name
 from .._network.norms import WIDEST
+from .._text import indented
 from ._inputs import layered
-from ._table import aligned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ class WeightStatistics:
             bound = "" if self.exact[n] else "<= "
             last = f"{bound}{self.operator_norm[n]:.3g}"
             rows.append([name, *(f"{c[n]:.3g}" for c in columns), last])
-        return "\n".join(aligned(rows))
+        return "\n".join(indented(rows))
 
 
 def weight_statistics(network: AbstractNetwork) -> WeightStatistics:

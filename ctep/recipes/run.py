@@ -9,9 +9,9 @@ from .. import _checks as checks, data
 from .._network import AbstractNetwork
 from .._network.dense import Precision
 from .._rule import AbstractRule, Backprop, FeedbackAlignment, check_kinds
+from .._text import printable
 from .._train import Result, Watch, fit, restore as _restore
 from .._train.devices.hosts import first
-from .._train.progress import printable
 from ..data import Dataset
 from ._all import get
 from .base import Options, Recipe

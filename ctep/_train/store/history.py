@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from ..._text import aligned
 from .folder import parse_object, plain_json, write_atomically, writing
 
 _FILE = "history.jsonl"
@@ -105,8 +106,7 @@ def table(records: list[dict[str, Any]]) -> str:
         pairs = zip(values, _FORMATS.values(), strict=True)
         cells = ["-" if x is None else layout(x) for x, (_, layout) in pairs]
         rows.append([*cells, "*" if i == best else ""])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.rjust, row, widths)).rstrip() for row in rows)
+    return "\n".join(aligned(rows, left=0))
 
 
 def best(records: list[dict[str, Any]]) -> int | None:
