@@ -116,8 +116,9 @@ def _compare(path: Path, new: dict, resume: bool) -> None:
             {k: v for k, v in d.items() if not _is_printed(k)} for d in (was, now)
         )
     changed = sorted(key for key in was | now if was.get(key) != now.get(key))
-    other = {key.split(".")[1] for key in changed if key.startswith("versions.")}
-    mild = {k for k in changed if k.startswith("versions.") or foreign(k, was, other)}
+    versions = {key for key in changed if key.split(".")[0] == "versions"}
+    other = {key.split(".")[-1] for key in versions}
+    mild = versions | {key for key in changed if foreign(key, was, other)}
     settings = [key for key in changed if key not in mild]
     key = [*settings, *changed, ""][0]
     pair = was.get(key, "absent"), now.get(key, "absent")
