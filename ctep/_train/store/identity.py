@@ -204,6 +204,10 @@ class _Description:
         return {"of": "functools.partial", **self._each(held)}
 
     @_of.register
+    def _(self, value: types.ModuleType | types.BuiltinFunctionType):
+        return {"of": value.__name__}  # not all that it holds
+
+    @_of.register
     def _(self, value: types.MethodType):
         return {"of": self(value.__func__), "self": self(value.__self__)}
 
