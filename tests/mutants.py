@@ -1050,10 +1050,10 @@ def tests_pass(folder, tests, *, stop):
 
 
 def mutated(mutant):
-    """Return the text of the mutant's file with the mutation, `None` if it moved."""
+    """Return the text of the mutant's file with the mutation, none if it moved."""
     path = ROOT / "ctep" / mutant.file
     text = path.read_text() if path.exists() else ""
-    return text.replace(mutant.old, mutant.new) if text.count(mutant.old) == 1 else None
+    return text.replace(mutant.old, mutant.new) if text.count(mutant.old) == 1 else ""
 
 
 def main():
@@ -1065,7 +1065,7 @@ def main():
     chosen = [m for m in MUTANTS if any(part in m.name for part in only)]
     assert len({m.name for m in MUTANTS}) == len(MUTANTS)
     texts = {m.name: mutated(m) for m in MUTANTS}
-    if moved := [m for m in MUTANTS if texts[m.name] is None]:
+    if moved := [m for m in MUTANTS if not texts[m.name]]:
         lines = [f"{m.name}: {m.file} must hold once\n    {m.old}" for m in moved]
         sys.exit("\n".join(["Some texts have moved.", *lines]))
     if options.list or not chosen:
