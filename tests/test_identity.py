@@ -260,3 +260,27 @@ def test_names_of_one_s_own(run):
     """What `run.json` says itself cannot be said otherwise."""
     with pytest.raises(ValueError, match=r"`identity` holds 'rule', which `run.json`"):
         fit(run, resume=True, identity={"rule": "mine"})
+
+
+def test_another_code_of_the_same_name(run, monkeypatch):
+    """A schedule, and a method of a loss, edited between two sessions."""
+    with monkeypatch.context() as patch:
+        patch.setattr(falling, "__code__", rising.__code__)
+        with pytest.raises(ValueError, match=r"learning_rate\.code = "):
+            fit(run, resume=True)
+
+
+def test_another_code_of_the_same_class(run, monkeypatch):
+    """The class has its name and its fields, and another formula."""
+    monkeypatch.setattr(Weighted, "__call__", Cubic.__call__)
+    with pytest.raises(ValueError, match=r"loss\.code = "):
+        fit(run, resume=True)
+
+
+def test_another_print_is_the_same_run(run, tmp_path):
+    """What is printed is for people: another release may print otherwise."""
+    out = shutil.copytree(run, tmp_path / "run")
+    who = json.loads((out / "run.json").read_text())
+    who["network"], who["rule"] = ["another print"], "one-sided"
+    (out / "run.json").write_text(json.dumps(who))
+    assert fit(out, resume=True).status == "completed"

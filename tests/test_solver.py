@@ -837,3 +837,22 @@ def test_the_verdict_is_on_the_element_not_on_the_solver():
     lazy = ctep.FixedPoint(optx.FixedPointIteration(1e3, 1e3), rtol=1e-3, atol=1e-3)
     rest = settle(lazy, pair(0.9), jnp.ones((1, 1)))
     assert names(rest.result) == ["not_settled"]
+
+
+def test_a_layer_that_no_nudge_reaches_is_at_rest():
+    """Oracle: sweeps; Newton's method leaves rounding where nothing is felt."""
+    network = ctep.graph(
+        (3, 4, 4, 4, 2),
+        [(0, 1), (1, 2), (0, 3), (2, 3)],
+        feedback_edges=[(3, 2)],
+        feedback=ctep.Fixed(0.3),
+        key=jax.random.key(0),
+    )
+    x, y = jax.random.normal(jax.random.key(1), (8, 3)), jnp.arange(8) % 2
+    newton = ctep.FixedPoint(optx.Newton(1e-6, 1e-6))
+    found, want = (
+        ctep.gradient(network, x, y, rule=ctep.OneSided(), solver=solver)[1]
+        for solver in (newton, ctep.Sweeps(500, 1e-6, 1e-6))
+    )
+    for a, b in zip(*map(jax.tree.leaves, (found, want)), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)

@@ -176,7 +176,7 @@ def test_fixed_sweeps_stop_early_where_they_may_and_never_fail():
     for a, b in zip(*map(jax.tree_util.tree_leaves, (plain, fixed)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
     ctep.gradient(network, x, y, solver=ctep.FixedSweeps(1, 1))  # and does not raise
-    with pytest.raises(ValueError, match="`nudged` is 0, but must be positive"):
+    with pytest.raises(ValueError, match="`nudged` is 0, but must be a whole"):
         ctep.FixedSweeps(3, 0)
     blown = ctep.mlp((3, 8, 8, 2), activation=ctep.Identity(), feedback=9.0, key=KEY(0))
     with pytest.raises(RuntimeError, match="NaN or infinity"):
@@ -220,3 +220,11 @@ def test_checks_take_what_was_taken_as_published():
     assert found.cosine.shape[0] == 2
     with pytest.raises(RuntimeError):
         ctep.analysis.gradient_check(network, x, y, rules, solver=ctep.Sweeps(3))
+
+
+def test_the_loss_of_a_score_is_that_of_the_settled_examples():
+    """Oracle: the others alone."""
+    score = ctep.evaluate(_springs(), (X, Y))
+    alone = ctep.evaluate(_springs(), (X[KEPT], Y[KEPT]))
+    assert score.unsettled == 0.25
+    assert score.loss == pytest.approx(alone.loss, rel=1e-5)
