@@ -921,7 +921,7 @@ MUTANTS = [
         EVALUATE,
         "jnp.sum(jnp.where(counted, cost, 0))",
         "jnp.sum(jnp.where(present, cost, 0))",
-        "use",
+        "unsettled",
     ),
     Mutant(
         "rows that fill up a batch are scored",
