@@ -368,7 +368,7 @@ class Offset(ctep.AbstractNudge):
     def blocks(self, network):
         return (len(network.shapes) - 1,)
 
-    def cost(self, network, state, target, epoch):
+    def cost(self, network, state, target):
         return ctep.CrossEntropy()(network.output(state) + self.offset, target)
 
 
