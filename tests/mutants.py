@@ -166,15 +166,15 @@ MUTANTS = [
     Mutant(
         "fixed feedback passes for tied",
         NETWORK,
-        "isinstance(c.feedback, Tied)\n            and abs(",
-        "c.feedback is not None\n            and abs(",
+        "all(isinstance(c.feedback, Tied) for c in inner)",
+        "all(c.feedback is not None for c in inner)",
         "network",
     ),
     Mutant(
         "attenuation is that of the last path",
         NETWORK,
-        "out[i] = max(out[i], c.scale * out[j])",
-        "out[i] = c.scale * out[j]",
+        "found[i] = max(found.get(i, -math.inf), found[j] + log)",
+        "found[i] = found[j] + log",
         "network",
     ),
     Mutant(
@@ -244,8 +244,8 @@ MUTANTS = [
     Mutant(
         "what has left the disc is averaged in",
         STENCIL,
-        "weight = jnp.where(counted, task.weight, 0)",
-        "weight = task.weight",
+        "counted = usable(result)",
+        "counted = usable(result) | True",
         "holomorphic",
     ),
     Mutant(
@@ -344,29 +344,29 @@ MUTANTS = [
     Mutant(
         "residual of the norm hides small units",
         BASE,
-        "excess.append(jnp.max(delta - rtol * value, axes) / unit)",
-        "excess.append((jnp.max(delta, axes) - rtol * jnp.max(value, axes)) / unit)",
+        "jnp.max(force - rtol * value, axes)",
+        "(jnp.max(force, axes) - rtol * jnp.max(value, axes))",
         "solver",
     ),
     Mutant(
         "increments measured in units of the state",
         BASE,
-        "unit = jnp.maximum(jnp.max(value, axes), tiny)",
+        "unit = jnp.maximum(jnp.max(value, axes), jnp.finfo(value.dtype).tiny)",
         "unit = jnp.ones_like(jnp.max(value, axes))",
         "solver",
     ),
     Mutant(
         "absolute tolerance ignored",
         BASE,
-        "return _largest(worst), _largest(excess) - atol",
-        "return _largest(worst), _largest(excess)",
+        "axes) / unit - atol",
+        "axes) / unit",
         "solver",
     ),
     Mutant(
         "relative tolerance ignored",
         BASE,
-        "excess.append(jnp.max(delta - rtol * value, axes) / unit)",
-        "excess.append(jnp.max(delta, axes) / unit)",
+        "jnp.max(force - rtol * value, axes)",
+        "jnp.max(force, axes)",
         "solver",
     ),
     Mutant(
@@ -386,8 +386,8 @@ MUTANTS = [
     Mutant(
         "settled examples move on",
         SWEEPS,
-        "self._moved(problem, n, active, s, change[n]) if n in group else s",
-        "self._moved(problem, n, active | True, s, change[n]) if n in group else s",
+        "moving = active & (found[-1][1] > 0)",
+        "moving = active | True",
         "solver",
     ),
     Mutant(
@@ -505,14 +505,14 @@ MUTANTS = [
     Mutant(
         "one settled example silences the others",
         VERDICT,
-        "state = member.error_if(state, jnp.any(result == member))",
-        "state = member.error_if(state, jnp.all(result == member))",
+        "state = member.error_if(state, jnp.any(found.result == member))",
+        "state = member.error_if(state, jnp.all(found.result == member))",
         "solver",
     ),
     Mutant(
         "last failure instead of the first",
         VERDICT,
-        "return RESULTS.where(a == RESULTS.successful, b, a)",
+        "return RESULTS.where((a == RESULTS.successful) | milder, b, a)",
         "return RESULTS.where(b == RESULTS.successful, a, b)",
         "solver",
     ),
@@ -612,8 +612,8 @@ MUTANTS = [
     Mutant(
         "direct gradient dropped",
         STENCIL,
-        "return direct + network.energy_contrast(",
-        "return network.energy_contrast(",
+        "total = task.cost(network, nudge, state)",
+        "total = 0 * task.cost(network, nudge, state)",
         "rules",
     ),
     Mutant(
@@ -625,9 +625,9 @@ MUTANTS = [
     ),
     Mutant(
         "adjoint equation with the wrong sign",
-        IMPLICIT,
-        "lambda v: tuple(a - b for a, b in zip(v, transpose(v)[0], strict=True))",
-        "lambda v: tuple(a + b for a, b in zip(v, transpose(v)[0], strict=True))",
+        "_solver/linear.py",
+        "lambda v: tuple(a - b for a, b in zip(v, contraction(v), strict=True))",
+        "lambda v: tuple(a + b for a, b in zip(v, contraction(v), strict=True))",
         "gradient",
     ),
     Mutant(
@@ -705,7 +705,7 @@ MUTANTS = [
     Mutant(
         "blocks that feel nothing judge themselves",
         BASE,
-        "return jnp.where(felt, s, jnp.expand_dims(largest, a))",
+        "return jnp.where(felt, s, jnp.expand_dims(most, a))",
         "return s",
         "gradient",
     ),
@@ -864,7 +864,8 @@ def tests_pass(folder, tests, *, stop):
     """Return whether tests pass in the copy, and the last line of their output."""
     files = [f"tests/test_{name}.py" for name in tests]
     flags = ["-x", "-n0"] if stop else []
-    done = run(folder, ["-m", "pytest", "-q", "-p", "no:cacheprovider", *flags, *files])
+    flags += ["-m", "", "-p", "no:cacheprovider"]  # the campaign, too
+    done = run(folder, ["-m", "pytest", "-q", *flags, *files])
     if done is None:
         return False, f"no end after {LIMIT} s"
     if done.returncode not in (0, 1):
