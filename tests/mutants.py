@@ -1040,7 +1040,8 @@ def tests_pass(folder, tests, *, stop):
     parts = [name.partition("::") for name in tests]
     files = [f"tests/test_{file}.py{colons}{test}" for file, colons, test in parts]
     flags = ["-x", "-n0"] if stop else []
-    done = run(folder, ["-m", "pytest", "-q", "-p", "no:cacheprovider", *flags, *files])
+    flags += ["-m", "", "-p", "no:cacheprovider"]  # the campaign, too
+    done = run(folder, ["-m", "pytest", "-q", *flags, *files])
     if done is None:
         return False, f"no end after {LIMIT} s"
     if done.returncode not in (0, 1):

@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import matrix
 import numpy as np
 import optax
 import oracles
@@ -194,8 +195,7 @@ def _estimates(net, x, y, nudge):
     return [rule.estimate(net, task).gradient for rule in rules]
 
 
-@pytest.mark.parametrize("feedback", [1.0, 0.2])
-@pytest.mark.parametrize("name", NUDGES)
+@matrix.product(("name", "feedback"), NUDGES, [1.0, 0.2])
 def test_gradients_of_network_and_nudge(name, feedback):
     """Oracle: implicit differentiation of the same cost, for all that is trained."""
     with jax.enable_x64(True):
@@ -377,7 +377,7 @@ def test_states_are_carried_over():
     for rows in order:
         task = Task.mean(x[rows], y[rows], nudge, solver, throw=False)
         task = eqx.tree_at(lambda t: t.start, task, start, is_leaf=lambda v: v is None)
-        estimate = rule.estimate(net, task)
+        estimate = eqx.filter_jit(rule.estimate)(net, task)
         start = estimate.nudged
         net = eqx.apply_updates(
             net, jax.tree_util.tree_map(lambda g: -0.1 * g, estimate.gradient[0])

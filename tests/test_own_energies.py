@@ -11,6 +11,7 @@ from pathlib import Path
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import matrix
 import numpy as np
 import oracles
 import pytest
@@ -26,7 +27,6 @@ NUDGES = {
     "oscillators": ctep.OutputError(ctep.SquaredError()),
 }
 SIZES = {"hopfield": (5, 6, 3), "resistors": (4, 5, 2), "oscillators": (4, 5, 3)}
-each = pytest.mark.parametrize("name", SIZES)
 
 
 @functools.cache
@@ -73,7 +73,7 @@ def losses(network, x, y, direction, steps, nudge):
 
 
 @pytest.mark.usefixtures("x64")
-@each
+@matrix.parametrize("name", SIZES, ["hopfield"])
 def test_gradients_are_the_slopes_of_the_loss(name):
     """Oracle: central differences of the loss at Newton's roots, one per parameter."""
     network, x, y = problem(name)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import matrix
 import pytest
 
 CTEP = "from ctep.cli import main; main()"
@@ -65,6 +66,7 @@ def alone(tmp_path_factory):
     return out
 
 
+@matrix.campaign
 def test_eight_devices(alone, tmp_path):
     """Batches of 50 on eight devices, which they do not divide.
 
@@ -103,6 +105,7 @@ def wait(process, out, epochs):
     pytest.fail("the process did not come that far in two minutes")
 
 
+@matrix.campaign
 def test_two_processes_of_which_one_is_killed(alone, tmp_path):
     """The other stops with a sentence; resumed by two, the run is that of one."""
     out = tmp_path / "run"
@@ -120,6 +123,7 @@ def test_two_processes_of_which_one_is_killed(alone, tmp_path):
     assert_same(out, alone)
 
 
+@matrix.campaign
 def test_processes_that_differ(tmp_path):
     """Another seed in the second process is an error in both, and nothing is written.
 

@@ -15,6 +15,7 @@ import time
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import matrix
 import numpy as np
 import optax
 import pytest
@@ -480,6 +481,7 @@ def wait(process, condition):
     pytest.fail("the process did not come that far in two minutes")
 
 
+@matrix.campaign
 def test_sigkill_at_random_moments(processes, tmp_path):
     """Killed in the first epoch, the second, and a later one, and resumed each time."""
     rng, out = random.Random(0), tmp_path / "run"
@@ -500,6 +502,7 @@ def test_sigkill_at_random_moments(processes, tmp_path):
     processes.assert_as_undisturbed(out)
 
 
+@matrix.campaign
 def test_signals_say_how_to_go_on(processes, tmp_path):
     """SIGINT in the second epoch, SIGTERM in the third, both with batches to come.
 

@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import matrix
 import numpy as np
 import optax
 import pytest
@@ -111,6 +112,7 @@ def test_the_worst_epoch_is_named():
     )
 
 
+@matrix.campaign
 def test_a_cosine_below_its_bound_is_a_fault_where_exactness_is_promised():
     """Oracle: a nudge so large that the estimate is not the gradient any more."""
     x = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
@@ -142,24 +144,27 @@ def test_fixed_sweeps_are_taken_as_published():
         solver = ctep.FixedSweeps(4, 6, order=ctep.Synchronous())
         task = Task.mean(x, y, ctep.OutputError(), solver)
         rule = ctep.OneSided(beta)
-        estimate = rule.estimate(network, task)
+        estimate = eqx.filter_jit(rule.estimate)(network, task)
         assert (estimate.result == ctep.RESULTS.as_published).all()
         np.testing.assert_array_equal(estimate.sweeps, 10)
-        free = network.zeros(x)
-        for _ in range(4):
-            free = network.free(x).map(free)
-        pull = Pull(ctep.OutputError(), network)
-        nudged = network.nudged(x, pull, (jnp.full((1,), beta), y))
-        moved = free
-        for _ in range(6):
-            free, moved = network.free(x).map(free), nudged.map(moved)
-        tangent = tuple((m - s) / beta / 4 for s, m in zip(free, moved, strict=True))
-        scaled = tuple(v / a for v, a in zip(tangent, network.attenuation, strict=True))
-        wanted = jax.grad(
-            lambda w: eqx.tree_at(
-                lambda n: n.couplings[1].forward.weight, network, w
-            ).field_contrast(x, free, scaled)
-        )(network.couplings[1].forward.weight)
+
+        @eqx.filter_jit
+        def by_hand(network):
+            free = network.zeros(x)
+            for _ in range(4):
+                free = network.free(x).map(free)
+            pull = Pull(ctep.OutputError(), network)
+            nudged = network.nudged(x, pull, (jnp.full((1,), beta), y))
+            moved = free
+            for _ in range(6):
+                free, moved = network.free(x).map(free), nudged.map(moved)
+            pairs = zip(free, moved, strict=True)
+            tangent = tuple((m - s) / beta / 4 for s, m in pairs)
+            pairs = zip(tangent, network.attenuation, strict=True)
+            scaled = tuple(v / a for v, a in pairs)
+            return eqx.filter_grad(lambda n: n.field_contrast(x, free, scaled))(network)
+
+        wanted = by_hand(network).couplings[1].forward.weight
         found = estimate.gradient[0].couplings[1].forward.weight
         error = jnp.linalg.norm(found - wanted) / jnp.linalg.norm(wanted)
         assert error < 1e-4
@@ -209,6 +214,7 @@ def test_steps_that_run_away_are_not_differentiated():
         ctep.gradient(_springs(), x, Y, rule=rule)
 
 
+@matrix.campaign
 def test_checks_take_what_was_taken_as_published():
     """Oracle: all examples; with `Sweeps` of as many none would be left."""
     network = ctep.mlp((3, 8, 8, 2), feedback=0.9, key=KEY(0))
