@@ -258,7 +258,7 @@ MUTANTS = [
     Mutant(
         "what has left the disc is averaged in",
         RULE,
-        "weight = jnp.where(counted, self.weight, 0)",
+        "weight = jnp.where(used, self.weight, 0)",
         "weight = self.weight",
         "holomorphic::test_an_example_outside_the_disc_is_left_out",
     ),
@@ -696,14 +696,14 @@ MUTANTS = [
     Mutant(
         "what has failed is put at zero",
         RULE,
-        "one = jnp.take(leaf, jnp.argmax(counted)[None], axis)",
+        "one = jnp.take(leaf, jnp.argmax(used)[None], axis)",
         "one = jnp.zeros_like(jnp.take(leaf, jnp.array([0]), axis))",
         "unsettled::test_a_cost_that_stands_no_zero_is_learnt_from_the_others",
     ),
     Mutant(
         "what has failed stays where it is",
         RULE,
-        "return jnp.where(jnp.expand_dims(counted, others), leaf, one)",
+        "return jnp.where(jnp.expand_dims(used, others), leaf, one)",
         "return leaf",
         "holomorphic::test_an_example_that_is_not_finite_is_left_out",
     ),
@@ -869,15 +869,15 @@ MUTANTS = [
     Mutant(
         "what a function reads is no part of a run",
         IDENTITY,
-        ', **inner({"reads": reads})}',
+        ', "reads": self(reads)}',
         "}",
         "identity::test_a_global_that_a_schedule_reads",
     ),
     Mutant(
         "the code of a function is no part of a run",
         IDENTITY,
-        '"code": _digest(_code(value.__code__)), ',
-        "",
+        '{"code": _digest(_code(value.__code__))}',
+        "{}",
         "identity",
     ),
     Mutant(
@@ -919,15 +919,15 @@ MUTANTS = [
     Mutant(
         "the loss of what has not settled is scored",
         EVALUATE,
-        "jnp.sum(jnp.where(counted, cost, 0))",
+        "jnp.sum(jnp.where(used, cost, 0))",
         "jnp.sum(jnp.where(present, cost, 0))",
         "unsettled",
     ),
     Mutant(
         "rows that fill up a batch are scored",
         EVALUATE,
-        "counted = usable(free.result) & present",
-        "counted = usable(free.result)",
+        "used = usable(free.result) & present",
+        "used = usable(free.result)",
         "use::test_scores_count_what_they_say",
     ),
     Mutant(
