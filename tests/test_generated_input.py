@@ -3,6 +3,7 @@ from pathlib import Path
 
 import jax
 import jaxtyping
+import matrix
 import pytest
 
 import ctep
@@ -37,6 +38,7 @@ def bad_input():
         jax.config.update("jax_traceback_filtering", before)
 
 
+@matrix.campaign
 def test_generated_bad_input_is_answered_in_one_line(bad_input):
     """Oracle: the exceptions that are documented, raised by the package itself."""
     found = bad_input.measure(CASES, seed=1)

@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import matrix
 import numpy as np
 import optax
 import pytest
@@ -201,8 +202,7 @@ ACTIVATIONS = {
 }
 
 
-@pytest.mark.parametrize("feedback", [0.3, 1.0])
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@matrix.product(("name", "feedback"), ACTIVATIONS, [0.3, 1.0])
 def test_arrays_of_an_activation_get_their_gradient(name, feedback, x64):
     """Oracle: implicit differentiation, and differences of the loss."""
     activation, get, place = ACTIVATIONS[name]

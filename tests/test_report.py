@@ -5,6 +5,7 @@ import json
 import jax
 import jax.numpy as jnp
 import jaxtyping
+import matrix
 import numpy as np
 import oracles
 import pytest
@@ -38,6 +39,7 @@ def only(names, monkeypatch, **tasks):
     monkeypatch.setattr(_report, "_tasks", some)
 
 
+@matrix.campaign
 def test_every_analysis_leaves_numbers_and_figures(tmp_path):
     """Oracle: the functions there are, all of which apply to a symmetric tanh chain."""
     network = ctep.mlp((4, 3, 2), feedback=0.3, readout=False, key=jax.random.key(0))

@@ -5,6 +5,7 @@ import functools
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import matrix
 import numpy as np
 import optax
 import pytest
@@ -131,8 +132,11 @@ def method(read):
     return {"nudge": ctep.OutputError(Halved()), "optimizer": optax.sgd(0.1)}
 
 
-@pytest.mark.parametrize("use", [schedule, weight, loss, method])
-@pytest.mark.parametrize("kind", [by_global, by_attribute, by_class, by_closure])
+@matrix.product(
+    ("kind", "use"),
+    [by_global, by_attribute, by_class, by_closure],
+    [schedule, weight, loss, method],
+)
 def test_a_second_fit_reads_anew(kind, use, monkeypatch):
     """Oracle: a step of gradient descent is as long as what is read."""
     monkeypatch.setattr(Config, "rate", 1.0)

@@ -11,6 +11,7 @@ import time
 
 import equinox as eqx
 import jax
+import matrix
 import numpy as np
 import optax
 import pytest
@@ -52,7 +53,9 @@ def tiny(tmp_path, monkeypatch):
     return tmp_path / "tfds"
 
 
+@matrix.campaign
 @pytest.mark.smoke
+@pytest.mark.unhurried
 def test_a_streamed_run_is_the_run_in_memory(tiny, tmp_path):
     """To the bit: a thread, a process, validation, and a change on the way.
 
@@ -116,6 +119,7 @@ def test_positions_are_found_again(monkeypatch):
         assert sorted(rows[rows >= 0]) == list(range(8))
 
 
+@pytest.mark.unhurried
 def test_data_that_vanish_cost_no_training(monkeypatch, tmp_path):
     """The state so far comes back and is kept; the run goes on when they are back."""
     x = np.random.default_rng(0).uniform(-1, 1, (40, 12)).astype(np.float32)

@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import matrix
 import numpy as np
 import optax
 import oracles
@@ -74,6 +75,7 @@ def test_accuracy_at_chance():
     assert kinds(fit(network, (0 * x, y), **still)) == set()
 
 
+@matrix.campaign
 def test_rising_energy():
     """A step that is too large for the energy; a tenth of it lowers it."""
     rng = np.random.default_rng(4)
