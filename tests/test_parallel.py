@@ -79,7 +79,7 @@ def test_eight_devices(alone, tmp_path):
         wait(process, out, 1)
         process.terminate()
         text = finish(process, 143)
-    assert "--workers 0 --shard-parameters --out" in text
+    assert f"--shard-parameters --workers 0 --out {out} --resume" in text
     assert len(history(out)) < 3
     with start(*FIT, "--out", out, "--resume", **devices(2)) as process:
         finish(process)

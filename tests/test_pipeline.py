@@ -99,7 +99,7 @@ def test_fit_augments_training_alone():
 
 
 WRONG = {
-    "pad": (lambda: Pipeline(pad=-1), "`pad` is -1, but an image cannot shrink"),
+    "pad": (lambda: Pipeline(pad=-1), "`pad` is -1, but must be a whole number"),
     "flip": (lambda: Pipeline(flip=2.0), "`flip` is 2.0, but a probability"),
     "fill": (lambda: Pipeline(fill="mirror"), "`fill` is 'mirror', but must be"),
     "std": (lambda: Pipeline(std=(0.0,)), "`std` is 0.0, but must be positive"),
