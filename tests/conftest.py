@@ -16,15 +16,15 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
     # XLA's older way to emit code takes half the time, where there still is one. An
     # unknown flag ends the process, so another one tries it first.
-    _flags = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
+    _flags = "--xla_cpu_use_fusion_emitters=false " + os.environ.get("XLA_FLAGS", "")
     _tried = subprocess.run(
         [sys.executable, "-c", "import jax; jax.devices()"],
-        env=os.environ | {"XLA_FLAGS": _flags, "JAX_PLATFORMS": "cpu"},
+        env=os.environ | {"XLA_FLAGS": _flags.strip(), "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         check=False,
     )
     if _tried.returncode == 0:
-        os.environ["XLA_FLAGS"] = _flags
+        os.environ["XLA_FLAGS"] = _flags.strip()
 
 import hypothesis
 import jax
@@ -52,7 +52,7 @@ def pytest_pyfunc_call(pyfuncitem):
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-n0", "-m", "", pyfuncitem.nodeid],
         cwd=pyfuncitem.config.rootpath,
-        env=os.environ | {"XLA_FLAGS": usual},
+        env=os.environ | {"XLA_FLAGS": usual.strip()},
         capture_output=True,
         text=True,
         check=False,

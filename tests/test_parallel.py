@@ -18,7 +18,7 @@ FIT = ("fit", "digits", "--epochs", "3")
 def devices(count):
     """Return the variable that makes so many devices of one processor."""
     flags = f"--xla_force_host_platform_device_count={count}"
-    return {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}"}
+    return {"XLA_FLAGS": f"{flags} {os.environ.get('XLA_FLAGS', '')}"}
 
 
 @contextlib.contextmanager

@@ -279,7 +279,7 @@ def test_a_checkpoint_that_is_no_position_is_an_error(out, change):
         (
             {"rule": ctep.Centered()},
             ValueError,
-            r"holds a run with rule.beta = 0.01, not",
+            r"holds a run with rule.beta = 0.01",
         ),
         ({"validation": 0.5}, ValueError, "holds a run with .* not "),
         (
