@@ -153,6 +153,7 @@ def test_labels_that_would_wrap_are_named(label):
         read_batch(records, None, BatchOrder(3, 3, 4), slice(None), 0)
 
 
+@pytest.mark.unhurried
 def test_records_of_a_users_own(tmp_path):
     """Oracle: the run on the same arrays; the records are those of the docstring."""
     names = {"ctep": ctep, "functools": functools, "np": np}
