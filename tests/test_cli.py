@@ -385,7 +385,8 @@ def test_a_teacher_is_trained_once_and_kept(run, tmp_path):
     assert run("evaluate", out)[0] == 0
 
 
-@matrix.parametrize("rule", ["alignment", "backprop"], ["backprop"])
+@matrix.campaign
+@pytest.mark.parametrize("rule", ["alignment", "backprop"])
 def test_other_rules_train_the_twin(run, rule, tmp_path):
     """The twin is at rest after one sweep, and nothing is nudged."""
     out = tmp_path / "run"
