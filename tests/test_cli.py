@@ -388,6 +388,7 @@ def test_a_teacher_is_trained_once_and_kept(run, tmp_path):
     assert run("evaluate", out)[0] == 0
 
 
+@matrix.campaign
 @pytest.mark.usefixtures("pupil")
 def test_a_teacher_is_trained_from_python(tmp_path):
     """Oracle: `ctep.fit` of one and of the other; both are found again."""
@@ -410,6 +411,7 @@ def test_a_teacher_is_trained_from_python(tmp_path):
     assert contents(kept) == before
 
 
+@matrix.campaign
 @pytest.mark.usefixtures("pupil")
 def test_an_interrupted_teacher_goes_on(run, tmp_path, monkeypatch):
     """Its result comes back, nothing else is trained, and the command is the same."""
@@ -427,7 +429,8 @@ def test_an_interrupted_teacher_goes_on(run, tmp_path, monkeypatch):
     assert len(rows(kept)) == len(rows(out)) == 1
 
 
-@matrix.parametrize("rule", ["alignment", "backprop"], ["backprop"])
+@matrix.campaign
+@pytest.mark.parametrize("rule", ["alignment", "backprop"])
 def test_other_rules_train_the_twin(run, rule, tmp_path):
     """The twin is at rest after one sweep, and nothing is nudged."""
     out = tmp_path / "run"

@@ -401,7 +401,8 @@ def test_energies_with_kinks_in_double_precision(size):
 
 
 @pytest.mark.usefixtures("x64")
-@matrix.parametrize("beta", [0.5, 1e-3], [0.5])
+@matrix.campaign
+@pytest.mark.parametrize("beta", [0.5, 1e-3])
 def test_gradient_of_an_energy_with_kinks(beta):
     """Oracle: the contrast by autodiff at two states that were each solved for."""
     network, rng = rectified(jnp.float64), np.random.default_rng(9)

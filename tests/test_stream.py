@@ -119,6 +119,7 @@ def test_positions_are_found_again(monkeypatch):
         assert sorted(rows[rows >= 0]) == list(range(8))
 
 
+@matrix.campaign
 @pytest.mark.unhurried
 def test_data_that_vanish_cost_no_training(monkeypatch, tmp_path):
     """The state so far comes back and is kept; the run goes on when they are back."""

@@ -170,6 +170,7 @@ def test_fixed_sweeps_are_taken_as_published():
         assert error < 1e-4
 
 
+@matrix.campaign
 def test_fixed_sweeps_stop_early_where_they_may_and_never_fail():
     """Oracle: sweeps to the same tolerance, where everything is at rest."""
     network = ctep.mlp((3, 8, 8, 2), feedback=0.3, key=KEY(0))
