@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import equinox as eqx
 import numpy as np
 from jaxtyping import Array, ArrayLike
 
@@ -12,6 +11,7 @@ from .._network import AbstractNetwork, Network
 from .._nudge import AbstractNudge, OutputError
 from .._rule import check_batch, check_inputs, check_kinds
 from .._solver import RESULTS, AbstractSolver, Equilibrium, Sweeps, explain, usable
+from .._train import settle
 
 
 def inputs(network: AbstractNetwork, x: ArrayLike) -> Array:
@@ -54,17 +54,7 @@ def rest(
     Raises:
         RuntimeError: if `throw` and an example has not settled.
     """
-    checks.flag("throw", throw)
-    free = _settle(network, x, solver)
-    if throw and (message := explain(free.result)):
-        raise RuntimeError(message)
-    return free
-
-
-@eqx.filter_jit
-def _settle(network, x, solver):
-    zeros = network.zeros(x)
-    return solver.solve(network.free(x), zeros, zeros=True, throw=False)
+    return settle(network, x, solver=solver, throw=throw)
 
 
 def with_settled(
