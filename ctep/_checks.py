@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Key
 
 # What no array has along an axis, and no whole number in it reaches by default.
@@ -264,6 +265,15 @@ def _is_of_jax(value):
     if isinstance(value, list | tuple):
         return any(map(_is_of_jax, value))
     return isinstance(value, jax.Array) or getattr(value, "__jax_array__", False)
+
+
+def traced(*trees: Any) -> bool:
+    """Return whether nothing can be tried on values yet, as inside somebody's `jit`.
+
+    There even what is made of constants has no value.
+    """
+    leaves = [*jax.tree_util.tree_leaves(trees), jnp.zeros(()) + 0]
+    return any(isinstance(leaf, Tracer) for leaf in leaves)
 
 
 def numbers_or_none(name: str, value: Any) -> None:

@@ -53,6 +53,14 @@ def test_a_rest_is_differentiated_implicitly():
         np.testing.assert_allclose(slope, wanted, rtol=1e-7)
 
 
+def test_constants_within_a_jit_have_no_value_yet():
+    """Oracle: the same outside of it."""
+    net = network()
+    inside = jax.jit(lambda: ctep.settle(net, X).state)()
+    for a, b in zip(inside, ctep.settle(net, X).state, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
 @pytest.mark.parametrize("count", [1, 500, 1003])
 def test_predictions_are_the_outputs_at_rest(count):
     """Oracle: each example by itself; more of them than are settled at once."""

@@ -3,7 +3,6 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from .. import _checks as checks
@@ -85,10 +84,7 @@ def gradient(
     check_batch(network, nudge, x, y)
     x = x.astype(network.dtype)
     inputs = (network, x, y, nudge, rule, solver, jnp.asarray(epoch), key)
-    # Inside somebody's `jit` nothing can be tried, and only the run itself can raise.
-    # There even what is made of constants has no value yet.
-    leaves = [*jax.tree_util.tree_leaves(inputs), jnp.zeros(()) + 0]
-    traced = any(isinstance(leaf, Tracer) for leaf in leaves)
+    traced = checks.traced(inputs)  # then only the run itself can raise
     rule.check(network, nudge, None if traced else (x[:1], y[:1]))
     loss, gradient, result = _gradient(*inputs, throw and traced)
     if throw and not traced and (message := explain(result)):

@@ -9,7 +9,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float
 
 from .. import _checks as checks, data
@@ -294,7 +293,7 @@ def _score(network, solver, pipeline, nudge, block, stop, place, read):
 
 
 def _settled(network, x, solver, throw):
-    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((network, x)))
+    traced = checks.traced(network, x)
     free = _settle(network, x, solver, throw and traced)
     if throw and not traced and (message := explain(free.result)):
         raise RuntimeError(message)
