@@ -81,10 +81,15 @@ def integer(name: str, value: Any, example: str) -> None:
     _number(name, value, numbers.Integral, "a whole number", example)
 
 
+def is_whole(value: Any) -> bool:
+    """Return whether `value` is a whole number, and no truth value."""
+    return isinstance(value, numbers.Integral) and type(value) is not bool
+
+
 def _number(name, value, kind, noun, example):
     known = type(None) if isinstance(value, bool) else kind
     instance(name, value, known, noun, example)
-    if isinstance(value, numbers.Integral) and not -_LARGEST <= int(value) < _LARGEST:
+    if is_whole(value) and not -_LARGEST <= int(value) < _LARGEST:
         raise ValueError(
             f"`{name}` is {shown(value)}, which no array can hold: pass for example "
             f"`{example}`."
@@ -126,7 +131,7 @@ def count(name: str, value: Any, example: str, least: int = 1) -> int:
 def shape(name: str, value: Any) -> tuple[int, ...]:
     """Return a shape as plain integers, or raise."""
     try:
-        if not _is_listed(value):
+        if not is_listed(value):
             raise TypeError
         out = tuple(operator.index(n) for n in value)
     except TypeError as error:
@@ -142,7 +147,8 @@ def shape(name: str, value: Any) -> tuple[int, ...]:
     return out
 
 
-def _is_listed(value):
+def is_listed(value: Any) -> bool:
+    """Return whether `value` holds several things in an order, and is no text."""
     several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
     return several or (isinstance(value, np.ndarray) and value.ndim > 0)
 
@@ -160,7 +166,7 @@ def positive_shape(name: str, value: Any) -> tuple[int, ...]:
 
 def sizes(value: Any, least: int) -> tuple[tuple[int, ...], ...]:
     """Return sizes, each a number or a shape, as shapes."""
-    if not _is_listed(value):
+    if not is_listed(value):
         raise TypeError(
             f"`sizes` is {shown(value)}, but must list inputs, layers and outputs: "
             "pass for example `(784, 512, 10)`."
@@ -173,9 +179,8 @@ def sizes(value: Any, least: int) -> tuple[tuple[int, ...], ...]:
         )
     shapes = []
     for size in value:
-        one = isinstance(size, numbers.Integral) and not isinstance(size, bool)
         try:
-            shapes.append(shape("sizes", (size,) if one else size))
+            shapes.append(shape("sizes", (size,) if is_whole(size) else size))
         except (TypeError, ValueError):
             shapes.append(())
         if not shapes[-1] or min(shapes[-1]) < 1:
@@ -256,15 +261,21 @@ def unmasked(name: str, value: Any) -> None:
 
 
 def _is_masked(value):
-    if isinstance(value, list | tuple):
-        return any(map(_is_masked, value))
-    return isinstance(value, np.ma.MaskedArray) and bool(np.ma.is_masked(value))
+    return any(map(np.ma.is_masked, _items(value)))
 
 
 def _is_of_jax(value):
-    if isinstance(value, list | tuple):
-        return any(map(_is_of_jax, value))
-    return isinstance(value, jax.Array) or getattr(value, "__jax_array__", False)
+    return any(
+        isinstance(item, jax.Array) or getattr(item, "__jax_array__", False)
+        for item in _items(value)
+    )
+
+
+def _items(value):
+    """Return what nested lists and tuples hold, arrays as one."""
+    if not isinstance(value, list | tuple):
+        return [value]
+    return [item for part in value for item in _items(part)]
 
 
 def traced(*trees: Any) -> bool:
@@ -331,7 +342,7 @@ def image(name: str, value: Any) -> tuple[int, int, int]:
 
 def one_or_two(name: str, value: Any, example: str) -> tuple[int, int]:
     """Return one or two positive whole numbers as two, or raise."""
-    if isinstance(value, numbers.Integral):
+    if is_whole(value):
         value = (value, value)
     got = shape(name, value)
     if len(got) != 2 or min(got) < 1:

@@ -173,7 +173,7 @@ MUTANTS = [
     Mutant(
         "fixed feedback passes for tied",
         NETWORK,
-        "isinstance(c.feedback, Tied) for c in inner",
+        "c.tied for c in inner",
         "c.feedback is not None for c in inner",
         "network::test_attenuation_and_energy_of_chains",
     ),

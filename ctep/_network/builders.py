@@ -184,8 +184,7 @@ def graph(
 def feedback_of(value) -> Tied | Fixed | None:
     """Return the feedback that a number or an object stands for."""
     if isinstance(value, numbers.Real):
-        whole = isinstance(value, numbers.Integral)
-        return Tied(int(value) if whole else float(value))
+        return Tied(int(value) if checks.is_whole(value) else float(value))
     kinds = (Tied, Fixed, type(None))
     checks.instance("feedback", value, kinds, "a number, Tied, Fixed or None", "0.1")
     return value

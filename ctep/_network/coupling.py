@@ -93,33 +93,36 @@ class Coupling(eqx.Module):
                 f"`forward` and `feedback` of {name} are both None, so it does "
                 "nothing: give it an operator or leave it out."
             )
-        if isinstance(self.feedback, Tied) and self.forward is None:
+        fixed = not (self.feedback is None or self.tied)
+        own = self.feedback.operator if fixed else None  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
+        if self.tied and self.forward is None:
             raise ValueError(
                 f"`feedback` of {name} is Tied, but there is no `forward` to be tied "
                 "to: pass an operator or use `Fixed`."
             )
-        if isinstance(self.feedback, Fixed) and self.feedback.operator is None:
+        if fixed and own is None:
             raise ValueError(
                 f"`feedback` of {name} is Fixed without an `operator`: pass "
                 "`Fixed(scale, operator)`, or let a builder such as `ctep.graph` "
                 "draw it."
             )
+        if own and not own.linear and (self.forward is None or self.forward.linear):
+            raise ValueError(
+                f"`feedback` of {name} pools, but there is no pooled `forward` "
+                "that says where to: use linear feedback, or pool both ways."
+            )
 
-        if isinstance(self.feedback, Fixed) and not self.feedback.operator.linear:  # pyright: ignore[reportOptionalMemberAccess]
-            if self.forward is None or self.forward.linear:
-                raise ValueError(
-                    f"`feedback` of {name} pools, but there is no pooled `forward` "
-                    "that says where to: use linear feedback, or pool both ways."
-                )
+    @property
+    def tied(self) -> bool:
+        """Whether what returns passes the forward weights."""
+        return isinstance(self.feedback, Tied)
 
     @property
     def returning(self) -> AbstractOperator | None:
         """The operator whose adjoint carries the feedback, if any reaches a layer."""
         if self.feedback is None or self.source == 0:
             return None
-        if isinstance(self.feedback, Fixed):
-            return self.feedback.operator
-        return self.forward
+        return self.forward if self.tied else self.feedback.operator  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
     def scale(self) -> float:

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 
 from .._custom_types import Shape
-from .coupling import Fixed
 from .operator import enclosed
 
 
@@ -59,7 +58,7 @@ def _terms(network, n):
     for c in network.couplings:
         if c.source == n and c.returning is not None:
             scale = "" if c.scale == 1 else f"{c.scale:g} "
-            letter = "B" if isinstance(c.feedback, Fixed) else "W"
+            letter = "W" if c.tied else "B"
             weight = f"{letter}{c.source}_{c.target}"
             back = c.returning.adjoint_formula(weight, f"s{c.target}")
             # A product may stand behind its scale as it is, a sum may not.

@@ -136,7 +136,7 @@ class Network(AbstractNetwork):
     def has_energy(self):
         grades = self._grades
         inner = [c for c in self.couplings if c.source]
-        return all(isinstance(c.feedback, Tied) for c in inner) and all(
+        return all(c.tied for c in inner) and all(
             abs(math.log(c.scale) + grades[c.target - 1] - grades[c.source - 1]) < 1e-6
             for c in inner
         )
@@ -270,7 +270,7 @@ class Network(AbstractNetwork):
                 image, tape = c.forward.apply(source)
                 total = total - jnp.vdot(tangent[j], image)
             # Fixed weights are never trained: their share of the drive has no gradient.
-            if c.returning is not None and isinstance(c.feedback, Tied):
+            if c.returning is not None and c.tied:
                 back = c.scale * c.returning.adjoint(state[j], tape)
                 total = total - jnp.vdot(tangent[c.source - 1], back)
         return total

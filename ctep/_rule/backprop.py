@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from .._arrays import along
-from .._network import Fixed, closure
+from .._network import closure
 from .._solver import judge
 from .base import AbstractRule, Estimate, differentiate
 
@@ -82,7 +82,7 @@ class FeedbackAlignment(AbstractFeedforward):
     def check(self, network, nudge, example=None):
         super().check(network, nudge, example)
         for c in getattr(network, "couplings", ()):
-            if c.returning is not None and not isinstance(c.feedback, Fixed):
+            if c.returning is not None and c.tied:
                 raise ValueError(
                     f"`network` has tied feedback from layer {c.target} to {c.source}, "
                     "but feedback alignment needs fixed weights: pass "

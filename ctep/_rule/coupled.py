@@ -72,7 +72,7 @@ class Coupled(AbstractStencil):
                 "`network` reads its output out of the last layer, but only a layer "
                 "can be held: build it with `readout=False`."
             )
-        if isinstance(network, Network) and network.layers[-1].learns:
+        if own and network.layers[-1].learns:
             raise ValueError(
                 "`network` has an activation with arrays of its own in its last layer, "
                 "which is held and not driven: make them static fields, or use "

@@ -159,12 +159,7 @@ def fit(
         workers = checks.count("workers", workers, "4", least=0)
     checks.real("validation", validation, "0.1")
     flags = {"carry_state": carry_state, "shard_parameters": shard_parameters}
-    for name, value in (flags | {"resume": resume, "progress": progress}).items():
-        checks.flag(name, value)
-    if resume and out is None:
-        raise ValueError(
-            "`resume` is True but `out` is None: pass the folder of the run as `out`."
-        )
+    _check_flags(out, **flags, resume=resume, progress=progress)
     pipeline = data.Pipeline() if pipeline is None else pipeline
     place = _place(mesh, shard_parameters)
     loaded = data.load(dataset, data_dir=data_dir)
@@ -175,7 +170,7 @@ def fit(
     x, y = map(jnp.asarray, splits["train"].sample(np.arange(1)))
     check_fit(network, nudge, loaded, pipeline, y)
     rule.check(network, nudge, (as_inputs(pipeline, x, network), y))
-    told = trained(network, nudge, rule)
+    told, exact = trained(network, nudge, rule), rule.exact(network, nudge)
     parts = {"nudge": given, "rule": rule, "solver": solver, "pipeline": pipeline}
     settings = {
         "batch_size": batch_size,
@@ -190,14 +185,12 @@ def fit(
     run = Run(None if out is None else Path(out), identity, resume, keep, place)
     own = jax.random.fold_in(key, 2**31 - 3)
     options = {"pipeline": pipeline, "key": own, "carry_state": carry_state}
-    loop, state = Loop.start(
-        network, nudge, rule, solver, optimizer, batch_size, place=place, **options
-    )
+    moving = network, nudge, rule, solver, optimizer
+    loop, state = Loop.start(*moving, batch_size, place=place, **options)
     rows = jax.random.permutation(jax.random.fold_in(key, 2**31 - 1), count)[:probe]
     try:
         position = run.restore(state)
         chosen = splits["train"].sample(np.asarray(rows))
-        exact = rule.exact(network, nudge)
         job = Job(loop, run, splits, chosen, epochs, watch, exact, told)
         return train(job, position, progress)
     finally:
@@ -219,6 +212,15 @@ def _splits(loaded, validation, key, batch_size, workers, place):
     count = loaded.examples if held_out is None else len(held_out[0])
     size = min(500, max(20, count // 100)) if batch_size is None else batch_size
     return feeds(loaded, held_out, key, min(size, count), workers, place)
+
+
+def _check_flags(out, *, resume, **flags):
+    for name, value in (flags | {"resume": resume}).items():
+        checks.flag(name, value)
+    if resume and out is None:
+        raise ValueError(
+            "`resume` is True but `out` is None: pass the folder of the run as `out`."
+        )
 
 
 def _check_kinds(watch, optimizer, identity):

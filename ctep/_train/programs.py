@@ -40,7 +40,7 @@ class Reads:
         self._made = _made(static, {})
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Reads) and self._made == other._made
+        return type(other) is Reads and self._made == other._made
 
     def __hash__(self) -> int:
         return hash(self._made)
@@ -55,7 +55,7 @@ class Optimizer:
         self._made = _made(tuple(transformation), {})
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Optimizer) and self._made == other._made
+        return type(other) is Optimizer and self._made == other._made
 
     def __hash__(self) -> int:
         return hash(self._made)
@@ -68,7 +68,7 @@ class _Itself:
         self._value = value
 
     def __eq__(self, other):
-        return isinstance(other, _Itself) and self._value is other._value
+        return type(other) is _Itself and self._value is other._value
 
     def __hash__(self):
         return id(self._value)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._network import AbstractNetwork, EnergyNetwork, Network, Tied
+from .._network import AbstractNetwork, EnergyNetwork, Network
 from .._network.names import parameter_names, paths
 from .._nudge import AbstractNudge
 from .._rule import AbstractRule
@@ -61,7 +61,7 @@ def _never(network, nudge, rule, pairs):
         if path[0].name == "readout":
             return True
         c = network.couplings[path[1].idx]
-        back = both and isinstance(c.feedback, Tied) and c.source - 1 in reached
+        back = both and c.tied and c.source - 1 in reached
         return c.target - 1 in reached or back
 
     return [name for name, path in pairs if not is_reached(path)]

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
-from .._network import AbstractNetwork, AbstractOperator, Dense, Fixed, operator_norm
+from .._network import AbstractNetwork, AbstractOperator, Dense, operator_norm
 from .._network.names import weight_name
 from .._network.norms import WIDEST
 from .._text import indented
@@ -82,7 +82,7 @@ def _operators(network) -> list[tuple[str, AbstractOperator]]:
     for c in network.couplings:
         if c.forward is not None:
             out.append((weight_name(c), c.forward))
-        if isinstance(c.feedback, Fixed) and c.returning is not None:
+        if c.returning is not None and not c.tied:
             out.append((weight_name(c, "B"), c.returning))
     if network.readout is not None:
         out.append(("W_out", network.readout.operator))

@@ -66,12 +66,13 @@ def load(
 
 
 def _from_arrays(data: tuple[Any, ...], classes: int | None) -> Dataset:
-    if len(data) != 2 or isinstance(data[0], tuple) != isinstance(data[1], tuple):
+    paired = {type(part) is tuple for part in data}
+    if len(data) != 2 or len(paired) != 1:
         raise TypeError(
             f"`dataset` must be {_FORMS}, but got a tuple of "
             f"({', '.join(type(part).__name__ for part in data)}); regroup the arrays."
         )
-    train, test = data if isinstance(data[0], tuple) else (data, None)
+    train, test = data if paired == {True} else (data, None)
     for pair in (train, test):
         if pair is not None and len(pair) != 2:
             raise TypeError(

@@ -1,6 +1,5 @@
 """From pixels to inputs, on the device: padding, augmentation, normalisation."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
@@ -23,9 +22,7 @@ _STATISTICS = {
 
 def _numbers(value: Any) -> tuple[float, ...]:
     """Return one number or several as a tuple."""
-    several = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
-    numbers: Any = value if several else (value,)
-    return tuple(numbers)
+    return tuple(value) if checks.is_listed(value) else (value,)
 
 
 class Pipeline(eqx.Module):

@@ -1,7 +1,6 @@
 """The examples of a split: where they lie, and how they are read."""
 
 import abc
-import numbers
 from typing import Any
 
 import jax
@@ -86,8 +85,7 @@ class ArrayRecords(AbstractRecords):
     decodes = False
 
     def __init__(self, x: Any, y: Any, classes: int | None = None, suffix: str = ""):
-        whole = isinstance(classes, numbers.Integral) and not isinstance(classes, bool)
-        if classes is not None and (not whole or classes < 1):
+        if classes is not None and not (checks.is_whole(classes) and classes > 0):
             raise ValueError(
                 f"`classes` must be a positive integer, but got "
                 f"{checks.shown(classes)}; leave it out to count the labels of the "

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from .folder import plain_json, write_atomically
+from .folder import matches, plain_json, write_atomically
 
 _FORMAT = 1
 _NAME = re.compile(r"checkpoint-(\d{6,})\.ctep")
@@ -251,7 +251,7 @@ def _check(path: Path) -> tuple[dict, bytes]:
         line, header, payload = b"?", None, b""
     if not line:
         fault = "is empty"
-    elif not isinstance(header, dict) or header.get("magic") != "ctep":
+    elif not matches(header, {"magic": str}) or header["magic"] != "ctep":
         fault = "is no ctep checkpoint, or too short for one"
     elif header.get("format") != _FORMAT:
         fault = f"has format {header.get('format')}, not {_FORMAT}"
@@ -268,12 +268,8 @@ def _check(path: Path) -> tuple[dict, bytes]:
 
 def _is_described(header: dict) -> bool:
     """Return whether a header says of every leaf what `unpack` needs."""
-    leaves, kinds = header.get("leaves"), header.get("kinds")
-    if not isinstance(leaves, list) or not isinstance(kinds, list):
-        return False
-    if not isinstance(header.get("config"), dict):
-        return False
-    return len(leaves) == len(kinds) and all(isinstance(k, str) for k in leaves + kinds)
+    needed = {"leaves": [str], "kinds": [str], "config": {}}
+    return matches(header, needed) and len(header["leaves"]) == len(header["kinds"])
 
 
 def _newest(where: Path) -> tuple[dict, bytes]:

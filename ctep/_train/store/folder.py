@@ -173,6 +173,24 @@ def _flat(tree: dict) -> dict[str, str]:
 def parse_object(text: bytes) -> dict[str, Any]:
     """Return the JSON object in `text`, or raise `ValueError`."""
     value = json.loads(text)
-    if not isinstance(value, dict):
+    if not matches(value, {}):
         raise ValueError(f"it is a {type(value).__name__}")
     return value
+
+
+def matches(value: Any, pattern: Any) -> bool:
+    """Return whether a JSON value is as a pattern says.
+
+    Args:
+        value: what was read.
+        pattern: a class or several, a list of the pattern of every item, or a mapping
+            with the patterns of the items that must be there.
+    """
+    match pattern:
+        case list():
+            return type(value) is list and all(matches(v, pattern[0]) for v in value)
+        case dict():
+            return type(value) is dict and all(
+                key in value and matches(value[key], p) for key, p in pattern.items()
+            )
+    return isinstance(value, pattern)

@@ -9,7 +9,7 @@ from ..devices import hosts
 from ..devices.placement import Placement
 from ..loop import TrainState
 from . import checkpoint, history as log
-from .folder import claim
+from .folder import claim, matches
 from .history import best
 
 
@@ -105,12 +105,11 @@ def _newest(folder: Path) -> bytes:
 
 def _is_position(config: dict) -> bool:
     """Return whether a checkpoint's `config` is what `Run.save` writes."""
+    needed = {"epoch": int, "batch": int, "seconds": (int, float), "history": [{}]}
     counts = [config.get(name) for name in ("epoch", "batch")]
-    records = config.get("history")
     return (
-        set(config) == {"epoch", "batch", "seconds", "history"}
+        set(config) == set(needed)
+        and matches(config, needed)
+        # A truth value is a whole number to Python.
         and all(type(n) is int and n >= 0 for n in counts)
-        and isinstance(config["seconds"], int | float)
-        and isinstance(records, list)
-        and all(isinstance(record, dict) for record in records)
     )
