@@ -88,7 +88,12 @@ def train(name, dataset, args, seconds):
     )
     # Another number of epochs has other rates, and is another run.
     out = args.runs / f"{called(name, args)}-epochs{epochs}"
-    settings |= {"out": out, "resume": out.exists(), "progress": False}
+    settings |= {
+        "out": out,
+        "resume": out.exists(),
+        "progress": False,
+        "catch_signals": True,
+    }
     return within(seconds, ctep.fit, network, dataset, **settings)
 
 

@@ -117,6 +117,7 @@ def fit(
         watch=watch,
         workers=workers,
         shard_parameters=shard_parameters,
+        catch_signals=True,
         data_dir=data_dir,
     )
     if result.status == "interrupted" and out is not None:
@@ -155,7 +156,8 @@ def evaluate(
     if "test" not in splits:
         raise ValueError(f"`dataset` {loaded.name!r} has no test set: choose another.")
     solver, pipeline = options["solver"], options["pipeline"]
-    out = score(opened.network, solver, pipeline, splits["test"], place)
+    classes = loaded.classes is not None
+    out = score(opened.network, solver, pipeline, splits["test"], place, classes)
     say(
         f"{opened.recipe.name} on the test set of {loaded.name} "
         f"({splits['test'].order.examples} examples): "

@@ -315,7 +315,7 @@ def test_validation_is_held_out():
     assert list(run.history[0]) == [*KEYS[:-1], "validation_accuracy", "faults"]
     wanted = accuracy(run.network, x[held], y[held])
     assert run.history[-1]["validation_accuracy"] == pytest.approx(wanted)
-    assert f"Validation accuracy: {100 * wanted:.2f} %." in str(run)
+    assert f"Validation accuracy: {100 * wanted:.2f} % at the final" in str(run)
     assert "Test accuracy" not in str(run)
 
 
@@ -470,6 +470,7 @@ def test_unsettled_examples_stop_the_run():
         ({"workers": -1}, ValueError, "`workers` is -1, but must be a whole number"),
         ({"keep": 0}, ValueError, "`keep` is 0, but must be a whole number of at"),
         ({"mesh": 8}, TypeError, "mesh"),
+        ({"callback": 3}, TypeError, "callback"),
         ({"validation": 1.0}, ValueError, "must be at least 0 and below 1, but got"),
         ({"validation": -0.1}, ValueError, "must be at least 0 and below 1, but got"),
         ({"dataset": "digitz"}, ValueError, "got 'digitz'; did you mean 'digits'"),

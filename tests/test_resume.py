@@ -44,6 +44,7 @@ def fit(out=None, **options):
         "key": jax.random.key(1),
         "probe": 0,
         "progress": False,
+        "catch_signals": True,
     }
     return ctep.fit(**defaults | options, out=out)
 
@@ -397,6 +398,41 @@ def test_ctrl_c_without_a_folder(monkeypatch):
     )
     assert result.history == []
     assert bits(result.network) != bits(chain())
+
+
+def test_signals_are_passed_on(tmp_path, monkeypatch):
+    """As if nobody had caught them, but for what was trained, which is not lost."""
+    for number, kind in (
+        (signal.SIGINT, KeyboardInterrupt),
+        (signal.SIGTERM, SystemExit),
+    ):
+        out = tmp_path / str(number)
+        with monkeypatch.context() as patch:
+            at(patch, [9], lambda number=number: os.kill(os.getpid(), number))
+            with pytest.raises(kind) as caught:
+                fit(out, catch_signals=False)
+        assert caught.value.result.signal == number
+        saved, _ = ctep.restore(out, chain(), optimizer=ADAM)
+        assert bits(saved) == bits(caught.value.result.network)
+    assert caught.value.code == 143
+
+
+def test_a_handler_of_the_users_own_is_called(monkeypatch):
+    """Once training is at rest. A signal that is ignored stays so."""
+    seen, old = [], signal.getsignal(signal.SIGTERM)
+    try:
+        signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+        with monkeypatch.context() as patch:
+            at(patch, [1], lambda: os.kill(os.getpid(), signal.SIGTERM))
+            with pytest.raises(SystemExit):
+                fit(catch_signals=False)
+        assert seen == [signal.SIGTERM]
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        with monkeypatch.context() as patch:
+            at(patch, [1], lambda: os.kill(os.getpid(), signal.SIGTERM))
+            assert fit(epochs=1).status == "completed"
+    finally:
+        signal.signal(signal.SIGTERM, old)
 
 
 def test_second_ctrl_c_stops_at_once(tmp_path, monkeypatch):

@@ -149,7 +149,7 @@ def test_data_that_vanish_cost_no_training(monkeypatch, tmp_path):
 def test_labels_that_would_wrap_are_named(label):
     """Oracle: the label, as some test sets have it that were never labelled."""
     records = ArrayRecords(np.zeros((3, 1), np.float32), np.arange(3))
-    records.y = np.array([0, 1, label])
+    records._y = np.array([0, 1, label])
     with pytest.raises(ValueError, match=f"^`dataset` has the labels .*{label}.*: "):
         read_batch(records, None, BatchOrder(3, 3, 4), slice(None), 0)
 

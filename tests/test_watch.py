@@ -126,3 +126,61 @@ def test_states_that_are_not_finite():
 def test_bad_watches(options, error, match):
     with pytest.raises(error, match=match):
         ctep.Watch(**options)
+
+
+def test_patience_ends_a_run(tmp_path):
+    """Oracle: the first epoch that is three behind the best one, of a run to the end.
+
+    A rate of 0 gets no better after the first epoch. What has ended so is not gone on
+    with when it is resumed.
+    """
+    still = {"optimizer": optax.sgd(0.0), "validation": 0.25, "epochs": 9, "probe": 0}
+    watch = ctep.Watch(patience=3)
+    run = fit(**still, watch=watch, out=tmp_path / "run")
+    assert [len(run.history), run.status] == [4, "completed"]
+    assert "has not become better for 3 epochs: epoch 1 was the best" in str(run)
+    again = fit(**still, watch=watch, out=tmp_path / "run", resume=True)
+    assert len(again.history) == 4
+    learning = {"validation": 0.25, "epochs": 40, "probe": 0}
+    whole, stopped = fit(**learning), fit(**learning, watch=watch)
+    scores, best = [r["validation_accuracy"] for r in whole.history], 0
+    for n, score in enumerate(scores):
+        best = n if score > scores[best] else best
+        if n - best == 3:
+            break
+    assert len(stopped.history) == n + 1
+    with pytest.raises(ValueError, match="no validation to wait for: pass `validation"):
+        fit(watch=watch)
+    with pytest.raises(ValueError, match="`patience` is 0, but must be a whole number"):
+        ctep.Watch(patience=0)
+
+
+def test_callback(tmp_path):
+    """It sees each epoch's record and network, may stop, and costs nothing if it fails.
+
+    Oracle: the same runs without it, of as many epochs.
+    """
+    seen = []
+
+    def callback(record, network):
+        seen.append((record["epoch"], network))
+        record.clear()  # a copy
+        return len(seen) == 2
+
+    run = fit(epochs=5, probe=0, callback=callback)
+    assert [epoch for epoch, _ in seen] == [1, 2]
+    assert (run.status, run.reason) == (
+        "completed", "`callback` ended it after epoch 2.",
+    )  # fmt: skip
+    for epoch, network in seen:
+        wanted = fit(epochs=epoch, probe=0).network
+        for a, b in zip(*map(jax.tree.leaves, (network, wanted)), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+    def fails(record, network):
+        raise KeyError(record["epoch"])
+
+    with pytest.raises(KeyError, match="1"):
+        fit(probe=0, callback=fails, out=tmp_path / "run")
+    after = fit(probe=0, out=tmp_path / "run", resume=True)
+    assert [r["loss"] for r in after.history] == [r["loss"] for r in run.history]

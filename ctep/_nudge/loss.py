@@ -32,6 +32,11 @@ class AbstractLoss(eqx.Module):
         """Whether the gradient extends to complex outputs; `None` if that is open."""
         return None
 
+    @property
+    def distributions(self) -> bool:
+        """Whether values that are targets must be probabilities of the outputs."""
+        return False
+
     def curvature(self, order: int | float) -> float:
         """Return a bound on the norm of the Hessian, infinity if nothing is known.
 
@@ -61,12 +66,19 @@ class CrossEntropy(AbstractLoss):
     def holomorphic(self):
         return True
 
+    @property
+    def distributions(self):
+        return True
+
     def curvature(self, order):
         # Of diag(p) - p p^T, whose rows have the sums 2 p (1 - p) of sizes.
         return 0.5
 
     def __call__(self, output, target):
-        return -jnp.sum(_values(target, output) * jax.nn.log_softmax(output), -1)
+        # JAX's own refuses complex logits from some version on.
+        shifted = output - jax.lax.stop_gradient(output.real.max(-1, keepdims=True))
+        logs = shifted - jnp.log(jnp.sum(jnp.exp(shifted), -1, keepdims=True))
+        return -jnp.sum(_values(target, output) * logs, -1)
 
 
 class SquaredError(AbstractLoss):

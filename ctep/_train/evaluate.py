@@ -147,24 +147,32 @@ def predict(
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """How well a network at rest fits a dataset.
+    r"""How well a network at rest fits a dataset.
 
     Fields:
         loss: mean cost of the examples that came to rest; NaN if none did.
-        accuracy: fraction of all examples whose largest output is their class.
+        accuracy: fraction of all examples whose largest output is their class; None
+            where targets are values.
         unsettled: fraction of all examples that did not come to rest.
         examples: number of all examples.
+        r2: where targets are values, the coefficient of determination $1 - \sum_i
+            \|o_i - y_i\|^2 / \sum_i \|y_i - \bar y\|^2$ of all examples and outputs
+            together: 1 is perfect, 0 as good as their mean. None of constant values.
     """
 
     loss: float
-    accuracy: float
+    accuracy: float | None
     unsettled: float
     examples: int
+    r2: float | None = None
 
     def __str__(self):
+        figure = "" if self.r2 is None else f"R2 {self.r2:.4f}, "
+        if self.accuracy is not None:
+            figure = f"accuracy {100 * self.accuracy:.2f} %, "
         return (
-            f"accuracy {100 * self.accuracy:.2f} %, loss {self.loss:.4g}, unsettled "
-            f"{100 * self.unsettled:.2f} % of {self.examples} examples"
+            f"{figure}loss {self.loss:.4g}, unsettled {100 * self.unsettled:.2f} % of "
+            f"{self.examples} examples"
         )
 
 
@@ -214,7 +222,8 @@ def evaluate(
     try:
         _, y = feed.sample(np.arange(1))
         check_fit(network, nudge, loaded, pipeline, jnp.asarray(y))
-        return score(network, solver, pipeline, feed, place, nudge=nudge)
+        classes = loaded.classes is not None
+        return score(network, solver, pipeline, feed, place, classes, nudge=nudge)
     finally:
         for split in splits.values():
             split.close()
@@ -228,6 +237,13 @@ def check_fit(network, nudge, dataset, pipeline, y):
     shape = pipeline.shape(dataset.shape)
     image = len(shape) == len(network.input_shape) == 3
     wrong = math.prod(shape) != math.prod(network.input_shape)
+    if wrong and len(shape) == 2 and shape[1:] == network.input_shape:
+        raise ValueError(
+            f"`dataset` {dataset.name!r} has sequences of {shape[0]} vectors of "
+            f"{shape[1]} numbers for examples, but a network settles on one input: "
+            f"build it for {math.prod(shape)} inputs, or give it one row per step, "
+            "each with a target."
+        )
     if wrong or (image and shape != network.input_shape):
         raise ValueError(
             f"`dataset` {dataset.name!r} has inputs of shape {shape}, "
@@ -235,14 +251,25 @@ def check_fit(network, nudge, dataset, pipeline, y):
             f"{network.input_shape}: build it for {math.prod(shape)} inputs, "
             f"`input_shape={shape}`, or pad images by `pipeline=`."
         )
-    outputs = network.output_shape
-    if len(outputs) != 1 or outputs[0] < dataset.classes:
+    outputs, needed = network.output_shape, dataset.outputs
+    values = dataset.classes is None
+    fits = len(outputs) == 1 and outputs[0] >= needed
+    if not fits or (dataset.train.target.shape and outputs[0] != needed):
+        what = "values per example" if values else "classes"
+        hint = ""
+        if values and needed == 1:
+            hint = " Class numbers must be of a whole dtype: `y.astype('int32')`."
         raise ValueError(
-            f"`dataset` {dataset.name!r} has {dataset.classes} classes, but this "
-            f"network has outputs of shape {outputs}: build it with "
-            f"{dataset.classes} outputs."
+            f"`dataset` {dataset.name!r} has {needed} {what}, but this network has "
+            f"outputs of shape {outputs}: build it with {needed} outputs.{hint}"
         )
     nudge.check(network, y)
+    if values and any(head.loss.distributions for head in nudge.heads(network) or ()):
+        raise ValueError(
+            f"`dataset` {dataset.name!r} has values for targets, but the loss of "
+            "`nudge` compares probabilities: pass "
+            "`nudge=ctep.OutputError(ctep.SquaredError())`."
+        )
 
 
 def score(
@@ -251,6 +278,7 @@ def score(
     pipeline: data.Pipeline,
     feed: AbstractFeed,
     place: Placement,
+    classes: bool = True,
     read: Reads | None = None,
     nudge: AbstractNudge | None = None,
 ) -> Score:
@@ -258,32 +286,40 @@ def score(
     read = Reads(network, solver, pipeline, nudge) if read is None else read
     parts, sums = (network, solver, pipeline, nudge), np.zeros(3)
     for block, found in feed.blocks(0, 0):
-        counts = _score(*parts, block, np.array(len(found)), place, read)
+        counts = _score(*parts, block, np.array(len(found)), place, read, classes)
         sums += np.asarray(counts)
-    correct, settled, loss = sums
+    right, settled, loss = map(float, sums)
     count = feed.order.examples
     loss = loss / settled if settled else math.nan
-    accuracy, unsettled = float(correct) / count, float(count - settled) / count
-    return Score(float(loss), accuracy, unsettled, count)
+    share, unsettled = right / count, (count - settled) / count
+    if classes:
+        return Score(loss, share, unsettled, count)
+    return Score(loss, None, unsettled, count, determination(share, feed.variance))
+
+
+def determination(error: float, variance: float) -> float | None:
+    """Return R2 of a mean squared error, `None` of targets that are all the same."""
+    return 1 - error / variance if variance else None
 
 
 @eqx.filter_jit
-def _score(network, solver, pipeline, nudge, block, stop, place, read):
+def _score(network, solver, pipeline, nudge, block, stop, place, read, classes):
     del read  # it tells programs apart
 
     def body(i, total):
         x, y, rows = place.batch(block(i))
         ready, present = as_inputs(pipeline, x, network), rows >= 0
+        y = as_targets(y, network)
         free = solver.solve(
             network.free(ready), network.zeros(ready), zeros=True, throw=False
         )
         used = usable(free.result) & present
-        correct = (jnp.argmax(network.output(free.state), -1) == y) & present
+        right = agreement(network.output(free.state), y, classes)
         cost = jnp.zeros(len(y))
         if nudge is not None:
             cost = nudge.cost(network, free.state, nudge.targets(ready, y))
         sums = [
-            jnp.sum(correct),
+            jnp.sum(jnp.where(present, right, 0)),
             jnp.sum(used),
             jnp.sum(jnp.where(used, cost, 0)),
         ]
@@ -314,3 +350,18 @@ def as_inputs(
 ) -> Array:
     """Return examples as the network takes them, augmented if there are keys."""
     return pipeline(x, network.dtype, keys).reshape((-1, *network.input_shape))
+
+
+def as_targets(y: Array, network: AbstractNetwork) -> Array:
+    """Return class numbers as they are, and values in the network's dtype."""
+    return y if jnp.issubdtype(y.dtype, jnp.integer) else y.astype(network.dtype)
+
+
+def agreement(output: Array, y: Array, classes: bool) -> Array:
+    """Return of each example whether its largest output is its class.
+
+    Where targets are values (not `classes`), its squared error.
+    """
+    if not classes:
+        return jnp.sum((output - y) ** 2, -1)
+    return jnp.argmax(output, -1) == (y if y.ndim == 1 else jnp.argmax(y, -1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from .devices.placement import Placement
 from .evaluate import as_inputs, check_fit
 from .loop import Loop
 from .result import Result
+from .signals import pass_on
 from .store.identity import described
 from .store.run import Run
 from .train import Job, train
@@ -52,6 +53,8 @@ def fit(
     out: str | Path | None = None,
     resume: bool = False,
     keep: int = 2,
+    callback: Callable[[dict, AbstractNetwork], Any] | None = None,
+    catch_signals: bool = False,
     data_dir: str | Path | None = None,
     identity: dict[str, Any] | None = None,
     progress: bool = True,
@@ -122,15 +125,19 @@ def fit(
             that decides the weights must be as it was, schedules included; `epochs`,
             `probe`, `watch`, `keep` and how data are read and devices used may change.
         keep: newest checkpoints to keep, besides the best one (see `ctep.restore`).
+        callback: a function that is called after each epoch, and its checkpoint, with
+            its record and the network; if it returns `True` the run is complete.
+        catch_signals: return what is reached on SIGINT (Ctrl-C) or SIGTERM, and do not
+            pass the signal on.
         data_dir: where TFDS keeps its data; the variable `TFDS_DATA_DIR` by default.
         identity: what else to keep in `run.json`, in plain JSON values.
         progress: whether to print a bar or a line per epoch.
 
     Returns:
         The trained network with its history, for rules of feed-forward networks the
-        feed-forward twin. After SIGINT (Ctrl-C), SIGTERM, data that can no longer be
-        read or the loss of another process this is the state reached; after a
-        divergence the state after the last good epoch; with the reason.
+        feed-forward twin. After data that can no longer be read or the loss of another
+        process this is the state reached; after a divergence the state after the last
+        good epoch; with the reason.
 
     Raises:
         TypeError: if an argument is not of its kind.
@@ -138,6 +145,8 @@ def fit(
             network, or `out` holds something else.
         FileNotFoundError: if the dataset is not prepared, or there is nothing to
             resume.
+        KeyboardInterrupt: on Ctrl-C, once the batches on the way are done and saved;
+            its `result` is what is reached. On SIGTERM it is `SystemExit(143)`.
         RuntimeError: if `workers` would import a script that calls `fit` unguarded, or
             if another process is lost while `shard_parameters`.
 
@@ -157,9 +166,10 @@ def fit(
         batch_size = checks.count("batch_size", batch_size, "50")
     if workers is not None:
         workers = checks.count("workers", workers, "4", least=0)
-    checks.real("validation", validation, "0.1")
     flags = {"carry_state": carry_state, "shard_parameters": shard_parameters}
-    _check_flags(out, **flags, resume=resume, progress=progress)
+    flags |= {"catch_signals": catch_signals, "progress": progress}
+    _check_flags(out, **flags, resume=resume)
+    _check_ends(watch, validation, callback)
     pipeline = data.Pipeline() if pipeline is None else pipeline
     place = _place(mesh, shard_parameters)
     loaded = data.load(dataset, data_dir=data_dir)
@@ -172,30 +182,27 @@ def fit(
     rule.check(network, nudge, (as_inputs(pipeline, x, network), y))
     told, exact = trained(network, nudge, rule), rule.exact(network, nudge)
     parts = {"nudge": given, "rule": rule, "solver": solver, "pipeline": pipeline}
-    settings = {
-        "batch_size": batch_size,
-        "validation": validation,
-        "carry_state": carry_state,
-        "dataset": f"{loaded.name}, {count} training examples",
-        # A checksum reads all data once, which only a run with a folder needs.
-        "data_digest": "" if out is None else loaded.digest,
-        "key": np.asarray(jax.random.key_data(key)).tolist(),
-    }
+    settings = {"batch_size": batch_size, "validation": validation}
+    settings |= {"carry_state": carry_state, **_told(loaded, count, key, out)}
     identity = described(network, parts, optimizer, settings, identity or {})
     run = Run(None if out is None else Path(out), identity, resume, keep, place)
     own = jax.random.fold_in(key, 2**31 - 3)
     options = {"pipeline": pipeline, "key": own, "carry_state": carry_state}
+    options["classes"] = loaded.classes is not None
     moving = network, nudge, rule, solver, optimizer
     loop, state = Loop.start(*moving, batch_size, place=place, **options)
     rows = jax.random.permutation(jax.random.fold_in(key, 2**31 - 1), count)[:probe]
     try:
         position = run.restore(state)
         chosen = splits["train"].sample(np.asarray(rows))
-        job = Job(loop, run, splits, chosen, epochs, watch, exact, told)
-        return train(job, position, progress)
+        job = Job(loop, run, splits, chosen, epochs, watch, exact, told, callback)
+        result = train(job, position, progress)
     finally:
         for feed in splits.values():
             feed.close()
+    if result.signal is not None and not catch_signals:
+        pass_on(result.signal, result)
+    return result
 
 
 def _place(mesh, shard_parameters):
@@ -212,6 +219,27 @@ def _splits(loaded, validation, key, batch_size, workers, place):
     count = loaded.examples if held_out is None else len(held_out[0])
     size = min(500, max(20, count // 100)) if batch_size is None else batch_size
     return feeds(loaded, held_out, key, min(size, count), workers, place)
+
+
+def _told(loaded, count, key, out):
+    """Return what `run.json` says of the data and their order."""
+    return {
+        "dataset": f"{loaded.name}, {count} training examples",
+        # A checksum reads all data once, which only a run with a folder needs.
+        "data_digest": "" if out is None else loaded.digest,
+        "key": np.asarray(jax.random.key_data(key)).tolist(),
+    }
+
+
+def _check_ends(watch, validation, callback):
+    checks.real("validation", validation, "0.1")
+    if watch.patience is not None and not validation:
+        raise ValueError(
+            f"`watch` has a patience of {watch.patience} epochs, but there is no "
+            "validation to wait for: pass `validation=0.1`."
+        )
+    if callback is not None:
+        checks.function("callback", callback, "lambda record, network: None")
 
 
 def _check_flags(out, *, resume, **flags):

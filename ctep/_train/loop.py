@@ -14,7 +14,7 @@ from .._solver import RESULTS, AbstractSolver, usable
 from ..data import Pipeline
 from .devices.feed import AbstractFeed
 from .devices.placement import Placement
-from .evaluate import as_inputs, score
+from .evaluate import Score, agreement, as_inputs, as_targets, score
 from .programs import Optimizer, Reads
 from .watch import rise, saturated
 
@@ -28,7 +28,8 @@ class Sums(eqx.Module):
     Fields:
         count: number of examples so far; the next ones are sums over them.
         loss: losses of those that took part.
-        correct: number of those whose largest output is their class.
+        right: number of those whose largest output is their class; where targets are
+            values, their squared errors.
         sweeps: sweeps of all phases of all examples.
         unsettled: number of those with a phase that failed, which took no part.
         published: number of those that took part as published, short of rest.
@@ -40,7 +41,7 @@ class Sums(eqx.Module):
 
     count: Float[Array, ""]
     loss: Float[Array, ""]
-    correct: Float[Array, ""]
+    right: Float[Array, ""]
     sweeps: Float[Array, ""]
     unsettled: Float[Array, ""]
     published: Float[Array, ""]
@@ -88,6 +89,7 @@ class Loop(eqx.Module):
         key: random key that augmentations are drawn by.
         place: where states and batches lie on the devices.
         read: tells programs apart that run code of a user's own.
+        classes: whether the outputs are classes, and not values.
     """
 
     static: PyTree
@@ -98,6 +100,7 @@ class Loop(eqx.Module):
     key: PRNGKeyArray
     place: Placement
     read: Reads = eqx.field(static=True)
+    classes: bool = eqx.field(static=True, default=True)
 
     @staticmethod
     def start(
@@ -112,6 +115,7 @@ class Loop(eqx.Module):
         key: PRNGKeyArray | None = None,
         carry_state: bool = False,
         place: Placement | None = None,
+        classes: bool = True,
     ) -> tuple["Loop", TrainState]:
         """Return the loop and the state before its first batch."""
         key = jax.random.key(0) if key is None else key
@@ -127,7 +131,8 @@ class Loop(eqx.Module):
         state = TrainState(trained, fixed, optimizer.init(trained), sums, first)
         same = Optimizer(optimizer)
         read = Reads(network, nudge, rule, solver, pipeline)
-        return Loop(static, rule, solver, same, pipeline, key, place, read), state
+        own = static, rule, solver, same, pipeline, key, place, read, classes
+        return Loop(*own), state
 
     def model(self, state: TrainState) -> tuple[AbstractNetwork, AbstractNudge]:
         """Return the network and the nudge of a state."""
@@ -158,6 +163,7 @@ class Loop(eqx.Module):
         keys = fold(jax.random.fold_in(self.key, epoch), index.astype(jnp.uint32))
         x, count = as_inputs(self.pipeline, x, network, keys), jnp.sum(present)
         weight = present / count.astype(x.dtype)
+        y = as_targets(y, network)
         target = nudge.targets(x, y)
         keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 1)  # others than above
         carried = _resized(state.start, len(y))
@@ -174,18 +180,19 @@ class Loop(eqx.Module):
         trained, optimizer = jax.tree_util.tree_map(
             lambda a, b: jnp.where(some, a, b), (trained, optimizer), old
         )
-        correct = jnp.argmax(network.output(estimate.free.state), -1) == y
+        right = agreement(network.output(estimate.free.state), y, self.classes)
         broken = [
             ~jnp.isfinite(s).reshape(len(s), -1).all(1) for s in estimate.free.state
         ]
-        labels = jax.nn.one_hot(y, network.output_shape[0])
+        outputs = network.output_shape[0]
+        labels = y if y.ndim > 1 else jax.nn.one_hot(y, outputs)
         published = estimate.result == RESULTS.as_published
         old = state.sums
         finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in _arrays(trained)])
         sums = Sums(
             count=old.count + count,
             loss=old.loss + jnp.sum(part) * jnp.where(some, estimate.loss, 0),
-            correct=old.correct + jnp.sum(correct & present),
+            right=old.right + jnp.sum(jnp.where(present, right, 0)),
             sweeps=old.sweeps + jnp.sum(estimate.sweeps * present),
             unsettled=old.unsettled + jnp.sum(~part & present),
             published=old.published + jnp.sum(published & present),
@@ -214,6 +221,7 @@ class Loop(eqx.Module):
         """
         network, nudge = self.model(state)
         nudge, x = nudge.at(epoch), as_inputs(self.pipeline, x, network)
+        y = as_targets(y, network)
         key = jax.random.fold_in(self.key, epoch)
         task = Task.mean(x, y, nudge, self.solver, throw=False, key=key)
         estimate = self.rule.estimate(network, task)
@@ -234,12 +242,12 @@ class Loop(eqx.Module):
             "rise": rise(subject, x, self.solver),
         }
 
-    def accuracy(self, state: TrainState, feed: AbstractFeed) -> float:
-        """Return the accuracy on other data."""
+    def score(self, state: TrainState, feed: AbstractFeed) -> Score:
+        """Return the score on other data, without a loss."""
         network, _ = self.model(state)
         network = self.rule.subject(network)
         parts = network, self.solver, self.pipeline
-        return score(*parts, feed, self.place, self.read).accuracy
+        return score(*parts, feed, self.place, self.classes, self.read)
 
 
 def _of(trained, gradient):

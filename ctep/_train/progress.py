@@ -40,11 +40,12 @@ class Reporter:
             return
         text = f"epoch {record['epoch']:>{len(str(self._epochs))}}/{self._epochs}"
         loss = "-" if record["loss"] is None else f"{record['loss']:.4f}"
-        text += f"  loss {loss}  train {_percent(record, 'train')}"
-        if record["test_accuracy"] is not None:
-            text += f"  test {_percent(record, 'test')}"
-        if record.get("validation_accuracy") is not None:
-            text += f"  validation {_percent(record, 'validation')}"
+        text += f"  loss {loss}"
+        for split in ("train", "test", "validation"):
+            if record.get(f"{split}_accuracy") is not None:
+                text += f"  {split} {100 * record[f'{split}_accuracy']:.2f} %"
+            if record.get(f"{split}_r2") is not None:
+                text += f"  {split} R2 {record[f'{split}_r2']:.4f}"
         text += f"  sweeps {record['sweeps']:.1f}"
         text += f"  unsettled {100 * record['unsettled']:.3g} %"
         if record.get("as_published"):
@@ -85,7 +86,3 @@ def _bar(total, done):
     )
     bar.add_task("compiling", total=total, completed=done)
     return bar
-
-
-def _percent(record, name):
-    return f"{100 * record[name + '_accuracy']:.2f} %"

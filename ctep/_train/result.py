@@ -5,7 +5,7 @@ from pathlib import Path
 
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
-from .store.history import table
+from .store.history import JUDGED, is_known, table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,18 +46,23 @@ def _evidence(history):
     whole = [r for r in history if r["unsettled"] is not None]
     if not whole:
         return
-    last = whole[-1]
-    known = [r for r in history if r.get("test_accuracy") is not None]
-    if known:
-        best = max(known, key=lambda r: r["test_accuracy"])
-        yield (
-            f"Test accuracy: {100 * last['test_accuracy']:.2f} % at the final epoch, "
-            f"{100 * best['test_accuracy']:.2f} % at the best (epoch {best['epoch']})."
-        )
-    if last.get("validation_accuracy") is not None:
-        yield f"Validation accuracy: {100 * last['validation_accuracy']:.2f} %."
+    for name in JUDGED[::-1]:
+        known = [r for r in whole if is_known(r, name)]
+        if known:
+            split, figure = name.split("_")
+            title = f"{split.capitalize()} {figure.replace('r2', 'R2')}"
+            best = max(known, key=lambda r: r[name])
+            yield (
+                f"{title}: {_figure(known[-1], name)} at the final epoch, "
+                f"{_figure(best, name)} at the best (epoch {best['epoch']})."
+            )
     yield from _rest(whole)
     yield from _exactness(whole)
+
+
+def _figure(record, name):
+    value = record[name]
+    return f"{100 * value:.2f} %" if name.endswith("accuracy") else f"{value:.4f}"
 
 
 def _rest(records):

@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import numpy as np
 
+from .._network import AbstractNetwork
 from .devices import hosts
 from .devices.feed import AbstractFeed, Unreadable
+from .evaluate import determination
 from .loop import Loop, Sums
 from .progress import Reporter
 from .result import Result
@@ -36,6 +40,7 @@ class Job:
         watch: what counts as a fault.
         exact: whether the rule is to give the exact gradient.
         told: what is trained, in a sentence.
+        callback: a function of an epoch's record and the network after it, or None.
     """
 
     loop: Loop
@@ -46,6 +51,7 @@ class Job:
     watch: Watch
     exact: bool
     told: str
+    callback: Callable[[dict, AbstractNetwork], Any] | None = None
 
 
 def train(job: Job, position: Position, progress: bool) -> Result:
@@ -56,7 +62,8 @@ def train(job: Job, position: Position, progress: bool) -> Result:
     with Interruption() as interruption, reporter:
         if position.epoch < job.epochs:
             reporter.say(job.told)
-        while position.epoch < job.epochs:
+        stopped = job.watch.exhausted(position.history)
+        while position.epoch < job.epochs and not stopped:
             position, failure = _epoch(job, position, interruption, reporter)
             if not bool(position.state.sums.finite):
                 fault = not_finite(position.epoch + 1, position.batch + 1)
@@ -92,7 +99,8 @@ def train(job: Job, position: Position, progress: bool) -> Result:
                 return _result(job, good, "diverged", reason, None)
             good = position
             job.run.save(position)
-    return _result(job, good, "completed", "", None)
+            stopped = job.watch.exhausted(position.history) or _called(job, position)
+    return _result(job, good, "completed", stopped, None)
 
 
 def _epoch(job, position, interruption, reporter):
@@ -132,6 +140,18 @@ def _epoch(job, position, interruption, reporter):
     return Position(state, epoch, batch, seconds, position.history), failure
 
 
+def _called(job, position):
+    """Call the user's function, and return why the run is to stop, or ""."""
+    if job.callback is None:
+        return ""
+    # After the checkpoint, so that an error of the function costs nothing.
+    network, _ = job.loop.model(job.loop.place.whole(position.state))
+    record = dict(position.history[-1])
+    wants = job.callback(record, job.loop.rule.subject(network)) is True
+    _, wants = hosts.agree(0, 1 if wants else None)
+    return f"`callback` ended it after epoch {position.epoch}." if wants else ""
+
+
 def _failure(error):
     """Return a sentence on an error of the world outside, or raise another again."""
     if isinstance(error, Unreadable):
@@ -149,7 +169,7 @@ def _record(job, position):
     record = {
         "epoch": position.epoch + 1,
         "loss": float(sums.loss) / part if part else None,
-        "train_accuracy": float(sums.correct) / count,
+        "train_accuracy": None,
         "test_accuracy": None,
         "sweeps": float(sums.sweeps) / count,
         "unsettled": float(sums.unsettled) / count,
@@ -167,10 +187,15 @@ def _record(job, position):
         "rise": None,
         "exact": job.exact,
     }
+    share, figure = float(sums.right) / count, "accuracy"
+    if not job.loop.classes:
+        figure = "r2"
+        share = determination(share, job.splits["train"].variance)
+    record[f"train_{figure}"] = share
     for name in ("test", "validation"):
         if name in job.splits:
-            accuracy = job.loop.accuracy(position.state, job.splits[name])
-            record[f"{name}_accuracy"] = accuracy
+            score = job.loop.score(position.state, job.splits[name])
+            record[f"{name}_{figure}"] = getattr(score, figure)
     if len(job.probe[1]):
         # On one device: a few examples are not worth dividing.
         state, epoch = job.loop.place.whole(position.state), np.array(position.epoch)

@@ -13,6 +13,7 @@ from .._custom_types import State
 from .._network import AbstractNetwork, Network
 from .._solver import AbstractSolver, FixedSweeps, Sweeps
 from .._solver.descent import descent
+from .store.history import best
 
 KINDS = ("non-finite loss", "non-finite state", "unsettled", "saturated", "chance")
 KINDS += ("rising energy", "cosine")
@@ -36,7 +37,7 @@ class Watch:
       batch, pass on less than a thousandth of a change of their drive, $\sigma'(h) <
       10^{-3} \max \sigma'$.
     - "chance": after `chance` epochs the training accuracy is within three standard
-      errors of naming the most frequent class.
+      errors of naming the most frequent class, or R2 is not above 0.
     - "rising energy": a sweep of the free phase, on the probe batch, raised the energy
       of an example by more than the fraction `rise` of the range it went through.
     - "cosine": the gradient's cosine with the exact one, on the probe batch, fell below
@@ -59,6 +60,9 @@ class Watch:
         rise: fraction of the range of an example's energy.
         stop: kinds that end the run; the others are only told.
         cosine: smallest cosine that is no fault, from -1, which is never missed, to 1.
+        patience: number of epochs without a better validation accuracy (or R2) after
+            which a run is complete; `None` trains all epochs. `ctep.restore` returns
+            the best epoch with `best=True`.
 
     Raises:
         TypeError: if an argument is not of its kind.
@@ -71,6 +75,7 @@ class Watch:
     rise: float = 1e-3
     stop: Sequence[str] = ("unsettled",)
     cosine: float = 0.9
+    patience: int | None = None
 
     def __post_init__(self):
         for name in ("unsettled", "saturated"):
@@ -94,6 +99,8 @@ class Watch:
                 f"`cosine` is {self.cosine}, but a cosine lies in -1 to 1: pass for "
                 "example 0.9."
             )
+        if self.patience is not None:
+            checks.count("patience", self.patience, "5")
         kinds = [self.stop] if isinstance(self.stop, str) else self.stop
         checks.instance("stop", kinds, list | tuple, "a list of kinds", '["unsettled"]')
         for kind in kinds:
@@ -136,13 +143,24 @@ class Watch:
                     layer,
                 )  # fmt: skip
         chance, accuracy = seen["majority"], record["train_accuracy"]
-        error = math.sqrt(chance * (1 - chance) / seen["examples"])
-        if 0 < self.chance <= epoch and accuracy <= chance + 3 * error and chance < 1:
+        advice = (
+            "check the targets, look at `gradient_cosine`, and try another learning "
+            "rate."
+        )
+        late, explained = 0 < self.chance <= epoch, record.get("train_r2")
+        if late and accuracy is not None and 0 <= chance < 1:
+            error = math.sqrt(chance * (1 - chance) / seen["examples"])
+            if accuracy <= chance + 3 * error:
+                add(
+                    "chance", accuracy,
+                    f"the training accuracy is {_percent(accuracy)}, that of naming "
+                    f"the most frequent class ({_percent(chance)}): {advice}",
+                )  # fmt: skip
+        if late and explained is not None and explained <= 0:
             add(
-                "chance", accuracy,
-                f"the training accuracy is {_percent(accuracy)}, that of naming the "
-                f"most frequent class ({_percent(chance)}): check the labels, look at "
-                "`gradient_cosine`, and try another learning rate.",
+                "chance", explained,
+                f"the training R2 is {explained:.3f}, no better than the mean of the "
+                f"targets: {advice}",
             )  # fmt: skip
         if seen["rise"] is not None and seen["rise"] > self.rise:
             add(
@@ -160,6 +178,18 @@ class Watch:
                 "`rtol` and `atol`, or lower the learning rate.",
             )  # fmt: skip
         return found
+
+    def exhausted(self, history: list[dict]) -> str:
+        """Return why a run needs no more epochs, or ""."""
+        last = best(history)
+        if self.patience is None or last is None:
+            return ""
+        if history[-1]["epoch"] - last < self.patience:
+            return ""
+        return (
+            f"The validation has not become better for {self.patience} epochs: epoch "
+            f"{last} was the best."
+        )
 
     def ends(self, faults: list[dict]) -> str:
         """Return the text of the first fault that ends a run, or ""."""

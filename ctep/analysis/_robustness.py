@@ -18,7 +18,7 @@ from .._nudge import OutputError
 from .._rule import check_kinds
 from .._solver import AbstractSolver
 from .._train import as_inputs
-from .._train.evaluate import check_fit
+from .._train.evaluate import agreement, check_fit
 from ._inputs import solver_or
 
 
@@ -112,6 +112,11 @@ def robustness(
     solver = solver_or(solver)
     pipeline = data.Pipeline() if pipeline is None else pipeline
     loaded = data.load(dataset, data_dir=data_dir)
+    if loaded.classes is None:
+        raise ValueError(
+            f"`dataset` {loaded.name!r} has values for targets, but accuracy is of "
+            "classes: pass a dataset of classes."
+        )
     check_fit(network, OutputError(), loaded, pipeline, jnp.asarray(loaded.y_train[:1]))
     split = (loaded.x_test, loaded.y_test)
     if loaded.x_test is None:
@@ -160,7 +165,7 @@ def _counts(network, solver, pipeline, x, y, rows, steps, sigma_w, sigma_s, key)
         state = free.state
         if steps:
             state = _noisy(problem, zeros, steps, sigma_s, key)
-        right = jnp.argmax(network.output(state), -1) == y[index]
+        right = agreement(network.output(state), y[index], classes=True)
         settled = free.settled & (index >= 0)
         return total + jnp.stack([settled.sum(), (settled & right).sum()]), None
 

@@ -1,11 +1,11 @@
-"""A classification dataset."""
+"""Examples with their classes or values."""
 
 import dataclasses
 import functools
 import zlib
 
 import numpy as np
-from jaxtyping import Int32, Shaped
+from jaxtyping import Shaped
 
 from .. import _checks as checks
 from .records import AbstractRecords
@@ -13,11 +13,12 @@ from .records import AbstractRecords
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """Examples and their classes, wherever they lie; make one with `ctep.data.load`.
+    """Examples and their targets, wherever they lie; make one with `ctep.data.load`.
 
     `x_train`, `y_train`, `x_test` and `y_test` are numpy arrays: uint8 for pixels from
     0 to 255, which training scales to [0, 1] on the device, or floats, used as they
-    are; and class numbers. Images on disk are decoded when one is first asked for.
+    are; and class numbers, or rows of values. Images on disk are decoded when one is
+    first asked for.
 
     Fields:
         name: a short name, such as `"mnist"`.
@@ -28,7 +29,8 @@ class Dataset:
 
     Raises:
         TypeError: if `train` or `test` is no records, or their dtypes differ.
-        ValueError: if their examples differ in shape, or `test` has more classes.
+        ValueError: if their examples or targets differ in shape, or `test` has more
+            classes.
     """
 
     name: str
@@ -52,7 +54,12 @@ class Dataset:
                 f"`x_test` is {test.dtype}, but `x_train` is {self.train.dtype}, and "
                 "only uint8 is scaled to [0, 1]; convert both to the same dtype."
             )
-        if test.classes > self.classes:
+        if test.target != self.train.target:
+            raise ValueError(
+                f"`y_test` has targets of {test.target}, but those of `y_train` are of "
+                f"{self.train.target}; give both the same."
+            )
+        if test.classes and self.classes and test.classes > self.classes:
             raise ValueError(
                 f"`test` has {test.classes} classes, but `train` has {self.classes}; "
                 "pass the same `classes` to both."
@@ -81,8 +88,8 @@ class Dataset:
         return self.train.arrays.x
 
     @property
-    def y_train(self) -> Int32[np.ndarray, " train"]:
-        """The class of each training example, from 0 to `classes - 1`."""
+    def y_train(self) -> Shaped[np.ndarray, " train *target"]:
+        """The class of each training example, from 0, or its values."""
         return self.train.arrays.y
 
     @property
@@ -91,8 +98,8 @@ class Dataset:
         return None if self.test is None else self.test.arrays.x
 
     @property
-    def y_test(self) -> Int32[np.ndarray, " test"] | None:
-        """Their classes, or None."""
+    def y_test(self) -> Shaped[np.ndarray, " test *target"] | None:
+        """Their classes or values, or None."""
         return None if self.test is None else self.test.arrays.y
 
     @property
@@ -106,15 +113,21 @@ class Dataset:
         return self.train.shape
 
     @property
-    def classes(self) -> int:
-        """The number of classes."""
+    def classes(self) -> int | None:
+        """The number of classes, or None where targets are values."""
         return self.train.classes
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs it needs: one for each class, or for each value."""
+        return self.classes or self.train.target.shape[0]
 
     def __repr__(self) -> str:
         test = "no" if self.test is None else len(self.test)
+        what = f"{self.classes} classes" if self.classes else f"{self.outputs} values"
         return (
             f"Dataset({self.name!r}: {self.examples} training and {test} test "
-            f"examples, {self.train.dtype}{list(self.shape)}, {self.classes} classes, "
+            f"examples, {self.train.dtype}{list(self.shape)}, {what}, "
             f"source: {self.source})"
         )
 

@@ -28,7 +28,8 @@ def load(
             dataset of TFDS, such as `"mnist"` or `"cifar10"`; arrays, as `(x, y)` or
             `((x, y), (x_test, y_test))`; or a `Dataset`, returned as it is.
             In arrays, `x` is uint8 (pixels from 0 to 255) or floating, of shape
-            `(examples, ...)`, and `y` holds class numbers from 0.
+            `(examples, ...)`, and `y` holds class numbers from 0, or values: see
+            `ArrayRecords`.
         data_dir: where TFDS keeps its prepared datasets; by default the variable
             TFDS_DATA_DIR, else `~/tensorflow_datasets`.
         classes: the number of classes of arrays; by default one more than the largest

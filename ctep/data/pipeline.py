@@ -1,11 +1,11 @@
 """From pixels to inputs, on the device: padding, augmentation, normalisation."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Key
 
 from .. import _checks as checks

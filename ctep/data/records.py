@@ -43,26 +43,34 @@ class AbstractRecords(abc.ABC):
     Fields:
         shape: the shape of one example.
         dtype: the dtype of examples: uint8 (pixels from 0 to 255) or floating.
-        classes: the number of classes, which labels are below.
+        classes: the number of classes, which labels are below; None for values.
         decodes: whether reading is slow enough for processes of its own.
+        target: what one target is: `np.dtype("int32")` for a label, for three values
+            `np.dtype(("float32", (3,)))`.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype
-    classes: int
+    classes: int | None
     decodes: bool
+    target: np.dtype = np.dtype(np.int32)
 
     @abc.abstractmethod
     def __len__(self) -> int: ...
 
     @abc.abstractmethod
     def read(self, rows: np.ndarray) -> Batch:
-        """Return the examples and the class numbers of `rows`, at least one."""
+        """Return the examples and the targets of `rows`, at least one."""
 
     @property
     @abc.abstractmethod
     def arrays(self) -> "ArrayRecords":
         """The same examples in memory."""
+
+    @property
+    def y(self) -> np.ndarray:
+        """The targets of all examples, those of `arrays` if nothing else is said."""
+        return self.arrays.y
 
 
 class ArrayRecords(AbstractRecords):
@@ -73,7 +81,10 @@ class ArrayRecords(AbstractRecords):
             which training scales to [0, 1] on the device) or floating. Floats become
             float32, unless JAX is set to float64. Memory is shared where nothing needs
             to be converted.
-        y: class numbers from 0, an array of shape `(examples,)`.
+        y: whole numbers of shape `(examples,)` are classes, counted from 0. All else is
+            values, which become floats: of shape `(examples, outputs)`, or floats of
+            shape `(examples,)` for one output. Where each row is a distribution, none
+            negative and 1 in sum, as of one-hot labels, the outputs are classes.
         classes: the number of classes; by default one more than the largest label.
         suffix: what follows `x` and `y` in errors, such as "_test".
 
@@ -92,14 +103,23 @@ class ArrayRecords(AbstractRecords):
                 "training set."
             )
         x, y = _array(x, "x" + suffix), _array(y, "y" + suffix)
-        self.x, self.y = _examples(x, "x" + suffix), _labels(y, "y" + suffix)
+        self.x, self._y = _examples(x, "x" + suffix), _targets(y, "y" + suffix)
         if len(x) != len(y):
             raise ValueError(
                 f"`x{suffix}` has {len(x)} examples, but `y{suffix}` has {len(y)} "
-                "labels; pass one label for each example."
+                "targets; pass one for each example."
             )
-        top = int(self.y.max())
         self.shape, self.dtype = self.x.shape[1:], self.x.dtype
+        self.target = np.dtype((self.y.dtype, self.y.shape[1:]))
+        if self.target.shape:
+            self.classes = self.y.shape[1] if _is_distribution(self.y) else None
+            if classes not in (None, self.classes):
+                raise ValueError(
+                    f"`classes` is {classes}, but `y{suffix}` holds values of shape "
+                    f"{self.y.shape}; leave it out, or pass class numbers."
+                )
+            return
+        top = int(self.y.max())
         self.classes = top + 1 if classes is None else int(classes)
         if top >= self.classes:
             raise ValueError(
@@ -117,6 +137,10 @@ class ArrayRecords(AbstractRecords):
     @property
     def arrays(self):
         return self
+
+    @property
+    def y(self):
+        return self._y
 
 
 def _array(value: Any, label: str) -> np.ndarray:
@@ -136,7 +160,7 @@ def _array(value: Any, label: str) -> np.ndarray:
 
 
 def _examples(x: np.ndarray, label: str) -> np.ndarray:
-    floating = jnp.issubdtype(x.dtype, jnp.floating)  # numpy's misses bfloat16
+    floating = _is_floating(x)
     if x.dtype != np.uint8 and not floating:
         raise TypeError(
             f"`{label}` must be uint8 (pixels from 0 to 255) or floating, but got "
@@ -147,8 +171,15 @@ def _examples(x: np.ndarray, label: str) -> np.ndarray:
             f"`{label}` must have shape (examples, ...), but got {x.shape}; for one "
             f"number per example pass `{label}[:, None]`."
         )
-    if not floating:
-        return x
+    return _finite(x, label) if floating else x
+
+
+def _is_floating(x):
+    return jnp.issubdtype(x.dtype, jnp.floating)  # numpy's misses bfloat16
+
+
+def _finite(x: np.ndarray, label: str) -> np.ndarray:
+    """Return real numbers in the widest dtype that JAX is set to."""
     wide = x.dtype == np.float64 and jax.dtypes.canonicalize_dtype(x.dtype) == x.dtype
     with np.errstate(over="ignore"):  # what overflows is reported just below
         x = x.astype(np.float64 if wide else np.float32, copy=False)
@@ -161,18 +192,25 @@ def _examples(x: np.ndarray, label: str) -> np.ndarray:
     return x
 
 
-def _labels(y: np.ndarray, label: str) -> np.ndarray:
-    if y.ndim != 1:
+def _targets(y: np.ndarray, label: str) -> np.ndarray:
+    """Return class numbers as int32, and values as floats with an axis of outputs."""
+    known = y.dtype.kind in "iub" or _is_floating(y)  # numpy calls durations integers
+    if not known:
+        raise TypeError(
+            f"`{label}` must hold class numbers or real values, but got {y.dtype}; "
+            "number the classes 0, 1, 2 and so on."
+        )
+    if y.ndim > 2 or (y.ndim == 2 and y.shape[1] == 1 and not _is_floating(y)):
         raise ValueError(
-            f"`{label}` must hold one class number per example, but got shape "
-            f"{y.shape}; for one-hot labels pass `{label}.argmax(-1)`, for a column "
+            f"`{label}` must hold one class number per example, or one row of values, "
+            f"but got shape {y.shape} of {y.dtype}; for class numbers in a column pass "
             f"`{label}.reshape(-1)`."
         )
-    if y.dtype.kind not in "iu":  # numpy calls durations integers too
-        raise TypeError(
-            f"`{label}` must hold integers, but got {y.dtype}; if these are class "
-            f"numbers from 0, pass `{label}.astype('int32')`."
-        )
+    if y.ndim == 2 or _is_floating(y):
+        values = y if _is_floating(y) else y.astype(np.float32)
+        return _finite(values.reshape(len(y), -1), label)
+    if y.dtype.kind == "b":
+        y = y.astype(np.int32)
     low, top = int(y.min()), int(y.max())
     if low < 0 or top >= np.iinfo(np.int32).max:
         raise ValueError(
@@ -180,3 +218,9 @@ def _labels(y: np.ndarray, label: str) -> np.ndarray:
             f"{top}; number the classes 0, 1, 2 and so on."
         )
     return y.astype(np.int32, copy=False)
+
+
+def _is_distribution(y: np.ndarray) -> bool:
+    """Return whether each row gives classes their probabilities."""
+    sums = y.sum(1, dtype=np.float64)
+    return y.shape[1] > 1 and bool((y >= 0).all() and (abs(sums - 1) < 1e-4).all())

@@ -37,17 +37,18 @@ def read_batch(
     rows = _rows(order, epoch)[batch, columns]
     present = rows >= 0
     x = np.zeros((len(rows), *records.shape), records.dtype)
-    y = np.zeros(len(rows), np.int32)
+    y = np.zeros(len(rows), records.target)
     if present.any():
         wanted = rows[present]
         wanted = wanted if index is None else index[wanted]
-        x[present], labels = records.read(wanted)
-        if labels.min() < 0 or labels.max() > np.iinfo(np.int32).max:
+        x[present], targets = records.read(wanted)
+        low, high = targets.min(), targets.max()
+        if not records.target.shape and (low < 0 or high > np.iinfo(np.int32).max):
             raise ValueError(
-                f"`dataset` has the labels {labels.min()} to {labels.max()} in one "
-                "batch, but classes are numbered from 0: leave out what has none."
+                f"`dataset` has the labels {low} to {high} in one batch, but classes "
+                "are numbered from 0: leave out what has none."
             )
-        y[present] = labels
+        y[present] = targets
     return x, y
 
 

@@ -135,6 +135,11 @@ class Recipe:
                 f"`teacher` is None, but {self.name} learns from one: train the recipe "
                 f"{self.teacher} and pass its network."
             )
+        if dataset.classes is None:
+            raise ValueError(
+                f"`dataset` {dataset.name!r} has values for targets, but recipes are "
+                "for classes: build a network with `ctep.mlp` and call `ctep.fit`."
+            )
         weights, key = jax.random.split(jax.random.key(seed))
         pipeline = self.pipeline(dataset.name)
         shape = pipeline.shape(dataset.shape)

@@ -40,6 +40,7 @@ def train(
     watch: Watch | None = None,
     workers: int | None = None,
     shard_parameters: bool = False,
+    catch_signals: bool = False,
     data_dir: str | Path | None = None,
     progress: bool = True,
 ) -> Result:
@@ -70,6 +71,7 @@ def train(
         watch: what counts as a fault, instead of the recipe's.
         workers: number of processes that stream the data, see `ctep.fit`.
         shard_parameters: divide each weight among the devices, see `ctep.fit`.
+        catch_signals: return what is reached on Ctrl-C or SIGTERM, see `ctep.fit`.
         data_dir: where TFDS keeps its data; the variable `TFDS_DATA_DIR` by default.
         progress: whether to print.
 
@@ -96,7 +98,12 @@ def train(
         loaded,
         alike={"seed": seed, "scale": float(scale), "precision": precision},
         watch=watch,
-        how={"keep": keep, "workers": workers, "shard_parameters": shard_parameters},
+        how={
+            "keep": keep,
+            "workers": workers,
+            "shard_parameters": shard_parameters,
+            "catch_signals": catch_signals,
+        },
         show=progress,
     )
     out = None if out is None else Path(out)

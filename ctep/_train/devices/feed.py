@@ -41,7 +41,17 @@ class AbstractFeed(abc.ABC):
 
     @abc.abstractmethod
     def sample(self, rows: np.ndarray) -> Batch:
-        """Return examples and labels."""
+        """Return examples and targets."""
+
+    @abc.abstractmethod
+    def targets(self) -> np.ndarray:
+        """Return the targets of all examples."""
+
+    @functools.cached_property
+    def variance(self) -> float:
+        """The mean squared distance of targets that are values from their mean."""
+        y = self.targets().astype(np.float64)
+        return float(((y - y.mean(0)) ** 2).sum(-1).mean())
 
     def close(self) -> None:  # noqa: B027
         """End what reads ahead."""
@@ -63,6 +73,9 @@ class HeldFeed(AbstractFeed):
     def sample(self, rows):
         x, y = self._local
         return x[rows], y[rows]
+
+    def targets(self):
+        return self._local[1]
 
 
 class StreamedFeed(AbstractFeed):
@@ -113,9 +126,13 @@ class StreamedFeed(AbstractFeed):
     def sample(self, rows):
         rows = np.asarray(rows)
         if not len(rows):
-            shape = (0, *self._records.shape)
-            return np.zeros(shape, self._records.dtype), np.zeros(0, np.int32)
+            found = self._records
+            x = np.zeros((0, *found.shape), found.dtype)
+            return x, np.zeros(0, found.target)
         return self._records.read(rows if self._index is None else self._index[rows])
+
+    def targets(self):
+        return self._records.y[slice(None) if self._index is None else self._index]
 
     def read(self, number: int) -> Batch:
         """Return this process's part of a batch; to go on with the next costs least."""

@@ -11,19 +11,29 @@ from ..._text import aligned
 from .folder import parse_object, plain_json, write_atomically, writing
 
 _FILE = "history.jsonl"
+_SPLITS = ("train", "validation", "test")
+# What decides which epoch is the best, the first that is known.
+JUDGED = ("validation_accuracy", "validation_r2", "test_accuracy", "test_r2")
+
+
+def _percent(x):
+    return f"{100 * x:.2f}"
+
+
 # What one epoch records, and its title and layout in `table`.
 _FORMATS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "epoch": ("epoch", lambda x: f"{x:.0f}"),
     "loss": ("loss", lambda x: f"{x:#.4g}".rstrip(".")),
-    "train_accuracy": ("train %", lambda x: f"{100 * x:.2f}"),
-    "test_accuracy": ("test %", lambda x: f"{100 * x:.2f}"),
+    **{f"{split}_accuracy": (f"{split} %", _percent) for split in _SPLITS},
+    **{f"{split}_r2": (f"{split} R2", lambda x: f"{x:.4f}") for split in _SPLITS},
     "sweeps": ("sweeps", lambda x: f"{x:.1f}"),
     "unsettled": ("unsettled %", lambda x: f"{100 * x:.2f}"),
     "residual": ("residual", lambda x: f"{x:.1e}"),
     "gradient_cosine": ("cosine", lambda x: f"{x:.4f}"),
     "seconds": ("seconds", lambda x: f"{x:.1f}"),
 }
-KEYS = tuple(_FORMATS)
+_OPTIONAL = {"validation_accuracy", *(f"{split}_r2" for split in _SPLITS)}
+KEYS = tuple(key for key in _FORMATS if key not in _OPTIONAL)  # of every record
 
 
 def append(folder: str | Path, record: dict[str, Any]) -> None:
@@ -86,40 +96,58 @@ def read(folder: str | Path) -> list[dict[str, Any]]:
 
 
 def table(records: list[dict[str, Any]]) -> str:
-    """Lay records out for a reader: aligned, `*` at the best test accuracy.
+    """Lay records out for a reader: aligned, `*` at the epoch that is kept as the best.
 
     Args:
         records: as `read` returns them, accuracies as fractions of one. Of more than 12
             the first 3, the best and the last 5 are shown.
     """
-    scores = [_finite(record.get("test_accuracy")) for record in records]
-    known = [i for i, score in enumerate(scores) if score is not None]
-    best = max(known, key=lambda i: scores[i], default=-1)
-    shown = list(range(len(records)))
+    return "\n".join(aligned(rows(records), left=0))
+
+
+def rows(records: list[dict[str, Any]]) -> list[list[str]]:
+    """Return the cells of `table`, its titles first."""
+    figures = [key for key in _FORMATS if key.endswith(("_accuracy", "_r2"))]
+    known = {key for record in records for key in figures if is_known(record, key)}
+    # An accuracy that was not measured shows as such, but where R2 is in its place.
+    absent = set(figures) - known
+    if any(key.endswith("_accuracy") for key in known) or not known:
+        absent -= {"train_accuracy", "test_accuracy"}
+    formats = {key: form for key, form in _FORMATS.items() if key not in absent}
+    star, shown = best(records), list(range(len(records)))
     if len(shown) > 12:
-        shown = sorted({*shown[:3], *shown[-5:], max(best, 0)})
-    rows = [[*(title for title, _ in _FORMATS.values()), ""]]
+        at = [i for i in shown if records[i]["epoch"] == star]
+        shown = sorted({*shown[:3], *shown[-5:], *at})
+    out = [[*(title for title, _ in formats.values()), ""]]
     for before, i in zip([-1, *shown], shown, strict=False):
         if i > before + 1:
-            rows.append(["..."] + [""] * len(_FORMATS))
-        values = [_finite(records[i].get(key)) for key in KEYS]
-        pairs = zip(values, _FORMATS.values(), strict=True)
+            out.append(["..."] + [""] * len(formats))
+        values = [_finite(records[i].get(key)) for key in formats]
+        pairs = zip(values, formats.values(), strict=True)
         cells = ["-" if x is None else layout(x) for x, (_, layout) in pairs]
-        rows.append([*cells, "*" if i == best else ""])
-    return "\n".join(aligned(rows, left=0))
+        out.append([*cells, "*" if records[i]["epoch"] == star else ""])
+    return out
 
 
 def best(records: list[dict[str, Any]]) -> int | None:
-    """Return the epoch of the best accuracy: validation, or else test, the first such.
+    """Return the epoch of the best accuracy or R2: of validation, else test, the first.
 
     Without either it is the epoch of the smallest loss; None without an epoch.
     """
-    for name, sign in (("validation_accuracy", 1), ("test_accuracy", 1), ("loss", -1)):
-        values = [(_finite(record.get(name)), record["epoch"]) for record in records]
-        known = [(sign * value, -epoch) for value, epoch in values if value is not None]
+    for name, sign in (*((key, 1) for key in JUDGED), ("loss", -1)):
+        known = [
+            (sign * record[name], -record["epoch"])
+            for record in records
+            if is_known(record, name)
+        ]
         if known:
             return -max(known)[1]
     return None
+
+
+def is_known(record: dict[str, Any], name: str) -> bool:
+    """Return whether a record holds a finite number of that name."""
+    return _finite(record.get(name)) is not None
 
 
 def _finite(value: Any) -> Any:

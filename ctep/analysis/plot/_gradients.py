@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_SPLITS = ("train", "test", "validation")
 # What a training run records: title, keys with their names, factor, logarithmic scale.
 _PANELS = (
     ("loss", {"loss": "loss"}, 1, True),
-    ("accuracy (%)", {"train_accuracy": "train", "test_accuracy": "test"}, 100, False),
+    ("accuracy (%)", {f"{s}_accuracy": s for s in _SPLITS}, 100, False),
+    ("$R^2$", {f"{s}_r2": s for s in _SPLITS}, 1, False),
     ("sweeps", {"sweeps": "sweeps"}, 1, False),
     ("unsettled (%)", {"unsettled": "unsettled"}, 100, False),
     ("gradient cosine", {"gradient_cosine": "cosine"}, 1, False),
