@@ -16,6 +16,8 @@ class Tied(eqx.Module):
         ValueError: if `scale` is not positive (for no feedback pass `None`).
     """
 
+    # Static: whether there is an energy, and what a nudge weighs in each layer, is
+    # decided by it in Python. Another scale compiles anew.
     scale: float = eqx.field(static=True, default=1.0)
 
     def __check_init__(self):
@@ -105,6 +107,7 @@ class Coupling(eqx.Module):
                 "draw it."
             )
 
+        # Where to unpool stands in the forward map's tape, and a linear map has none.
         if isinstance(self.feedback, Fixed) and not self.feedback.operator.linear:  # pyright: ignore[reportOptionalMemberAccess]
             if self.forward is None or self.forward.linear:
                 raise ValueError(
