@@ -181,7 +181,7 @@ REFUSED = {
     "y list": ((X, Y.tolist()), {}, TypeError, "`y` must be.*got list; convert it"),
     "x empty": ((X[:0], Y), {}, ValueError, r"`x` must hold.*shape \(0, 3\); check"),
     "y empty": ((X, Y[:0]), {}, ValueError, r"`y` must hold at least.*\(0,\); check"),
-    "lengths": ((X[:3], Y), {}, ValueError, "`x` has 3 examples, but `y` has 4 targets"),
+    "lengths": ((X[:3], Y), {}, ValueError, "`x` has 3 examples, but `y` has 4 t"),
     "nan": ((X * np.nan, Y), {}, ValueError, "`x` must be finite.*holds 12 NaN or"),
     "inf": (
         (np.full_like(X, np.inf), Y),

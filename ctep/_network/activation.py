@@ -77,6 +77,8 @@ class AbstractActivation(eqx.Module):
 
     def derivative(self, h: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
         r"""Return $\rho'(h)$, element by element."""
+        # An activation acts element by element: its Jacobian is diagonal, and the
+        # product with ones is the diagonal, whatever leading axes `h` has.
         return jax.jvp(self, (h,), (jnp.ones_like(h),))[1]
 
     def anchor(self, h: Array, s: Array) -> PyTree:
@@ -89,6 +91,8 @@ class AbstractActivation(eqx.Module):
         Returns:
             A tree of arrays with the leading axes of `h`.
         """
+        # Not the state, which of a saturated unit is the end of the range: the drive
+        # cannot be had back from it.
         del s
         return h
 
@@ -109,14 +113,18 @@ class AbstractActivation(eqx.Module):
             lambda t: self.derivative(h + t * a) * a,
             before,
             self(h + a),
+            # `h + a` is rounded too, by an eps of `h`, and the slope passes that on.
             jnp.abs(before) + jnp.abs(self.derivative(h) * h),
         )
 
 
 def _logistic_anchor(u):
     """Return what `_logistic_increment` needs of `u`: sign, size, and its decay."""
+    # The logistic function is odd around one half, so sign and size will do, and the
+    # exponential of the size cannot overflow.
     size = jnp.abs(u)
     decay = jnp.exp(-size)
+    # Not `jnp.sign`, whose 0 would undo the increments of a drive that is exactly 0.
     return jnp.where(u < 0, -1, 1).astype(u.dtype), size, decay
 
 
@@ -151,6 +159,7 @@ class Tanh(AbstractActivation):
         return 1 - jnp.tanh(h) ** 2
 
     def potential(self, s):
+        # Of a small state log(1 + s) would keep only the digits that 1 + s keeps.
         return 0.5 * (_xlog1p(1 + s, s) + _xlog1p(1 - s, -s))
 
     def anchor(self, h, s):
@@ -268,11 +277,15 @@ class Clip(AbstractActivation):
         return jnp.where(inside, 0.5 * s * s, jnp.inf)
 
     def anchor(self, h, s):
+        # The image of the drive, which `s` equals up to the solver's tolerance:
+        # increments around `s` itself would not be zero where nothing pulls.
         s = self(h)
         return s, h - s
 
     def increment(self, anchor, a):
         s, excess = anchor
+        # Inside the range `excess` is exactly 0 and `a` keeps all of its digits;
+        # outside a unit stays at its end until `a` outweighs the excess.
         return jnp.clip(a + excess, self.lo - s, self.hi - s)
 
     @property
@@ -326,6 +339,8 @@ class Identity(AbstractActivation):
         return complex("inf")
 
 
+# Functions and no subclasses: bounds on slopes are taken from the exact class, so a
+# subclass of `Clip` would inherit none and its networks no certificate.
 def HardSigmoid() -> Clip:
     """Return `Clip(0, 1)`, the activation of most published EP networks."""
     return Clip(0.0, 1.0)
@@ -342,6 +357,8 @@ def ReLU() -> Clip:
 
 
 def _xlogx(v):
+    # Guarded twice, since the derivative of the branch not taken is multiplied by 0,
+    # and that is NaN where it is infinite.
     return jnp.where(v > 0, v * jnp.log(jnp.where(v > 0, v, 1)), 0)
 
 

@@ -105,6 +105,8 @@ class AbstractNetwork(eqx.Module):
     @property
     def influences(self) -> frozenset[tuple[int, int]]:
         """Pairs (a, b) of blocks, counted from 0, where a drives b, either way."""
+        # Of a network that says nothing all blocks count as coupled: with too few pairs
+        # arrays would be named as out of reach that are not.
         count = len(self.shapes)
         return frozenset((a, b) for a in range(count) for b in range(count))
 

@@ -133,6 +133,8 @@ def graph(
     checks.key(key)
 
     def back(source, target):
+        # A class is callable too: `feedback=ctep.Fixed`, its brackets forgotten, is to
+        # be refused as such and not to be called with the numbers of two layers.
         if isinstance(feedback, type) or not callable(feedback):
             return feedback
         return feedback(source, target)
@@ -148,6 +150,7 @@ def graph(
     def dense(source, target, salt=0):
         subkey = jax.random.fold_in(jax.random.fold_in(key, source), target)
         operator = lambda k: Dense(shapes[source], shapes[target], key=k, init=init)  # noqa: E731
+        # Salted, or `Fixed` feedback would start with the weights of the forward map.
         return operator, jax.random.fold_in(subkey, salt)
 
     layers = [
@@ -184,6 +187,8 @@ def graph(
 def feedback_of(value) -> Tied | Fixed | None:
     """Return the feedback that a number or an object stands for."""
     if isinstance(value, numbers.Real):
+        # A plain number: a scalar of NumPy has a dtype of its own, and a float64 would
+        # promote float32 states where JAX has 64 bits enabled.
         return Tied(int(value) if checks.is_whole(value) else float(value))
     kinds = (Tied, Fixed, type(None))
     checks.instance("feedback", value, kinds, "a number, Tied, Fixed or None", "0.1")

@@ -154,6 +154,8 @@ def _tangent(bilinear, pair, primals, tangents):
     """Return the tangent of a bilinear map, transposed by the weights with `pair`."""
     (v, weight), (dv, dweight) = primals, tangents
     parts = []
+    # Known zeros, lest the tangent of a state, as in each step of a linear solve, cost
+    # a convolution with zeros too. JAX asks for no tangent if both are, so one is left.
     if not isinstance(dv, SymbolicZero):
         parts.append(bilinear(dv, weight))
     if not isinstance(dweight, SymbolicZero):
@@ -194,15 +196,19 @@ def _plain_transpose(geometry, u, weight):
     images = []
     for (i, up, down), (j, left, right) in itertools.product(rows, columns):
         taps = weight[i::a, j::b]
+        # A stride longer than the kernel leaves pixels that no tap has seen.
         if 0 in taps.shape:
             images.append(jnp.zeros((len(u), tall, wide, channels), u.dtype))
             continue
+        # What a tap brought up from the left returns from the right: the adjoint is the
+        # correlation with the kernel turned around.
         images.append(
             _correlate(
                 u, taps[::-1, ::-1].swapaxes(2, 3), (1, 1), ((up, down), (left, right)),
                 geometry.precision,
             )
         )  # fmt: skip
+    # All images are as large as the largest, to be stacked; the surplus is cut off.
     return interleave(images, geometry.stride)[:, :height, :width]
 
 
@@ -217,6 +223,8 @@ def _correlate(v, weight, stride, padding, precision):
             v, weight, stride, padding, dimension_numbers=_DIMS, precision=precision
         )
     config = [(0, 0, 0), *((*pad, 0) for pad in padding), (0, 0, 0)]
+    # Not `jnp.pad`: where a padding is wider than the taps reach, the adjoint asks for
+    # a negative one, which crops.
     v = jax.lax.pad(v, jnp.zeros((), v.dtype), config)
     tall, wide = (n - k + 1 for n, k in zip(v.shape[1:3], size, strict=True))
     taps = [

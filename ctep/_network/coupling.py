@@ -16,6 +16,8 @@ class Tied(eqx.Module):
         ValueError: if `scale` is not positive (for no feedback pass `None`).
     """
 
+    # Static: whether there is an energy, and what a nudge weighs in each layer, is
+    # decided by it in Python. Another scale compiles anew.
     scale: float = eqx.field(static=True, default=1.0)
 
     def __check_init__(self):
@@ -106,6 +108,7 @@ class Coupling(eqx.Module):
                 "`Fixed(scale, operator)`, or let a builder such as `ctep.graph` "
                 "draw it."
             )
+        # Where to unpool stands in the forward map's tape, and a linear map has none.
         if own and not own.linear and (self.forward is None or self.forward.linear):
             raise ValueError(
                 f"`feedback` of {name} pools, but there is no pooled `forward` "

@@ -78,6 +78,7 @@ def _substituted(formula, drive):
         ends = re.match(r"\s*([),]|$|[+-] )", after)
         return drive if opens and ends else enclosed(drive)
 
+    # Whole words alone: tanh(h) holds the letter twice.
     return re.sub(r"\bh\b", one, formula)
 
 

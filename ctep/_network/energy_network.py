@@ -84,11 +84,14 @@ class EnergyNetwork(AbstractNetwork):
 
     @property
     def edges(self):
+        # Any two blocks may share a term. So from three blocks on the graph is not
+        # bipartite, and `Alternating` goes by the blocks' numbers.
         count = len(self.shapes)
         return tuple((i, j) for j in range(count) for i in range(j))
 
     @property
     def taus(self):
+        # The velocity (T(s) - s)/tau is then the force itself, whatever the step.
         return (self.step,) * len(self.shapes)
 
     @property
@@ -136,6 +139,7 @@ class EnergyNetwork(AbstractNetwork):
         def energy(s):
             return self.total_energy(replaced(state, n, s), x)
 
+        # The gradient of a sum of energies that share no state is each example's own.
         return -jax.grad(energy, holomorphic=jnp.iscomplexobj(state[n]))(state[n])
 
     def without_feedback(self):
@@ -156,12 +160,16 @@ class EnergyNetwork(AbstractNetwork):
         held = []
         for n in range(len(state)):
             force = functools.partial(self.force, n)
+            # A free force is zero up to a tolerance only: it is taken off again, so
+            # that zeros are at rest exactly where nothing pulls.
             held.append((force(state, x), sizes(force, (state, x), 2)))
         return GradientIncrementPhase(
             network=self, data=(x, state, tuple(held), context), pull=pull
         )
 
     def energy_contrast(self, x, state, increments, weights):
+        # The derivative of the difference would be a difference of gradients, which
+        # loses small increments: so it is the gradient that is followed along the way.
         arrays, rest = eqx.partition(self, eqx.is_inexact_array)
         fixed = jax.lax.stop_gradient(arrays)
 
@@ -181,6 +189,7 @@ class EnergyNetwork(AbstractNetwork):
             one = functools.partial(slopes, weights, x=x)
             return jax.jvp(one, (moved(t),), (increments,))[1]
 
+        # Weights of both signs cancel in the contrast, but their roundings do not.
         positive = functools.partial(slopes, jnp.sum(jnp.abs(weights), 0))
         value, gradient = change(
             slope,

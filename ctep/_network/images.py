@@ -228,9 +228,12 @@ class _Plan:
     def _drawn_bias(self, operator: AbstractOperator):
         if not self._bias:
             return None
+        # A convolution's or a dense map's, whose last axis is that of the targets: the
+        # pools beside it have no arrays.
         weights = jax.tree_util.tree_leaves(operator)
         fan_in = weights[0].size / weights[0].shape[-1]
         bound = self._gain / fan_in**0.5
+        # Beyond the number of any layer, which `couple` folds in at this place.
         key = jax.random.fold_in(jax.random.fold_in(self.key, len(self.layers)), 2**20)
         shape = operator.out_shape[-1:]
         return jax.random.uniform(key, shape, minval=-bound, maxval=bound)

@@ -63,6 +63,7 @@ class Layer(eqx.Module):
 
 
 def _broadcasts(shape, target):
+    # Not `jnp.broadcast_shapes`, by which a bias could widen the layer as well.
     if len(shape) > len(target):
         return False
     pairs = zip(reversed(shape), reversed(target), strict=False)

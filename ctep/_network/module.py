@@ -71,6 +71,7 @@ class Module(AbstractNetwork):
         return self
 
     def free(self, x):
+        # The module runs here, once, however often a solver asks for T.
         return _Constant(network=self, data=jax.vmap(self._layers)(x))
 
     def nudged(self, x, pull, context):

@@ -68,6 +68,8 @@ class Network(AbstractNetwork):
         _check(self)
         grades, numbers = self._grades, jnp.finfo(self.dtype)
         weakest = min(range(len(grades)), key=lambda n: grades[n])
+        # Sooner than the attenuation itself leaves the dtype: an increment is that
+        # times a nudge and an error, so it loses its digits before.
         if grades[weakest] < math.log(numbers.tiny / numbers.eps):
             warnings.warn(
                 f"Feedback reaches layer {weakest + 1} of this network "
@@ -119,6 +121,8 @@ class Network(AbstractNetwork):
         for root in reversed(range(len(self.layers))):
             # Layers that no feedback joins to the output have an energy of their own.
             found.setdefault(root, 0.0)
+            # So often at most: no path without a cycle is longer, and around one whose
+            # scales multiply to more than 1 the product would grow for ever.
             for _ in self.layers:
                 before = dict(found)
                 for i, j, log in joins:
@@ -126,6 +130,8 @@ class Network(AbstractNetwork):
                     if j in found and i != last:
                         found[i] = max(found.get(i, -math.inf), found[j] + log)
                 if found == before:
+                    # What is left is joined from below alone, a branch without an
+                    # output: it is graded by the layer that it feeds back to.
                     ahead = [(j, found[i] - log) for i, j, log in joins if i in found]
                     found = dict(reversed(ahead)) | found
                 if found == before:
@@ -136,6 +142,8 @@ class Network(AbstractNetwork):
     def has_energy(self):
         grades = self._grades
         inner = [c for c in self.couplings if c.source]
+        # In this order, since without feedback the scale is 0 and has no logarithm. And
+        # up to rounding, since 0.1 ** 3 is not 0.001 to the last bit.
         return all(c.tied for c in inner) and all(
             abs(math.log(c.scale) + grades[c.target - 1] - grades[c.source - 1]) < 1e-6
             for c in inner
@@ -169,6 +177,8 @@ class Network(AbstractNetwork):
     def check_nudged(self, blocks):
         moved = closure(blocks, self.influences)
         still = sorted(set(range(len(self.layers))) - moved)
+        # Where anything comes back, arrays that nothing reaches are legal: `ctep.fit`
+        # names them in a warning.
         if still and all(c.returning is None for c in self.couplings):
             raise ValueError(
                 f"`network` has no feedback, so no nudge moves layer {still[0] + 1}, "
@@ -223,6 +233,8 @@ class Network(AbstractNetwork):
                 "this network's do not: use `Tied` feedback, or a rule that needs no "
                 "energy."
             )
+        # A layer weighs c_n = 1/attenuation, a coupling what its target does: see
+        # "Attenuated feedback" in docs/equations.md.
         total = jnp.zeros(())
         for n, (layer, s) in enumerate(zip(self.layers, state, strict=True)):
             local = layer.activation.potential(s)
@@ -251,6 +263,7 @@ class Network(AbstractNetwork):
                 continue
             i = c.source - 1
             image, _, anchor = c.forward.anchor(state[i])
+            # One axis more, for the nudges: all of them start from one free state.
             anchor = jax.tree_util.tree_map(lambda leaf: leaf[None], anchor)
             change, _ = c.forward.apply_increment(increments[i], anchor)
             nudged = _weigh(weights, state[j] + increments[j])
@@ -262,6 +275,8 @@ class Network(AbstractNetwork):
         return total
 
     def field_contrast(self, x, state, tangent):
+        # A tied weight is part of two drives. Without the one of its feedback an error
+        # of the order of its scale would stay, however small the nudge.
         total = self._bias_contrast(tangent)
         for c in self.couplings:
             j, tape = c.target - 1, None
@@ -281,6 +296,8 @@ class Network(AbstractNetwork):
             if not layer.learns:
                 continue
             h, u = memory[1][n], moved[1][n]
+            # By the activation alone, for its class need not define `potential`; and at
+            # once, while `h` and `u` are this layer's.
             mean = path_integral(lambda t: layer.activation(h + t * u) * u)  # noqa: B023
             scale = 1 / a if rescale else 1
             total = total - scale * jnp.sum(_weigh(weights, mean).real)
@@ -317,6 +334,7 @@ def _without_fixed(mask):
         lambda m: [c.feedback for c in m.couplings],
         mask,
         replace_fn=lambda f: jax.tree_util.tree_map(lambda _: False, f),
+        # `None` counts as a leaf, or `tree_at` would find nothing there to replace.
         is_leaf=lambda v: v is None or isinstance(v, Tied | Fixed),
     )
 

@@ -106,6 +106,7 @@ def operator_norm(operator: AbstractOperator, order: int | float = 2) -> float:
 
 def product(*factors: float) -> float:
     """Return a product of bounds: 0 of a constant, whatever else is unknown."""
+    # Plainly multiplied, 0 times infinity is NaN.
     return math.prod(factors) if all(factors) else 0.0
 
 
@@ -148,6 +149,7 @@ def _(operator: Conv, order):
     """
     if order != 2:
         return _largest_sum(operator, order)
+    # By NumPy, for JAX has 64 bits only where a user has enabled them.
     weight = np.asarray(operator.weight, np.float64)
     down, across = (
         _fourier(n + sum(pad), k)
@@ -169,6 +171,8 @@ def _largest_sum(operator, order):
 
     Rounded upwards, by more than the sums can have lost.
     """
+    # The sums are what the map of absolute weights makes of ones, so no matrix of a
+    # convolution is needed. With factors rounded down they would be no bound.
     size = with_precision(jax.tree_util.tree_map(jnp.abs, operator), "float32")
     shape, image = (
         (operator.out_shape, size.transposed)
@@ -188,6 +192,8 @@ def _matrix_norm(matrix):
     rough = min(rough, size) * (1 + matrix.size * eps)
     if min(matrix.shape) > WIDEST:
         return rough
+    # Squared from the narrow side. It is the small singular values that lose digits by
+    # squaring, and only the largest one is asked for.
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
     largest = max(float(np.linalg.eigvalsh(tall.conj().T @ tall)[-1]), 0.0)
     # The product and its eigenvalue are off by less than this.

@@ -297,6 +297,8 @@ class Chain(AbstractOperator):
         return du
 
     def tape_at_zero(self, lead, dtype):
+        # Every operator maps 0 to 0, so each of them stands at zeros. By `apply` a
+        # pool's tape would cost the product with zeros of the convolution before it.
         return tuple(o.tape_at_zero(lead, dtype) for o in self.operators)
 
     def move_at_zero(self, lead, dtype, anchor):

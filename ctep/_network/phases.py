@@ -56,6 +56,7 @@ class StatePhase(AbstractProblem):
         return tuple(tape), drives
 
     def refreshed(self, state, memory):
+        # A tape is shared by two blocks, but a drive is renewed by its own block.
         return self.recall(state)[0], memory[1]
 
     def update(self, n, state, memory, zero=frozenset()):
@@ -68,13 +69,18 @@ class StatePhase(AbstractProblem):
                 out, tape[c] = coupling.forward.apply(state[i])
                 h = _add(h, out)
             # The tape spares the adjoint what it shares with the forward map.
+            # It is of the source's present state: since that last moved, the target has
+            # had its turn, or `refreshed` has taken the tape anew.
             if i == n and coupling.returning and j not in zero:
                 back = coupling.returning.adjoint(state[j], tape[c])
                 h = _add(h, coupling.scale * back)
         if self.pull is not None:
             force = self.pull(n, state, context)
             if force is not None:
+                # f = -(beta / c_n) dC/ds, see docs/equations.md: c_n = 1/attenuation.
                 h = _add(h, self.network.attenuation[n] * force)
+        # A drive of the bias alone has axes of length 1, but a loop carries it in the
+        # memory, where shapes must stay.
         h = jnp.broadcast_to(h, state[n].shape)
         drives[n] = h
         value = self.network.layers[n].activation(h)
@@ -162,6 +168,7 @@ class IncrementPhase(AbstractProblem):
                     state[j], moves[c], sources[c], targets[c]
                 )
                 a = _add(a, coupling.scale * back)
+        # A force is no difference, so the rounded sum of state and increment will do.
         nudged = tuple(s + d for s, d in zip(free, state, strict=True))
         force = self.pull(n, nudged, context)
         if force is not None:

@@ -173,6 +173,8 @@ class MaxPool(AbstractPool):
         u, old = adjoint_anchor, anchor[0]
         parts = []
         for k in range(math.prod(self.window.size)):
+            # `u` takes part only where a maximum moves: added and taken off again
+            # elsewhere, it would round the increment away.
             moved = jnp.where(move == k, du, 0)
             arrived = (move == k) & (old != k)
             left = (move != k) & (old == k)
@@ -292,6 +294,7 @@ class SoftmaxPool(AbstractPool):
             $dz_{max}$, $y_k$, the move of the mean, $t_k$, $w_k + dw_k$, $dw_k$.
         """
         parts, dparts = self.window.split(z), self.window.split(dz)
+        # Complex numbers have no order; real parts decide the size of exponentials.
         _, place = _first_max([part.real for part in parts])
 
         def first(parts):
@@ -347,6 +350,7 @@ class SoftmaxPool(AbstractPool):
 
 def _power_change(q, y, shift):
     """Return exp(q + y - shift) - exp(q - shift), to the relative precision of y."""
+    # The larger power is taken out, so that `expm1` cannot overflow.
     up = y.real > 0
     step = jnp.expm1(jnp.where(up, -y, y)) * jnp.where(up, -1, 1)
     return step * jnp.exp(jnp.where(up, q + y, q) - shift)
@@ -354,6 +358,7 @@ def _power_change(q, y, shift):
 
 def _first_max(parts):
     """Return the largest of several arrays, and which of them it is: the first one."""
+    # One byte each, since every sweep carries the places; 128 elements are its limit.
     top, place = parts[0], jnp.zeros(parts[0].shape, jnp.int8)
     for k, part in enumerate(parts[1:], 1):
         # NaN is kept, so that nobody takes the maximum of the others for an answer.

@@ -184,11 +184,13 @@ class AbstractProblem(eqx.Module):
         """Return what `residual` returns, for block `n` alone."""
         axes = self.ndims(n)
         force, value = jnp.abs(change) / self.step, jnp.abs(value)
+        # A user's `step` may be an array, which has no truth value while it is traced.
         if not (isinstance(self.step, float) and self.step == 1):
             # As much of a force may be lost when its step is added to the state.
             force = force + 0.5 * jnp.finfo(value.dtype).eps * value / self.step
         unit = 1.0
         if self.incremental:
+            # A block of zeros has no size, and 0/0 would leave it without a verdict.
             unit = jnp.maximum(jnp.max(value, axes), jnp.finfo(value.dtype).tiny)
         worst = jnp.max(force, axes) / unit
         return worst, jnp.max(force - rtol * value, axes) / unit - atol
@@ -242,6 +244,7 @@ class AbstractProblem(eqx.Module):
 
         def one(leaf):
             lengths = leaf.shape[: len(lead)]
+            # Shared by all examples, and so not copied for those that are taken.
             if max(lengths) == 1:
                 return leaf.reshape((1, *leaf.shape[len(lead) :]))
             pairs = zip(places, lengths, strict=True)
@@ -265,6 +268,7 @@ class AbstractProblem(eqx.Module):
         rank = len(lead)
 
         def flat(leaf):
+            # `vmap` wants one axis of one length in every leaf, also of what is shared.
             full = jnp.broadcast_to(leaf, lead + leaf.shape[rank:])
             return full.reshape((-1, *leaf.shape[rank:]))
 

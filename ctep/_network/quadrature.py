@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 # Gauss-Legendre nodes on [0, 1]: exact for polynomials of degree 7.
+# Plain numbers, since NumPy's scalars would promote float32 where x64 is enabled.
 _NODES, _WEIGHTS = (
     tuple(float(v) for v in a)
     for a in (
@@ -83,10 +84,12 @@ def sizes(function, start, lead):
         A tree of real arrays, with the structure of the function's value.
     """
     leaves, treedef = jax.tree_util.tree_flatten(start)
+    # The same draw in every call, or no run could be repeated to the last bit.
     keys = jax.random.split(jax.random.key(0), (8, len(leaves)))
 
     def moved(keys):
         tangent = [
+            # One g for all examples, so that none depends on its place in the batch.
             leaf * jax.random.normal(key, leaf.shape[lead:], leaf.dtype)
             for key, leaf in zip(keys, leaves, strict=True)
         ]
@@ -95,5 +98,6 @@ def sizes(function, start, lead):
     return jax.tree_util.tree_map(
         lambda value, moves: jnp.abs(value) + jnp.sum(jnp.abs(moves), 0),
         function(*start),
+        # One after the other: all at once would hold eight times the intermediates.
         jax.lax.map(moved, keys),
     )

@@ -43,6 +43,7 @@ class AbstractSolver(eqx.Module):
     def __check_init__(self):
         for name in ("rtol", "atol"):
             checks.real(name, getattr(self, name), "1e-3")
+            # This way round, because NaN compares false and is to be refused as well.
             if not getattr(self, name) >= 0:
                 raise ValueError(
                     f"`{name}` is {getattr(self, name)}, but a tolerance must be 0 or "
@@ -120,6 +121,8 @@ class AbstractSolver(eqx.Module):
         Raises:
             RuntimeError: if `throw` and some example has not settled.
         """
+        # Whatever a library's solver has stopped on: this one test knows forces,
+        # elements and units, and its memory is of the very state that is returned.
         image, memory = problem.image(state)
         change = tuple(t - s for t, s in zip(image, state, strict=True))
         sizes = problem.sizes(state, image)

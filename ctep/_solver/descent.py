@@ -30,6 +30,7 @@ def descent(
 
     def step(state, _):
         state = sweep.solve(problem, state, throw=False).state
+        # Values alone are kept, or the states of all sweeps would lie in memory.
         return state, value(state)
 
     _, trace = jax.lax.scan(step, state, length=steps)

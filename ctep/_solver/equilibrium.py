@@ -43,6 +43,7 @@ class RESULTS(optx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
 SUCCESSFUL: RESULTS = RESULTS.successful  # pyright: ignore[reportAssignmentType]
 
 # From the worst to the mildest.
+# The first one found speaks for the batch; `as_published` is no failure.
 _FAILURES = (
     RESULTS.not_finite,
     RESULTS.diverged,
@@ -50,7 +51,7 @@ _FAILURES = (
     RESULTS.not_closed,
 )
 
-# States and relative increments this large are taken for runaway growth.
+# States and increments this large are taken for runaway growth.
 _RUNAWAY = 1e6
 
 
@@ -113,10 +114,13 @@ def judge(
 
     def verdict(settled, finite, size):
         out = RESULTS.where(settled, SUCCESSFUL, otherwise)
+        # A state may rest far out; only one that still moves there has run away.
         runaway = ~settled & (size > _RUNAWAY)
         out = RESULTS.where(runaway, RESULTS.diverged, out)
+        # Last, for NaN compares false and has passed for a state that merely moves.
         return RESULTS.where(finite, out, RESULTS.not_finite)
 
+    # `RESULTS.where` takes a single truth value, hence one `vmap` for each axis.
     for _ in lead:
         verdict = jax.vmap(verdict)
     result = verdict(excess <= 0, finite, size)
@@ -162,5 +166,6 @@ def raised(found: Equilibrium) -> Equilibrium:
     """Return an equilibrium, or raise `RuntimeError` when it is not one."""
     state = found.state
     for member in _FAILURES:
+        # Hung upon the state, which is used: XLA drops a check that nobody asks for.
         state = member.error_if(state, jnp.any(found.result == member))
     return dataclasses.replace(found, state=state)

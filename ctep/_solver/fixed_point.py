@@ -67,9 +67,11 @@ class FixedPoint(AbstractSolver):
                 solver,
                 start,
                 max_steps=self.max_steps,
+                # One example that fails must not raise for all: each has a verdict.
                 throw=False,
             )
             return scaled.from_units(solution.value), solution.stats["num_steps"]
 
+        # By example, as Optimistix stops everything that it is given at once.
         state, steps = problem.per_example(one, state)
         return self.verdict(problem, state, jnp.asarray(steps), throw)

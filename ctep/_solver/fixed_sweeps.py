@@ -82,6 +82,8 @@ class FixedSweeps(AbstractSolver):
 
             def step(_, carry):
                 found, d = carry
+                # In this order a synchronous d becomes T(s + d) - T(s): both states
+                # have taken the same step, and no difference of them was formed.
                 d = one.sweep(increments(found), d).state
                 return at(one.sweep(problem, found.state).state), d
 
@@ -92,6 +94,8 @@ class FixedSweeps(AbstractSolver):
             return free, self.verdict(increments(free), d, steps, False, kind)
 
         if self.follow:
+            # One answer for the whole batch: `cond` runs one branch alone, but under a
+            # mask for each example both would run.
             moving = jnp.any(free.result == RESULTS.as_published)
             free, nudged = jax.lax.cond(moving, move, stay, free)
         else:

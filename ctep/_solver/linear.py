@@ -52,6 +52,7 @@ class Adjoint(eqx.Module):
 
         def one(problem, state, pull):
             back = _transposed_sweep(problem, state)
+            # As 1 - J^T = (1 - F^T)(1 - L^T), w is (1 - L^T) v: one more sweep solves.
             w, steps, solved = self._gmres(lambda w: back(w)[0], pull)
             return back(w)[1], steps, solved
 
@@ -101,6 +102,7 @@ class Adjoint(eqx.Module):
 
 def _sweep(problem, state, tangent, source):
     """Return $S(t, b)$: a forward sweep of tangents around a state that stays."""
+    # The adjoint of a smooth pool depends on its tape, so memories have tangents too.
     memory, moved = jax.jvp(problem.recall, (state,), (tangent,))
     for n, b in enumerate(source):
 
@@ -108,6 +110,7 @@ def _sweep(problem, state, tangent, source):
             return problem.update(n, state, memory)
 
         (_, memory), (t, moved) = jax.jvp(update, (state, memory), (tangent, moved))
+        # The state is not replaced: all blocks are linearised at the same one.
         tangent = replaced(tangent, n, t + b)
     return tangent
 
@@ -171,6 +174,7 @@ def differentiable(
             value, _, solved = how(at, state, unravel(b))
             return ravel_pytree(_checked(value, solved))[0]
 
+        # Reverse mode transposes this rule, which it could not do with GMRES's loop.
         moved = unravel(
             jax.lax.custom_linear_solve(
                 matrix,
@@ -181,6 +185,7 @@ def differentiable(
         )
         return state, moved
 
+    # The rule is all of the derivative: none is to come through the solver's loop.
     return rest(arrays, x, jax.lax.stop_gradient(state))
 
 

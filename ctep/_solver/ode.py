@@ -101,6 +101,8 @@ class ODE(AbstractSolver):
                 state,
                 stepsize_controller=self.stepsize_controller,
                 saveat=dfx.SaveAt(t1=True),
+                # Nothing is differentiated along the path. Diffrax's default, made for
+                # that, costs tracing and forbids forward mode.
                 adjoint=dfx.ForwardMode(),
                 max_steps=self.max_steps,
                 throw=False,

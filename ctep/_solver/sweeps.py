@@ -111,6 +111,7 @@ class Sweeps(AbstractSolver):
         groups = order.groups(len(problem.shapes), problem.network.edges)
         lead = leading(state[0], problem.shapes[0])
         blocks = frozenset(range(len(state)))
+        # Real also where states are complex; infinite, as nothing has been judged yet.
         infinite = jnp.full(lead, jnp.inf, jnp.finfo(state[0].dtype).dtype)
         memory = problem.recall(state, blocks if zeros else frozenset())
         steps, count = jnp.zeros(lead, jnp.int32), jnp.zeros((), jnp.int32)
@@ -122,6 +123,7 @@ class Sweeps(AbstractSolver):
         return self._settle(problem, groups, carry, self._widths(active.size))[0]
 
     def _widths(self, count):
+        # Shares of a small batch may round to one width; each width compiles a loop.
         widths = {max(1, math.floor(share * count)) for share in self.gather}
         return sorted(widths - {count}, reverse=True)
 
@@ -152,6 +154,7 @@ class Sweeps(AbstractSolver):
         )
         few = few._replace(active=few.active & (index < size))
         part = problem.take(jnp.minimum(index, size - 1), lead)
+        # The count goes on, so that no example gets more than `max_sweeps` in all.
         few, count = self._settle(part, groups, (few, count), widths[1:])
         examples = jax.tree_util.tree_map(
             lambda leaf, own: (
@@ -167,6 +170,7 @@ class Sweeps(AbstractSolver):
         (state, memory, active, steps, residual, excess), count = carry
         first, found = bool(zero), []
         for group in groups:
+            # A first sweep asks for no tapes but those of blocks that are still zero.
             if len(group) > 1 and not first:
                 memory = problem.refreshed(state, memory)
             moved = list(state)
@@ -197,6 +201,7 @@ class Sweeps(AbstractSolver):
 
     def _moved(self, problem, n, moving, state, change):
         moved, bounds = state + self.relaxation * change, problem.bounds(n)
+        # Up to 1 a move stays between two states of the range. Complex ones have none.
         if self.relaxation > 1 and bounds and not jnp.iscomplexobj(moved):
             moved = jnp.clip(moved, *bounds)
         return jnp.where(along(moving, state.ndim), moved, state)

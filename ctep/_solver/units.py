@@ -34,6 +34,7 @@ class Rescaled(eqx.Module):
         scaled = tuple(s / u for s, u in zip(state, self.units, strict=True))
         if not self.complex:
             return scaled
+        # Pairs, as Diffrax itself advises: its complex dtypes are work in progress.
         return tuple(jnp.stack([s.real, s.imag]) for s in scaled)
 
     def from_units(self, state: State) -> State:
