@@ -144,6 +144,8 @@ class AbstractNudge(eqx.Module):
         if n not in self.blocks(network):
             return None
 
+        # Summed over examples, each of which sees its own state alone: one gradient has
+        # the forces of all. Of complex states it is the plain derivative, no conjugate.
         def total(s):
             moved = (*state[:n], s, *state[n + 1 :])
             return jnp.sum(self.cost(network, moved, context))
@@ -175,6 +177,7 @@ class Sum(AbstractNudge):
     @property
     def holomorphic(self):
         parts = [nudge.holomorphic for nudge in self.nudges]
+        # One part known not to extend decides; else an unknown one asks for a trial.
         return None if None in parts and False not in parts else all(parts)
 
     def parts(self):
@@ -187,6 +190,7 @@ class Sum(AbstractNudge):
         return tuple(nudge.targets(x, y) for nudge in self.nudges)
 
     def drawn(self, network, key):
+        # A key for each, so that no draw depends on what other parts lack.
         keys = jax.random.split(key, len(self.nudges))
         pairs = zip(self.nudges, keys, strict=True)
         drawn = tuple(nudge.drawn(network, own) for nudge, own in pairs)
@@ -243,6 +247,7 @@ class _Wrapper(AbstractNudge):
         return eqx.tree_at(lambda n: n.nudge, self, self.nudge.drawn(network, key))
 
     def owned(self):
+        # `replace` would have `Scaled` check its weight, which in a mask is a flag.
         return eqx.tree_at(lambda n: n.nudge, declared(self), self.nudge.owned())
 
     def blocks(self, network):
@@ -274,6 +279,7 @@ class Scaled(_Wrapper):
         weight = self.weight
         weight = weight(jnp.asarray(epoch)) if callable(weight) else weight
         parts = weight, self.nudge.at(epoch)
+        # Without the converter, which a weight that is traced would not pass.
         return eqx.tree_at(lambda n: (n.weight, n.nudge), self, parts)
 
     def cost(self, network, state, target):
@@ -324,6 +330,7 @@ class Frozen(_Wrapper):
         return ()
 
     def cost(self, network, state, target):
+        # The loss goes on to follow the state: only the pull is frozen.
         return self.nudge.cost(network, state, target)
 
     def context(self, network, state, target):

@@ -71,6 +71,7 @@ class Distillation(AbstractNudge):
                 "`pairs` is empty, but a teacher teaches at least one layer: pass for "
                 "example `((3, 3), (5, 5))`."
             )
+        # One layer may teach several: of the student alone each must be named once.
         check_layers("pairs", dict.fromkeys(t for _, t in self.pairs), self.teacher)
         checks.positive("temperature", self.temperature, "4.0")
         checks.choice("mapping", self.mapping, (None, "linear"))
@@ -97,6 +98,7 @@ class Distillation(AbstractNudge):
 
     def owned(self):
         mask = declared(self)
+        # The teacher's classes may declare parameters of their own, not ours to train.
         nothing = jax.tree_util.tree_map(lambda _: False, mask.teacher)
         return eqx.tree_at(lambda m: m.teacher, mask, nothing)
 
@@ -109,6 +111,7 @@ class Distillation(AbstractNudge):
             value = state[s - 1]
             if self.mapping is not None:
                 value = held(self, "maps")[n].product(value)
+            # Of a block that is not mapped: a map's image may have another rank.
             lead = state[0].ndim - len(network.shapes[0])
             logits = value.reshape((*value.shape[:lead], -1)) / self.temperature
             total = total + CrossEntropy()(logits, target[n])

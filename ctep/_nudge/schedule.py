@@ -9,6 +9,8 @@ from jaxtyping import Array
 from .. import _checks as checks
 
 
+# Dataclasses and no closures: a program is compiled once per schedule, and closures
+# of equal numbers are not equal.
 @dataclasses.dataclass(frozen=True)
 class _Linear:
     start: float

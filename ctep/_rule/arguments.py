@@ -40,6 +40,7 @@ def check_inputs(network: AbstractNetwork, x: Array) -> None:
             f"`x` has dtype {x.dtype}, but states are real: convert it, for pixels "
             "with `x.astype(float) / 255`."
         )
+    # By NumPy: inside a `jit` even `jnp.isfinite` of a constant has no value.
     if not isinstance(x, Tracer) and not np.isfinite(np.asarray(x)).all():
         raise ValueError(
             "`x` holds NaN or infinity, but an input must be finite: clean it, for "

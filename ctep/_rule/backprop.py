@@ -13,6 +13,7 @@ class AbstractFeedforward(AbstractRule):
     """A rule that trains the feed-forward twin: the same layers without feedback."""
 
     def check(self, network, nudge, example=None):
+        # Called for its error: not every graph has a feed-forward twin.
         network.without_feedback()
 
     def subject(self, network):
@@ -90,6 +91,7 @@ class FeedbackAlignment(AbstractFeedforward):
                 )
 
     def reached(self, network, nudge):
+        # Errors come back along what the twin lacks, and along nothing else.
         back = network.influences - self.subject(network).influences
         return closure(nudge.blocks(network), back)
 
@@ -106,6 +108,7 @@ class FeedbackAlignment(AbstractFeedforward):
             total = task.cost(network, nudge, state)
             total = total + self.subject(network).field_contrast(task.x, state, tangent)
             for layer, h, e in zip(network.layers, memory[1], totals, strict=True):
+                # They move the state at a fixed drive: by the error before the slope.
                 if layer.learns:
                     total = total - jnp.sum(weighted(e) * layer.activation(h))
             return total
@@ -124,6 +127,7 @@ def _deltas(network, task, state):
     deltas: list = [None] * len(state)
     totals: list = [None] * len(state)
     for n in reversed(range(len(state))):
+        # For the memory alone: the state is that of the forward pass, and stays.
         _, memory = problem.update(n, state, memory)
         error = task.nudge.force(n, network, state, own)
         total = jnp.zeros_like(state[n]) if error is None else error
@@ -139,6 +143,7 @@ def _deltas(network, task, state):
 def _estimate(network, task, state, objective):
     lead = state[0].shape[:1]
     nothing = jnp.zeros(lead, state[0].dtype)
+    # One pass is at rest by construction: only what is not finite can have failed.
     free = judge(state, nothing, nothing, jnp.ones(lead, jnp.int32), (), task.throw)
     return Estimate(
         loss=task.cost(network, task.nudge, state),

@@ -33,6 +33,7 @@ class Task(eqx.Module):
     nudge: AbstractNudge
     solver: AbstractSolver
     weight: Float[Array, " batch"]
+    # Static, since a program holds the check that raises, or does not.
     throw: bool = eqx.field(static=True)
     start: State | None = None
     keys: Key[Array, " batch"] | None = None
@@ -47,6 +48,7 @@ class Task(eqx.Module):
 
     def settle(self, network: AbstractNetwork) -> Equilibrium:
         """Return the free equilibrium."""
+        # Rules take partial derivatives at the rest: none goes through the solve.
         free = self.solver.solve(
             network.free(self.x),
             network.zeros(self.x) if self.start is None else self.start,
@@ -63,6 +65,7 @@ class Task(eqx.Module):
         """
         weight = jnp.where(used, self.weight, 0)
         share = jnp.sum(weight) / jnp.sum(self.weight)
+        # With nobody left all weights are 0, and 0 / 0 would make them NaN.
         weight = weight / jnp.where(share > 0, share, 1)
         x, target = only(used, (self.x, self.target))
         return dataclasses.replace(self, x=x, target=target, weight=weight)
@@ -171,6 +174,7 @@ class AbstractRule(eqx.Module):
 
         Those from which a way leads to a block that feels the nudge, for a start.
         """
+        # Turned around: gradients run against the way in which blocks drive others.
         pairs = {(b, a) for a, b in self.subject(network).influences}
         return closure(nudge.blocks(network), pairs)
 
@@ -216,6 +220,7 @@ def only(used: Bool[Array, " batch"], tree: PyTree, axis: int = 0) -> PyTree:
         others = [n for n in range(leaf.ndim) if n != axis]
         one = jnp.take(leaf, jnp.argmax(used)[None], axis)
         one = jnp.where(jnp.any(used), one, 0)
+        # Chosen and not multiplied by 0, which a NaN would survive.
         return jnp.where(jnp.expand_dims(used, others), leaf, one)
 
     return jax.tree_util.tree_map(one, tree)
@@ -223,6 +228,8 @@ def only(used: Bool[Array, " batch"], tree: PyTree, axis: int = 0) -> PyTree:
 
 def partition(network: AbstractNetwork, nudge: AbstractNudge) -> tuple[PyTree, PyTree]:
     """Return what rules differentiate by of `(network, nudge)`, and the rest."""
+    # More than `fit` trains: constants of an energy have a derivative too, which
+    # `ctep.gradient` returns.
     return eqx.partition((network, nudge), (network.differentiable(), nudge.owned()))
 
 

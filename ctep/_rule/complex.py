@@ -69,10 +69,12 @@ def extends(function: Callable[[State], PyTree], shapes: tuple[Shape, ...]) -> b
 
     Cost: the function at 512 states, uncompiled.
     """
+    # Always the same circles: what passes once must not be refused the next time.
     rng = np.random.default_rng(0)
     turn = np.exp(2j * np.pi * np.arange(_POINTS) / _POINTS)
 
     def circles(shape):
+        # All elements turn at once, so that products of different ones are tried too.
         centre, way = rng.standard_normal((2, _CENTRES, 1, *shape))
         turns = turn.reshape((-1,) + (1,) * len(shape))
         return jnp.asarray((centre + _RADIUS * way * turns).reshape(-1, *shape))
@@ -85,7 +87,10 @@ def extends(function: Callable[[State], PyTree], shapes: tuple[Shape, ...]) -> b
     for leaf in jax.tree_util.tree_leaves(values):
         value = np.asarray(leaf).reshape(_CENTRES, _POINTS, -1)
         waves = np.abs(np.fft.fft(value, axis=1))
+        # The second half holds the negative frequencies. Of a Taylor series it gets the
+        # eighth power and higher ones alone, which a small radius has made tiny.
         backward, moving = waves[:, _POINTS // 2 :].max(), waves[:, 1:].max()
+        # Where hardly anything moves, all waves are the rounding of the mean.
         rounding = 100 * np.finfo(value.dtype).eps * waves[:, 0].max()
         if not np.isfinite(waves).all() or backward > 1e-3 * moving + rounding:
             return False

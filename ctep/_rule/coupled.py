@@ -62,6 +62,7 @@ class Coupled(AbstractStencil):
 
     def check(self, network, nudge, example=None):
         super().check(network, nudge, example)
+        # A readout is no block, and an `output` of a user's own may read any of them.
         own = isinstance(network, Network) and network.readout is None
         plain = (
             isinstance(network, EnergyNetwork)
@@ -95,11 +96,16 @@ class Coupled(AbstractStencil):
         return np.array([self.eta]), np.array([1 / self.eta])
 
     def problem(self, network, task, free, betas):
+        # Without any force: what moves the other blocks is the one that is held.
         inner = network.increments(task.x, free.state, free.memory, _NoPull(), ())
         n = len(network.shapes) - 1
+        # Of the squared error the force is the way to the target, and that of a label
+        # to its one-hot vector.
         error = task.nudge.force(n, network, free.state, task.target)
         assert error is not None
         last = along(betas, error.ndim + 1) * error[None]
+        # What has examples' axes may stand in `data` alone, by which solvers take a
+        # problem apart.
         bare = dataclasses.replace(inner, data=())
         return _Held(network=network, problem=bare, data=(inner.data, last))
 
@@ -138,6 +144,7 @@ class _Held(AbstractProblem):
         return self._inner.refreshed(state, memory)
 
     def update(self, n, state, memory, zero=frozenset()):
+        # Updated even where it is held: blocks below read the memory of that update.
         value, memory = self._inner.update(n, state, memory, zero)
         if n == len(self.shapes) - 1:
             value = jnp.broadcast_to(self.data[1], value.shape)

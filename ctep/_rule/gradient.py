@@ -83,9 +83,12 @@ def gradient(
     x, y = checks.array("x", x), checks.array("y", y)
     check_batch(network, nudge, x, y)
     x = x.astype(network.dtype)
+    # The epoch as an array, or each one would compile a program of its own.
     inputs = (network, x, y, nudge, rule, solver, jnp.asarray(epoch), key)
     traced = checks.traced(inputs)  # then only the run itself can raise
     rule.check(network, nudge, None if traced else (x[:1], y[:1]))
+    # Outside of a trace the verdict is read below: both values of `throw` share one
+    # program, and what is raised is one sentence.
     loss, gradient, result = _gradient(*inputs, throw and traced)
     if throw and not traced and (message := explain(result)):
         raise RuntimeError(message)
@@ -99,6 +102,8 @@ def _gradient(network, x, y, nudge, rule, solver, epoch, key, throw):
 
     nudge = nudge.at(epoch)
     given = (network, x, y, nudge)
+    # The estimate is made of values alone: no derivative may go through its solves,
+    # and the loss gets its own below.
     still = jax.tree_util.tree_map(
         lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_array(leaf) else leaf, given
     )

@@ -71,6 +71,7 @@ class Holomorphic(AbstractStencil):
         # Points on the real axis stand for themselves, the others for a pair.
         pairs = np.where((k == 0) | (2 * k == count), 1, 2)
         nudges = self.radius * np.exp(2j * np.pi * k / count)
+        # Else nudges that are real in value would make all states complex.
         if count <= 2:
             nudges = nudges.real
         return nudges, pairs / (count * nudges)

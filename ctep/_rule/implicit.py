@@ -56,6 +56,7 @@ class Implicit(AbstractRule):
         free = task.settle(network)
 
         def total(state):
+            # Not weighted: which examples count is known only after the solves.
             return jnp.sum(task.nudge.cost(network, state, task.target))
 
         # Most of it is zero, which XLA would spend minutes on folding.
@@ -66,6 +67,7 @@ class Implicit(AbstractRule):
         def verdict(solved):
             return RESULTS.where(solved, SUCCESSFUL, RESULTS.not_settled)
 
+        # The linear solve counts as one phase more, which may fail like a nudged one.
         result = first_failure(free.result, jax.vmap(jax.vmap(verdict))(solved[None]))
         used = usable(result)
         task, state = task.of(used), only(used, free.state)

@@ -116,7 +116,9 @@ class Oscillating(AbstractStencil):
     def estimate(self, network, task):
         orbit = self._follow(network, task)
         begin, end = (tuple(s[k] for s in orbit) for k in (-1 - self.points, -1))
+        # The first look is at the end of the transient: the last one has its phase.
         orbit = tuple(s[1:] for s in orbit)
+        # A free rest is real: what else the mean has is the error of the orbit.
         mean = tuple(s.mean(0).real for s in orbit)
         problem = network.free(task.x)
         # An orbit that does not close is no move of T, whatever its step.
@@ -130,6 +132,7 @@ class Oscillating(AbstractStencil):
         free = judge(mean, residual, excess, steps, (), task.throw, RESULTS.not_closed)
         increments = tuple(s - m for s, m in zip(orbit, mean, strict=True))
         _, weights = self.phases(task)
+        # Nothing is recalled, since `check` has refused the activations that read it.
         return self.contrast(
             network, task, free, free, increments, weights, steps, free.result, ()
         )
@@ -139,6 +142,7 @@ class Oscillating(AbstractStencil):
         real = network.zeros(task.x) if task.start is None else task.start
         kind = jnp.promote_types(real[0].dtype, jnp.complex64)
         start = tuple(s.astype(kind) for s in real)
+        # No rest is known yet. `Frozen`, which would need one, has been refused.
         own = task.nudge.context(network, real, task.target)
         pull = Pull(task.nudge, network)
         none = jnp.zeros((1,), kind)
@@ -150,6 +154,7 @@ class Oscillating(AbstractStencil):
             # What the inputs contribute is computed once, in `problem`.
             context = (beta.astype(kind)[None], own)
             moved = dataclasses.replace(problem, data=(problem.data[0], context))
+            # In pairs of real numbers, for Diffrax warns of complex ones.
             return Rescaled(moved, units, True)
 
         looks = (
@@ -165,6 +170,7 @@ class Oscillating(AbstractStencil):
             self.dt,
             scaled(jnp.zeros(())).to_units(start),
             saveat=dfx.SaveAt(ts=looks),
+            # Never differentiated: steps need neither a limit nor checkpoints.
             adjoint=dfx.ForwardMode(),
             max_steps=None,
             throw=False,

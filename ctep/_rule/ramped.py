@@ -55,10 +55,14 @@ class Ramped(AbstractStencil):
 
     def nudged(self, network, task, free, betas):
         def step(k, d):
+            # `betas` has the last nudge; the first step already feels `self.beta`.
             part = jnp.asarray(k + 1, betas.dtype) / self.steps
+            # All blocks at once, as published: a sweep from the output would carry the
+            # nudge to the input in one step, and there would be no lag.
             return self.problem(network, task, free, part * betas).image(d)[0]
 
         d = jax.lax.fori_loop(0, self.steps, step, zeros(free, betas))
+        # Judged at the last nudge: it rests there only if it has kept up with the ramp.
         last = self.problem(network, task, free, betas)
         taken = jnp.full((1, len(task.x)), self.steps, jnp.int32)
         return free, task.solver.verdict(

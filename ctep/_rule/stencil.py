@@ -108,6 +108,7 @@ class AbstractStencil(AbstractRule):
     ) -> AbstractProblem:
         """Return the problem of the increments of all phases."""
         own = task.nudge.context(network, free.state, task.target)
+        # One axis more for the phases, which all share the same targets.
         context = (betas, jax.tree_util.tree_map(lambda leaf: leaf[None], own))
         pull = Pull(task.nudge, network)
         return network.increments(task.x, free.state, free.memory, pull, context)
@@ -127,6 +128,7 @@ class AbstractStencil(AbstractRule):
     def estimate(self, network, task):
         free = task.settle(network)
         betas, weights = self.phases(task)
+        # `FixedSweeps` moves the free state on too: around where it has got to then.
         around, nudged = self.nudged(network, task, free, betas)
         steps = free.steps + jnp.sum(nudged.steps, 0)
         result = first_failure(free.result, nudged.result)
@@ -154,6 +156,7 @@ class AbstractStencil(AbstractRule):
         used = usable(result)
         task = task.of(used)
         state, d = only(used, around.state), only(used, increments, 1)
+        # After `of`, whose weights make up for the examples that are left out.
         weights = weights * task.weight
         return Estimate(
             loss=task.cost(network, task.nudge, only(used, free.state)),
@@ -186,13 +189,17 @@ class AbstractStencil(AbstractRule):
             memory: what the free problem recalls of `state`.
             moved: what the problem of the increments recalls of `increments`.
         """
+        # Partial derivatives, by the theorem: increments do not follow parameters.
         d, moved = jax.lax.stop_gradient((increments, moved))
 
         def objective(network, nudge):
             total = task.cost(network, nudge, state)
             total = total + network.drive_contrast(memory, moved, weights, self.rescale)
+            # The energy has $c_n$ in it: without rescaling there is the field's alone.
             if self.rescale and network.has_energy:
                 return total + network.energy_contrast(task.x, state, d, weights)
+            # Of a conjugate pair one phase is solved, with twice the weight: what is
+            # imaginary the other one would cancel.
             tangent = tuple(
                 _weighted(weights, v).real / (a if self.rescale else 1.0)
                 for v, a in zip(d, network.attenuation, strict=True)

@@ -25,6 +25,7 @@ def underived(value: PyTree, given: PyTree) -> PyTree:
     @kept.defjvp
     def moved(primals, tangents):
         leaves = jax.tree_util.tree_leaves(tangents[1])
+        # Times the tangents: a constant would not be transposed, and so not refused.
         some = _one_way.bind(sum(jnp.sum(leaf) for leaf in leaves) * jnp.nan)
         out = jax.tree_util.tree_map(lambda leaf: jnp.full_like(leaf, some), primals[0])
         return primals[0], out

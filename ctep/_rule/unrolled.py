@@ -63,6 +63,7 @@ class Unrolled(AbstractRule):
         return self.truncate is None
 
     def loss(self, network, task, estimate):
+        # Not truncated: who differentiates the loss gets the derivative of all steps.
         start = network.zeros(task.x) if task.start is None else task.start
         state = _relax(network, task.x, start, self.steps)
         return task.cost(network, task.nudge, state)
@@ -70,6 +71,7 @@ class Unrolled(AbstractRule):
     def estimate(self, network, task):
         last = self.steps if self.truncate is None else self.truncate
         start = network.zeros(task.x) if task.start is None else task.start
+        # Outside of what is differentiated: a truncated gradient takes it as given.
         start = _relax(network, task.x, start, self.steps - last)
 
         trained, rest = partition(network, task.nudge)
@@ -78,6 +80,7 @@ class Unrolled(AbstractRule):
         def objective(trained):
             network, nudge = eqx.combine(trained, rest)
             state = _relax(network, task.x, start, last, self.rematerialise)
+            # Judged in here, since the cost is to be taken of usable examples alone.
             free = task.solver.verdict(
                 network.free(task.x), jax.lax.stop_gradient(state), steps, task.throw,
                 RESULTS.as_published,

@@ -36,11 +36,13 @@ class Bound:
 
     def factor(self, beta: float) -> float:
         r"""Return $K_1 + |\beta| (K_2 + \kappa K_3)$."""
+        # Without a nudge its force costs nothing, bounded or not: 0 * inf is NaN.
         return self.k1 + (abs(beta) * (self.k2 + self.k3) if beta else 0.0)
 
     @property
     def largest_beta(self) -> float:
         r"""The $|\beta|$ below which the factor is below 1; 0 if it never is."""
+        # Asked this way round, NaN proves nothing either.
         if not self.k1 < 1:
             return 0.0
         force = self.k2 + self.k3
@@ -94,9 +96,11 @@ def _bound(network, parts, order):
             back = operator_norm(c.returning, _dual(order))
             matrix[i, j] += product(passed[i], c.scale, back)
             if not c.returning.linear:
+                # Back through a pool it feels its own state, without a bound.
                 matrix[i, i] = math.inf
     weights, k1 = _perron(matrix, order)
     pairs = zip(passed, network.attenuation, strict=True)
+    # A force is attenuated like the feedback before it meets the activation.
     gains = [product(slope, share) for slope, share in pairs]
     k2, k3 = (force_bound(network, own, gains, order, weights) for own in parts)
     name = "2" if order == 2 else "infinity"
@@ -135,6 +139,7 @@ def force_bound(network, parts: Parts, gains, order, weights) -> float:
     # What reads all blocks may carry what one of them does to any other one.
     mixed = max(weights) / min(weights)
     if order != 2:
+        # $|v|_2 \le \sqrt n\,|v|_\infty$, over the units of all blocks.
         mixed *= math.sqrt(sum(math.prod(shape) for shape in network.shapes))
     own, anywhere = [0.0] * len(gains), 0.0
     for weight, nudge in parts:
@@ -161,6 +166,7 @@ def _slope(activation):
 def _curvature(head: Head, order):
     if not states(head.loss, "curvature"):
         return math.inf
+    # The temperature divides the logits, and the gradient on its way back.
     bound = float(head.loss.curvature(order)) / head.temperature**2
     if head.operator is None:
         return bound
@@ -177,19 +183,24 @@ def _dual(order):
 
 def _perron(matrix, order) -> tuple[list[float], float]:
     """Return weights of the blocks, and the norm of a non-negative matrix in them."""
+    # Weights are given even where nothing is proved: the estimate is measured in them.
     finite = np.where(np.isfinite(matrix), matrix, 0.0)
     # Without a way back some weights would vanish.
     linked = finite + 1e-12 * (finite.max() or 1.0)
     linked = linked / np.abs(np.linalg.eigvals(linked)).max()
     # Sums of positive numbers alone: each weight has its full relative precision.
+    # A chain has eigenvalues of either sign in pairs, between which powers would swing;
+    # the identity tells them apart.
     power = linked + np.eye(len(matrix))
     for _ in range(20):
         power = power @ power
         power = power / power.max()
     right, left = power.sum(1), power.sum(0)
+    # With these either norm is the spectral radius (Stoer and Witzgall).
     weights = np.sqrt(right / left) if order == 2 else right
     weights = weights / weights[-1]
     if not np.isfinite(matrix).all():
         return weights.tolist(), math.inf
+    # A norm of the matrix itself: weights that are rounded make it larger, not wrong.
     scaled = matrix * weights / weights[:, None]
     return weights.tolist(), float(np.linalg.norm(scaled, order))

@@ -159,6 +159,7 @@ def contraction(
         x, y = checks.array("x", x), checks.array("y", y)
         check_batch(network, nudge, x, y)
         x = x.astype(network.dtype)
+        # Those of the 2-norm, so that the estimate stands beside that proof.
         weights = bounds[0].weights if bounds else (1.0,) * len(network.shapes)
         scale = jnp.asarray(weights, x.dtype)
         found = estimated(network, x, y, parts, scale, steps, iterations)

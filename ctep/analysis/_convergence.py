@@ -76,6 +76,7 @@ def convergence_time(
     checks.positive("tol", tol, "1e-6")
     checks.count("patience", patience, "3")
     checks.count("max_steps", max_steps, "1000")
+    # As arrays: other limits need no other program.
     limits = (jnp.asarray(v) for v in (tol, patience, max_steps))
     steps, converged = _times(network, x, *limits)
     return ConvergenceTime(np.asarray(steps), np.asarray(converged))
@@ -92,6 +93,7 @@ def _times(network, x, tol, patience, max_steps):
         t, state, still, steps = carry
         image = problem.map(state)
         change = tuple(a - b for a, b in zip(image, state, strict=True))
+        # Once an example has stood still it counts, even if rounding moves it again.
         done = still >= patience
         moves = distance(problem, change) >= tol
         still = jnp.where(done, still, jnp.where(moves, 0, still + 1))

@@ -112,6 +112,8 @@ def depth_profile(
             "`beta` is 0, but without a nudge nothing moves: pass for example 0.1."
         )
     checks.positive("tolerance", tolerance, "0.01")
+    # The nudge as an array and the rule's own of 1: another one needs no new program,
+    # and it may be negative, which no rule would take.
     size = jnp.asarray(beta, x.dtype)
     rule = OneSided(1.0, rescale)
 
@@ -125,6 +127,7 @@ def depth_profile(
     means = np.array(means, np.float64)
     arrays = np.asarray(arrays, np.float64)
     owner = np.array(owners(network))
+    # `hypot` squares nothing, so that norms of any size add up.
     own = [np.hypot.reduce(arrays[owner == n]) for n in range(len(network.layers))]
     ends = np.array([layer.activation.range for layer in network.layers])
     means[1:3][~np.isfinite(ends.T)] = np.nan
@@ -150,6 +153,7 @@ def _profile(network, x, y, nudge, rule, beta, solver, tolerance):
         width = tolerance * (size if np.isfinite(size) else 1.0)
         ends = s <= low + width, s >= high - width
         ends = [jnp.mean(end, dtype=x.dtype) for end in ends]
+        # Not a root of mean squares: in float32 the square of 1e-20 underflows.
         rows.append((jnp.mean(s), *ends, norm(d) / d.size**0.5))
     gradient = jax.tree_util.tree_leaves(response.gradient(nudged.state, nudged.memory))
     norms = jnp.stack([norm(g) for g in gradient])

@@ -83,6 +83,7 @@ def energy_trace(
         y = checks.array("y", y)
         check_batch(network, nudge, x, y)
         state, target = rest(network, x, solver, throw=True).state, nudge.targets(x, y)
+    # Within a tolerance blocks would stay where they are: every sweep is to move them.
     sweep = Sweeps(max_sweeps=1, rtol=0.0, atol=0.0, order=order)
     given = network, x, state, target, nudge, jnp.asarray(beta)
     return _trace(*given, sweep, steps)

@@ -175,4 +175,5 @@ def _compare(gradient, truth):
 
 def _arrays(tree):
     leaves = jax.tree_util.tree_leaves(tree)
+    # In float64, where squares of float32 numbers neither vanish nor overflow.
     return [np.ravel(np.asarray(leaf, np.float64)) for leaf in leaves]

@@ -132,6 +132,7 @@ def gradient_curve(
 
     found, unsettled = with_settled(run, x, y, throw)
     ep, bptt, cosines, distance = np.asarray(found, np.float64)
+    # Where a gradient vanishes, NaN or infinity is the answer and no cause to warn.
     with np.errstate(divide="ignore", invalid="ignore"):
         return GradientCurve(
             str(rule),
@@ -162,10 +163,12 @@ def _curve(network, x, y, nudge, rule, solver, steps):
 
     # The cost is a mean over the batch, and so is all that comes back from it.
     adjoint, direct = jax.grad(cost, argnums=(0, 1))(free.state, trained)
+    # Linearised once: the state is at rest, so that each step back has the same J.
     _, back = jax.vjp(image, free.state, trained)
 
     def step(carry, _):
         increments, adjoint, bptt = carry
+        # Of the update itself: this memory has the drives that made the new increments.
         increments, moved = response.problem.image(increments)
         adjoint, own = back(adjoint)
         bptt = jax.tree_util.tree_map(jnp.add, bptt, own)
@@ -174,6 +177,7 @@ def _curve(network, x, y, nudge, rule, solver, steps):
             jax.tree_util.tree_leaves(bptt[0]),
             strict=True,
         )
+        # Numbers at once: gradients that are kept would take memory for each step.
         numbers = [(norm(a), norm(b), cosine(a, b), norm(a - b)) for a, b in pairs]
         return (increments, adjoint, bptt), numbers
 

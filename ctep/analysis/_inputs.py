@@ -41,6 +41,7 @@ def layered(network: AbstractNetwork) -> Network:
 def solver_or(solver: AbstractSolver | None) -> AbstractSolver:
     """Return `solver`, by default `Sweeps(1000, rtol=1e-5, atol=1e-5)`."""
     if solver is None:
+        # A hundred times tighter than `Sweeps()`: analyses must not show its tolerance.
         solver = Sweeps(max_sweeps=1000, rtol=1e-5, atol=1e-5)
     check_kinds(solver=solver)
     return solver
@@ -77,6 +78,7 @@ def with_settled(
     """
     checks.flag("throw", throw)
     out, results = run(x, y)
+    # What was taken as published stays, or `FixedSweeps` would leave nobody.
     settled = np.concatenate([np.reshape(usable(r), (-1, len(x))) for r in results])
     settled = settled.all(0)
     if settled.all():

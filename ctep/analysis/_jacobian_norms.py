@@ -46,6 +46,7 @@ def estimated(
         """Return the slope of an activation, the largest here if none is known."""
         if math.isfinite(known[n]):
             return known[n]
+        # The second part of a memory has the drive of each block.
         drive = problem.image(state)[1][1][n]
         activation = network.layers[n].activation
         slope = jax.jvp(activation, (drive,), (jnp.ones_like(drive),))[1]
@@ -79,6 +80,7 @@ def _norm(function, state: State, scale, iterations):
 
     def turn(v, _):
         length = size(v)
+        # Of a Jacobian of zeros the length is 0, and NaN would be the largest of all.
         unit = jnp.where(length > 0, length, 1)
         v = tuple(a / unit.reshape((-1,) + (1,) * (a.ndim - 1)) for a in v)
         image = forward(v)

@@ -121,6 +121,7 @@ def _exponents(network, x, steps, count, dt, key):
 
         carry = flat, frame, jnp.zeros(count, flat.dtype)
         flat, _, total = jax.lax.fori_loop(0, steps, step, carry)
+        # Minus infinity is an exponent, of a direction that is mapped to zero.
         finite = jnp.isfinite(flat).all() & ~jnp.isnan(total).any()
         time = steps * (1.0 if dt is None else dt)
         return jnp.where(finite, total / time, jnp.nan), finite
@@ -130,7 +131,9 @@ def _exponents(network, x, steps, count, dt, key):
 
 def _integrated(field, start, dt):
     """Return where one step of length `dt` leads."""
+    # Step by step, for in between the columns must be made orthonormal.
     term, solver = dfx.ODETerm(lambda t, y, args: field(y)), dfx.Tsit5()
+    # In the state's dtype: with 64 bits enabled a time would widen float32 states.
     dt = jnp.asarray(dt, start[0].dtype)
     now = jnp.zeros_like(dt), dt, start, None
     memory = solver.init(term, *now)
@@ -144,4 +147,5 @@ def _orthonormal(frame):
         column, size = unit(frame)
         return column, size[None]
     q, r = jnp.linalg.qr(frame)
+    # QR leaves the signs open; growth is a size.
     return q, jnp.abs(jnp.diagonal(r))

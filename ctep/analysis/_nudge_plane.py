@@ -96,6 +96,7 @@ def nudge_plane(
         Laborieux and Zenke, 2022, arXiv:2209.00530.
     """
     x, y, nudge, solver = batch(network, x, y, nudge, solver, epoch)
+    # Of four points, since fewer are real and ask for no complex states.
     circle = Holomorphic(radius, 4)  # which checks the radius too
     checks.count("points", points, "21")
     checks.count("chunk", chunk, "32")
@@ -105,6 +106,7 @@ def nudge_plane(
     beta = axis[None, :] + 1j * axis[:, None]
     upper = beta[points // 2 :]
     rows = -(-upper.size // chunk)
+    # Filled up with repeats: `lax.map` wants chunks of one length.
     padded = np.resize(upper, rows * chunk).reshape(rows, chunk)
     given = network, x, y, nudge, solver, free, jnp.asarray(padded)
     settled, distance = (
@@ -125,9 +127,11 @@ def _plane(network, x, y, nudge, solver, free, beta):
 
     def solve(beta):
         betas = beta[:, None].astype(kind)
+        # Any stencil has this problem: it is given its nudges.
         problem = Holomorphic().problem(network, task, free, betas)
         nudged = solver.solve(problem, zeros(free, betas), zeros=True, throw=False)
         settled = nudged.settled & free.settled
         return settled, jnp.where(settled, distance(problem, nudged.state), jnp.nan)
 
+    # One chunk after the other, which bounds the memory.
     return jax.lax.map(solve, beta)

@@ -129,7 +129,9 @@ def recommended_beta(
     rule.check(network, nudge, (x[:1], y[:1]))
     order, largest = rule.order, rule.size
     large = [largest, largest / 2, largest / 4]
+    # Over thirteen decades, in which a rounding of $r_1/\beta$ could not hide.
     small = [largest * factor for factor in (1e-1, 1e-7, 1e-14)]
+    # In float32 residuals may never get below a tighter tolerance.
     loose = dataclasses.replace(
         solver, rtol=max(solver.rtol, 1e-6), atol=max(solver.atol, 1e-6)
     )
@@ -217,6 +219,7 @@ def _bias(gradients, order) -> tuple[tuple[float, ...], float, float]:
 
 def _fit(betas, roundings) -> tuple[float, float]:
     r"""Return $r_0, r_1 \geq 0$ of $r_0 + r_1/\beta$, by relative least squares."""
+    # A rounding of 0 cannot be divided by, as relative squares would.
     if not np.all(roundings > 0):
         return float(np.max(roundings)), 0.0
     columns = np.stack([np.ones(len(betas)), 1 / betas]) / roundings
@@ -235,6 +238,7 @@ def _balance(excess, largest) -> float:
     low, high = 1e-12 * largest, largest
     if excess(high) > 0:
         for _ in range(60):
+            # Halved in logarithms: it may lie anywhere in twelve decades.
             middle = math.sqrt(low * high)
             low, high = (middle, high) if excess(middle) < 0 else (low, middle)
     return high

@@ -74,6 +74,7 @@ def analyse(
     example.
     """
     check_kinds(rule=rule)
+    # For its errors: wrong arguments are no refusals, and leave no folder behind.
     batch(network, x, y, nudge, None, 0)
     if key is not None:
         checks.key(key)
@@ -83,6 +84,7 @@ def analyse(
     for name, analysis in _tasks(network, x, y, nudge, rule, key).items():
         try:
             result = analysis()
+        # What analyses document: any other error is a mistake and must be seen.
         except (ValueError, RuntimeError) as error:
             found[name] = {"refused": str(error)}
             say(f"{name}: not here. {error}")
@@ -96,6 +98,7 @@ def analyse(
         found["history"] = plain(list(history))
         say(f"history: {len(history)} epochs")
         _keep(plot.history(history), folder / "history")
+    # A NaN that has got past `plain` would make a file that is not JSON.
     text = json.dumps(found, indent=1, allow_nan=False)
     (folder / "analysis.json").write_text(text + "\n")
     return found
@@ -104,6 +107,7 @@ def analyse(
 def _tasks(network, x, y, nudge, rule, key) -> dict[str, Callable[[], Any]]:
     """Return each analysis as a function without arguments."""
     units = sum(math.prod(shape) for shape in network.shapes)
+    # By name, so that a run that was trained by `Centered()` checks it once.
     rules = {str(r): r for r in (Centered(), rule) if not r.random}
     given: Any = (network, x, y)
     how: Any = {"nudge": nudge, "throw": False}
@@ -114,6 +118,7 @@ def _tasks(network, x, y, nudge, rule, key) -> dict[str, Callable[[], Any]]:
             network, x, 10 * len(network.shapes), min(8, units), key=key, throw=False
         ),
         "convergence_time": lambda: convergence_time(network, x),
+        # A rule without nudges has the size 0; the usual nudge is judged in its place.
         "contraction": lambda: contraction(
             network, nudge, beta=rule.size or 0.1, x=x, y=y
         ),
@@ -166,4 +171,5 @@ def _keep(figure, path):
 
     for kind in ("svg", "png"):
         figure.savefig(path.with_suffix(f".{kind}"), dpi=150)
+    # Pyplot keeps every figure until it is closed.
     plt.close(figure)

@@ -42,6 +42,7 @@ class Response(eqx.Module):
         return Response(
             rule.problem(network, task, free, scale * betas),
             zeros(free, betas),
+            # Divided by it, so that the sum of weights times nudges stays 1.
             weights * task.weight / scale,
             rule,
             network,

@@ -124,11 +124,13 @@ def robustness(
     x, y = map(jnp.asarray, split)
     batch_size = min(batch_size, len(y))
     missing = -len(y) % batch_size
+    # Filled up with -1, which is counted out below: all batches have one shape.
     rows = jnp.pad(jnp.arange(len(y)), (0, missing), constant_values=-1)
     rows = rows.reshape(-1, batch_size)
     table = []
     for sigma_w, sigma_s in itertools.product(weight_noise, state_noise):
         count = draws if sigma_w or sigma_s else 1
+        # As arrays, for all levels to share a program: `limit` alone is compiled in.
         sizes = jnp.asarray(sigma_w), jnp.asarray(sigma_s)
         keys = jax.random.split(key, draws)[:count]
         limit = steps if sigma_s else 0
@@ -178,6 +180,7 @@ def _perturbed(network, sigma, key):
     leaves, structure = jax.tree_util.tree_flatten(trained)
     keys = jax.random.split(key, len(leaves))
     noisy = [
+        # In the dtype of what it moves: with 64 bits enabled it would widen float32.
         w * (1 + sigma.astype(w.dtype) * jax.random.normal(k, w.shape, w.dtype))
         for w, k in zip(leaves, keys, strict=True)
     ]

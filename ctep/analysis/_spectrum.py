@@ -101,6 +101,7 @@ def spectral_radius(
         free = rest(network, x, solver, throw)
         state, settled = free.state, np.asarray(free.settled)
     radius, error = _arnoldi(network.free(x), state, tol, dimension, max_restarts)
+    # With equality, for a Jacobian without loops has the radius 0 and no error.
     found = error <= tol * radius
     if throw and not found[settled].all():
         missing = settled & ~found
@@ -149,20 +150,24 @@ def _arnoldi(problem, state, tol, dimension, max_restarts):
         at = jnp.asarray(kept), jnp.asarray(first)
         basis, extended = _extend(problem, state, basis, *small, *at)
         matrix, rotation = np.array(extended, float), np.zeros_like(rotation)
+        # On the host: JAX has no ordered Schur form, which restarts need.
         for i in todo:
             radius[i], error[i] = _leading(matrix[i], jnp.finfo(dtype).eps)
         # What is not finite stays so.
         todo = np.flatnonzero(np.isfinite(radius) & ~(error <= tol * radius))
+        # A space as large as the Jacobian is all there is: a restart adds nothing.
         if m == size or len(todo) == 0:
             break
         for i in todo:
             vectors = _wanted(matrix[i, :m])
             kept[i] = k = vectors.shape[1]
+            # Krylov-Schur: the leading vectors and the residual's way stay.
             rotation[i, :k, :m], rotation[i, k, m] = vectors.T, 1
             restarted = np.zeros((m + 1, m))
             restarted[:k, :k] = vectors.T @ matrix[i, :m] @ vectors
             restarted[k, :k] = matrix[i, m] @ vectors
             matrix[i] = restarted
+        # From the emptiest basis on: fuller ones keep their columns until then.
         first = kept[todo].min()
     return radius, error
 
@@ -184,6 +189,7 @@ def _leading(matrix, eps):
     if slope > 0:
         error = residual / slope
     else:
+        # Left and right vectors at a right angle: a Jordan block, which nothing bounds.
         error = np.inf if residual > 0 else 0.0
     return np.abs(values[k]), error
 
@@ -228,6 +234,7 @@ def _extend(
             for _ in range(2):  # once leaves rounding behind
                 part = basis @ v
                 column, v = column + part, v - part @ basis
+            # Below rounding only noise is left: a space that is used up ends in zeros.
             v, norm = unit(v, 10 * eps * jnp.linalg.norm(image))
             column = column.at[i + 1].add(norm)
             power = j < 0
@@ -245,6 +252,7 @@ def _extend(
 
 def _product(problem, state):
     """Return the balanced Jacobian of one example as a function of flat vectors."""
+    # Unscaled, ten tied layers at a feedback of 0.001 have a condition of 1e13.
     units = [a**0.5 for a in problem.network.attenuation]
     edges = np.cumsum([s.size for s in state])[:-1]
     _, tangent = jax.linearize(problem.map, state)

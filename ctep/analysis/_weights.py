@@ -70,6 +70,7 @@ def weight_statistics(network: AbstractNetwork) -> WeightStatistics:
         if not arrays:
             continue
         w = np.concatenate([np.asarray(a, np.float64).ravel() for a in arrays])
+        # By the class itself, since a subclass may compute something else.
         exact = type(operator) is Dense and min(operator.weight.shape) <= WIDEST
         sizes = np.linalg.norm(w), np.abs(w).max(), operator_norm(operator)
         rows.append((name, w.mean(), w.std(), *sizes, exact))
@@ -82,6 +83,7 @@ def _operators(network) -> list[tuple[str, AbstractOperator]]:
     for c in network.couplings:
         if c.forward is not None:
             out.append((weight_name(c), c.forward))
+        # Tied feedback has the forward weights, which need no second row.
         if c.returning is not None and not c.tied:
             out.append((weight_name(c, "B"), c.returning))
     if network.readout is not None:

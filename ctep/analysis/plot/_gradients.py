@@ -236,6 +236,7 @@ def history(result: Result | Sequence[dict], *, ax: Axes | None = None) -> Figur
         if logarithmic:
             panel.set_yscale("log")
         else:
+            # An offset beside the axis would hide that values are near 98 or near 1.
             panel.ticklabel_format(useOffset=False)
         if len(keys) > 1:
             panel.legend(fontsize="small")
