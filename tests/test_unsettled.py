@@ -235,3 +235,45 @@ def test_the_loss_of_a_score_is_that_of_the_settled_examples():
     alone = ctep.evaluate(_springs(), (X[KEPT], Y[KEPT]))
     assert score.unsettled == 0.25
     assert score.loss == pytest.approx(alone.loss, rel=1e-5)
+
+
+class Bursting(ctep.AbstractActivation):
+    """Overflows float32 where its drive is large."""
+
+    lipschitz = np.inf
+
+    def __call__(self, h):
+        return jnp.exp(h * h)
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_a_forward_pass_that_overflows_takes_no_part(fixed):
+    """Oracle: the other examples alone, loss, gradient, and the loss differentiated."""
+    feedback = ctep.Fixed() if fixed else 0.3
+    rule = ctep.FeedbackAlignment() if fixed else ctep.Backprop()
+    network = ctep.mlp(
+        (3, 4, 4, 2), activation=Bursting(), feedback=feedback, key=KEY(0)
+    )
+    x = 0.3 * jax.random.normal(KEY(1), (4, 3)).at[2].mul(1e3)
+    y, kept = jnp.array([0, 1, 0, 1]), jnp.array([0, 1, 3])
+
+    def both(x, y):
+        loss, gradient = ctep.gradient(network, x, y, rule=rule, throw=False)
+        slope = jax.grad(
+            lambda s: ctep.gradient(network, s * x, y, rule=rule, throw=False)[0]
+        )
+        return [loss, slope(1.0), *jax.tree.leaves(gradient)]
+
+    assert np.isfinite(ctep.gradient(network, x[kept], y[kept], rule=rule)[0])
+    for a, b in zip(both(x, y), both(x[kept], y[kept]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    with pytest.raises(RuntimeError, match="not finite|NaN|grew"):
+        ctep.gradient(network, x, y, rule=rule)
+
+
+def test_the_loss_of_unrolled_steps_is_that_of_those_that_stayed():
+    """Oracle: the others alone; one of four runs away."""
+    x = X * np.array([[1, 1], [1, 1], [2, 1], [1, 1]], np.float32)
+    loss, _ = ctep.gradient(_springs(), x, Y, rule=ctep.Unrolled(60), throw=False)
+    wanted, _ = ctep.gradient(_springs(), x[KEPT], Y[KEPT], rule=ctep.Unrolled(60))
+    assert float(loss) == pytest.approx(float(wanted), rel=1e-5)

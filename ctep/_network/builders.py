@@ -189,7 +189,7 @@ def feedback_of(value) -> Tied | Fixed | None:
     if isinstance(value, numbers.Real):
         # A plain number: a scalar of NumPy has a dtype of its own, and a float64 would
         # promote float32 states where JAX has 64 bits enabled.
-        return Tied(int(value) if checks.is_whole(value) else float(value))
+        return Tied(int(value) if checks.is_whole(value) else float(value))  # pyright: ignore[reportArgumentType]
     kinds = (Tied, Fixed, type(None))
     checks.instance("feedback", value, kinds, "a number, Tied, Fixed or None", "0.1")
     return value

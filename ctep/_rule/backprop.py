@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 
 from .._arrays import along
-from .._network import closure
-from .._solver import judge
-from .base import AbstractRule, Estimate, differentiate
+from .._network import Network, closure
+from .._solver import judge, usable
+from .base import AbstractRule, Estimate, differentiate, only
 
 
 class AbstractFeedforward(AbstractRule):
@@ -20,6 +20,7 @@ class AbstractFeedforward(AbstractRule):
         return network.without_feedback()
 
     def loss(self, network, task, estimate):
+        task = task.of(usable(estimate.result))
         return task.cost(network, task.nudge, network.feedforward(task.x))
 
 
@@ -50,12 +51,12 @@ class Backprop(AbstractFeedforward):
         return True
 
     def estimate(self, network, task):
-        state = jax.lax.stop_gradient(network.feedforward(task.x))
+        free, task, _ = _passed(network, task)
 
         def objective(network, nudge):
             return task.cost(network, nudge, network.feedforward(task.x))
 
-        return _estimate(network, task, state, objective)
+        return _estimate(network, task, free, objective)
 
 
 class FeedbackAlignment(AbstractFeedforward):
@@ -82,7 +83,12 @@ class FeedbackAlignment(AbstractFeedforward):
 
     def check(self, network, nudge, example=None):
         super().check(network, nudge, example)
-        for c in getattr(network, "couplings", ()):
+        if not isinstance(network, Network):
+            raise ValueError(
+                f"`network` is a {type(network).__name__}, which has no feedback to be "
+                "aligned with: pass `rule=ctep.Backprop()`."
+            )
+        for c in network.couplings:
             if c.returning is not None and c.tied:
                 raise ValueError(
                     f"`network` has tied feedback from layer {c.target} to {c.source}, "
@@ -96,7 +102,7 @@ class FeedbackAlignment(AbstractFeedforward):
         return closure(nudge.blocks(network), back)
 
     def estimate(self, network, task):
-        state = jax.lax.stop_gradient(network.feedforward(task.x))
+        free, task, state = _passed(network, task)
         deltas, totals, memory = _deltas(network, task, state)
 
         def weighted(values):
@@ -113,7 +119,7 @@ class FeedbackAlignment(AbstractFeedforward):
                     total = total - jnp.sum(weighted(e) * layer.activation(h))
             return total
 
-        return _estimate(network, task, state, objective)
+        return _estimate(network, task, free, objective)
 
 
 def _deltas(network, task, state):
@@ -140,11 +146,19 @@ def _deltas(network, task, state):
     return deltas, totals, memory
 
 
-def _estimate(network, task, state, objective):
+def _passed(network, task):
+    """Return one forward pass, judged; the task of what is finite, and its states."""
+    state = jax.lax.stop_gradient(network.feedforward(task.x))
     lead = state[0].shape[:1]
     nothing = jnp.zeros(lead, state[0].dtype)
     # One pass is at rest by construction: only what is not finite can have failed.
     free = judge(state, nothing, nothing, jnp.ones(lead, jnp.int32), (), task.throw)
+    used = usable(free.result)
+    return free, task.of(used), only(used, state)
+
+
+def _estimate(network, task, free, objective):
+    state = only(usable(free.result), free.state)
     return Estimate(
         loss=task.cost(network, task.nudge, state),
         gradient=differentiate(objective, network, task.nudge),

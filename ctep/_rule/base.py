@@ -67,8 +67,8 @@ class Task(eqx.Module):
         share = jnp.sum(weight) / jnp.sum(self.weight)
         # With nobody left all weights are 0, and 0 / 0 would make them NaN.
         weight = weight / jnp.where(share > 0, share, 1)
-        x, target = only(used, (self.x, self.target))
-        return dataclasses.replace(self, x=x, target=target, weight=weight)
+        x, target, start = only(used, (self.x, self.target, self.start))
+        return dataclasses.replace(self, x=x, target=target, start=start, weight=weight)
 
     def cost(self, network, nudge, state) -> Float[Array, ""]:
         """Return the weighted mean of the nudge's cost."""

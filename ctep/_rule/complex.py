@@ -102,7 +102,12 @@ def _try_network(network, x):
 
 
 def _try_nudge(network, nudge, x, y):
-    nudge, target = nudge.at(0), nudge.targets(x[:1], y[:1])
+    # A weight that is zero in one epoch would pass anything.
+    return all(_try_at(network, nudge.at(n), x, y) for n in (0, 1, 100))
+
+
+def _try_at(network, nudge, x, y):
+    target = nudge.targets(x[:1], y[:1])
     own = nudge.context(network, network.zeros(x[:1]), target)
 
     def forces(state):

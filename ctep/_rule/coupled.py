@@ -63,12 +63,11 @@ class Coupled(AbstractStencil):
     def check(self, network, nudge, example=None):
         super().check(network, nudge, example)
         # A readout is no block, and an `output` of a user's own may read any of them.
-        own = isinstance(network, Network) and network.readout is None
-        plain = (
-            isinstance(network, EnergyNetwork)
-            and type(network).output is EnergyNetwork.output
-        )
-        if not (own or plain):
+        own = isinstance(network, Network)
+        kind = Network if own else EnergyNetwork
+        # A subclass may read its output elsewhere.
+        plain = isinstance(network, kind) and type(network).output is kind.output
+        if not plain or (own and network.readout is not None):
             raise ValueError(
                 "`network` reads its output out of the last layer, but only a layer "
                 "can be held: build it with `readout=False`."

@@ -64,6 +64,7 @@ class Unrolled(AbstractRule):
 
     def loss(self, network, task, estimate):
         # Not truncated: who differentiates the loss gets the derivative of all steps.
+        task = task.of(usable(estimate.result))
         start = network.zeros(task.x) if task.start is None else task.start
         state = _relax(network, task.x, start, self.steps)
         return task.cost(network, task.nudge, state)

@@ -95,7 +95,8 @@ def _times(network, x, tol, patience, max_steps):
         change = tuple(a - b for a, b in zip(image, state, strict=True))
         # Once an example has stood still it counts, even if rounding moves it again.
         done = still >= patience
-        moves = distance(problem, change) >= tol
+        # So that a state that is not a number does not stand still.
+        moves = ~(distance(problem, change) < tol)
         still = jnp.where(done, still, jnp.where(moves, 0, still + 1))
         steps = jnp.where(done | (still >= patience), jnp.minimum(steps, t), steps)
         return t + 1, image, still, steps

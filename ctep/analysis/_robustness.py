@@ -176,7 +176,7 @@ def _counts(network, solver, pipeline, x, y, rows, steps, sigma_w, sigma_s, key)
 
 
 def _perturbed(network, sigma, key):
-    trained, rest = eqx.partition(network, network.differentiable())
+    trained, rest = eqx.partition(network, network.trainable())
     leaves, structure = jax.tree_util.tree_flatten(trained)
     keys = jax.random.split(key, len(leaves))
     noisy = [

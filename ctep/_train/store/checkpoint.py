@@ -240,6 +240,7 @@ def _pack(tree: PyTree, config: dict) -> bytes:
 
 def _check(path: Path) -> tuple[dict, bytes]:
     """Return header and content of the file at `path`, or say what is wrong with it."""
+    header: Any
     content = b""
     try:
         content = path.read_bytes()
