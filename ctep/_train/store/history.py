@@ -14,6 +14,7 @@ _FILE = "history.jsonl"
 # What one epoch records, and its title and layout in `table`.
 _FORMATS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "epoch": ("epoch", lambda x: f"{x:.0f}"),
+    # `#` keeps the zeros of 0.5000, and a point after 1234 that has to go.
     "loss": ("loss", lambda x: f"{x:#.4g}".rstrip(".")),
     "train_accuracy": ("train %", lambda x: f"{100 * x:.2f}"),
     "test_accuracy": ("test %", lambda x: f"{100 * x:.2f}"),
