@@ -63,6 +63,7 @@ def flag(name: str, value: Any) -> None:
 
 def choice(name: str, value: Any, options: tuple[str | None, ...]) -> None:
     """Raise `ValueError` unless `value` is one of `options`."""
+    # By kind first: `in` compares, and what comparing arrays gives is no truth value.
     if not isinstance(value, str | None) or value not in options:
         *most, last = map(repr, options)
         raise ValueError(
@@ -87,6 +88,7 @@ def is_whole(value: Any) -> bool:
 
 
 def _number(name, value, kind, noun, example):
+    # To Python `True` is a number. Here it is a slip, and no flag is of `None`'s kind.
     known = type(None) if isinstance(value, bool) else kind
     instance(name, value, known, noun, example)
     if is_whole(value) and not -_LARGEST <= int(value) < _LARGEST:
@@ -125,6 +127,7 @@ def count(name: str, value: Any, example: str, least: int = 1) -> int:
             f"`{name}` is {value}, but must be a whole number of at least {least}: "
             f"pass for example `{example}`."
         )
+    # NumPy's integers are none to JSON, and `run.json` holds some of these counts.
     return int(value)
 
 
@@ -133,6 +136,7 @@ def shape(name: str, value: Any) -> tuple[int, ...]:
     try:
         if not is_listed(value):
             raise TypeError
+        # `int` would cut 2.5 to 2 in silence; `operator.index` refuses it.
         out = tuple(operator.index(n) for n in value)
     except TypeError as error:
         raise TypeError(
@@ -149,6 +153,7 @@ def shape(name: str, value: Any) -> tuple[int, ...]:
 
 def is_listed(value: Any) -> bool:
     """Return whether `value` holds several things in an order, and is no text."""
+    # Axes have an order, which a set lacks, and the letters of a text are no numbers.
     several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
     return several or (isinstance(value, np.ndarray) and value.ndim > 0)
 
@@ -242,6 +247,7 @@ def array(name: str, value: Any) -> Array:
     if isinstance(given, np.ndarray) and given.dtype.itemsize > out.dtype.itemsize:
         info = jnp.iinfo if given.dtype.kind in "iu" else jnp.finfo
         low, high = info(out.dtype).min, info(out.dtype).max
+        # An infinity is one in any dtype; what was finite must not become one, or wrap.
         beyond = given[np.isfinite(given) & ((given < low) | (given > high))]
         if beyond.size:
             raise ValueError(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+# On the field and not on the array, in whose place each update puts another one.
 _KEY = "ctep.parameter"
 
 
@@ -45,6 +46,7 @@ def declared(tree: PyTree, *, otherwise: bool = False) -> PyTree:
 
     def one(path, leaf):
         fields = list(_fields(tree, path))
+        # A declared field is trained with all modules in it, whatever they declare.
         said = any(own[name] for own, name in fields)
         silent = otherwise and not any(any(own.values()) for own, _ in fields)
         return eqx.is_inexact_array(leaf) and (said or silent)

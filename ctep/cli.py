@@ -94,6 +94,7 @@ def fit(
     Under Slurm processes find each other; in indexed jobs of Kubernetes they know
     their number.
     """
+    # Before all else: once JAX has looked for devices, no process can join others.
     join(coordinator, process, processes)
     if rule not in RULES:
         raise ValueError(
@@ -220,6 +221,7 @@ def _count(recipe: Recipe) -> str:
 
     def build():
         network = recipe.network(shape, classes, key, 1.0)
+        # Aside, for of what `build` returned `eval_shape` would leave shape and dtype.
         counts.append(parameters(network))
 
     jax.eval_shape(build)
@@ -230,6 +232,7 @@ def _leave(result: Result) -> NoReturn:
     """End the process, with a code that says how the training ended."""
     code = 0 if result.status == "completed" else 1
     if result.status == "interrupted" and result.signal is not None:
+        # As shells report a process that a signal has ended: 130 after Ctrl-C.
         code = 128 + result.signal
     if LOST in result.reason:
         # On its way out JAX would wait for the process that is lost, then abort.

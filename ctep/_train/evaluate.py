@@ -137,6 +137,7 @@ def predict(
         return network.output(_settled(network, x, solver, throw).state)
     # The last part is filled up, so that all are of one program.
     parts = -(-len(x) // _TOGETHER)
+    # It is filled with its last example: zeros might not settle, and raise for nothing.
     rows = np.minimum(np.arange(parts * _TOGETHER), len(x) - 1)
     parts = [
         network.output(_settled(network, x[row], solver, throw).state)
@@ -235,6 +236,7 @@ def check_fit(network, nudge, dataset, pipeline, y):
     checks.instance("pipeline", pipeline, data.Pipeline, "a pipeline", example)
     pipeline.check(dataset.shape)
     shape = pipeline.shape(dataset.shape)
+    # A vector may be reshaped; an image of another height would be torn apart by it.
     image = len(shape) == len(network.input_shape) == 3
     wrong = math.prod(shape) != math.prod(network.input_shape)
     if wrong and len(shape) == 2 and shape[1:] == network.input_shape:
@@ -318,6 +320,7 @@ def _score(network, solver, pipeline, nudge, block, stop, place, read, classes):
         cost = jnp.zeros(len(y))
         if nudge is not None:
             cost = nudge.cost(network, free.state, nudge.targets(ready, y))
+        # Chosen, not multiplied: the cost of what failed may be NaN, as 0 times it is.
         sums = [
             jnp.sum(jnp.where(present, right, 0)),
             jnp.sum(used),
@@ -325,11 +328,14 @@ def _score(network, solver, pipeline, nudge, block, stop, place, read, classes):
         ]
         return total + jnp.stack([jnp.asarray(s, total.dtype) for s in sums])
 
+    # In float32, which counts the examples of a block exactly up to 2**24.
     return jax.lax.fori_loop(0, stop, body, jnp.zeros(3))
 
 
 def _settled(network, x, solver, throw):
     traced = checks.traced(network, x)
+    # Within somebody's `jit` only the run itself can raise. Elsewhere the error is a
+    # plain one, without the compiler's frames around its sentence.
     free = _settle(network, x, solver, throw and traced)
     if throw and not traced and (message := explain(free.result)):
         raise RuntimeError(message)
@@ -338,6 +344,8 @@ def _settled(network, x, solver, throw):
 
 @eqx.filter_jit
 def _settle(network, x, solver, throw):
+    # Sweeps are not differentiated, for a `while_loop` has no reverse mode. The rest
+    # has a derivative of its own, by the implicit function theorem.
     still = jax.lax.stop_gradient(eqx.filter((network, x), eqx.is_array))
     fixed, start = eqx.combine(still, (network, x))
     free = solver.solve(fixed.free(start), fixed.zeros(start), zeros=True, throw=throw)

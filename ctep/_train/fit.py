@@ -173,10 +173,13 @@ def fit(
     pipeline = data.Pipeline() if pipeline is None else pipeline
     place = _place(mesh, shard_parameters)
     loaded = data.load(dataset, data_dir=data_dir)
+    # A run is known by the nudge as given: what is drawn comes with its checkpoints.
+    # The number is that of this draw alone: one more elsewhere changes nothing here.
     given, nudge = nudge, nudge.drawn(network, jax.random.fold_in(key, 2**31 - 2))
     splits = _splits(loaded, validation, key, batch_size, workers, place)
     order = splits["train"].order
     count, batch_size = order.examples, order.batch_size
+    # One example shows whether all fit, before anything is compiled.
     x, y = map(jnp.asarray, splits["train"].sample(np.arange(1)))
     check_fit(network, nudge, loaded, pipeline, y)
     rule.check(network, nudge, (as_inputs(pipeline, x, network), y))
@@ -191,6 +194,7 @@ def fit(
     options["classes"] = loaded.classes is not None
     moving = network, nudge, rule, solver, optimizer
     loop, state = Loop.start(*moving, batch_size, place=place, **options)
+    # The same examples after every epoch, so that their cosines can be compared.
     rows = jax.random.permutation(jax.random.fold_in(key, 2**31 - 1), count)[:probe]
     try:
         position = run.restore(state)

@@ -71,8 +71,10 @@ class TrainState(eqx.Module):
     """
 
     trained: PyTree
+    # Handed in like the others: as constants they would be compiled in.
     fixed: PyTree
     optimizer: PyTree
+    # Here, since a run that is stopped within an epoch goes on with its sums.
     sums: Sums
     start: State | None = None
 
@@ -95,6 +97,7 @@ class Loop(eqx.Module):
     static: PyTree
     rule: AbstractRule
     solver: AbstractSolver
+    # This and `read` are equal where they compute alike: equal runs share a program.
     optimizer: Optimizer = eqx.field(static=True)
     pipeline: Pipeline
     key: PRNGKeyArray
@@ -126,6 +129,8 @@ class Loop(eqx.Module):
         first = None
         if carry_state:
             shape = (batch_size, *network.input_shape)
+            # As long as a batch, not as what the devices divide evenly: a run may go on
+            # with another number of them.
             first = network.zeros(jnp.zeros(shape, network.dtype))
         sums = Sums.zero(len(network.taus), network.output_shape[0])
         state = TrainState(trained, fixed, optimizer.init(trained), sums, first)
@@ -159,9 +164,11 @@ class Loop(eqx.Module):
         network, nudge = self.model(state)
         nudge = nudge.at(epoch)
         present = index >= 0
+        # By the example's number, not its place: it is augmented alike in any batch.
         fold = jax.vmap(jax.random.fold_in, (None, 0))
         keys = fold(jax.random.fold_in(self.key, epoch), index.astype(jnp.uint32))
         x, count = as_inputs(self.pipeline, x, network, keys), jnp.sum(present)
+        # A batch that is filled up is the mean over its examples, not over its width.
         weight = present / count.astype(x.dtype)
         y = as_targets(y, network)
         target = nudge.targets(x, y)
@@ -191,6 +198,7 @@ class Loop(eqx.Module):
         finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in _arrays(trained)])
         sums = Sums(
             count=old.count + count,
+            # A mean, so times their number; of no example it may be NaN.
             loss=old.loss + jnp.sum(part) * jnp.where(some, estimate.loss, 0),
             right=old.right + jnp.sum(jnp.where(present, right, 0)),
             sweeps=old.sweeps + jnp.sum(estimate.sweeps * present),
@@ -226,6 +234,7 @@ class Loop(eqx.Module):
         task = Task.mean(x, y, nudge, self.solver, throw=False, key=key)
         estimate = self.rule.estimate(network, task)
         used = usable(estimate.result)
+        # The exact gradient of the same examples and arrays, or they do not compare.
         subject, same = self.rule.subject(network), task.of(used)
         exact = _EXACT.estimate(subject, same)
         twin = eqx.filter((subject, nudge), (subject.trainable(), nudge.owned()))

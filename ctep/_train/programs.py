@@ -104,10 +104,12 @@ def _made(value: Any, seen: dict[int, tuple[int, Any]]) -> Any:
     elif isinstance(value, tuple):
         parts = tuple(value)
     elif isinstance(value, types.FunctionType):
+        # Closures of one maker share their code, and their cells hold its arguments.
         cells = tuple(cell.cell_contents for cell in value.__closure__ or ())
         kind, parts = value.__code__, (value.__defaults__, value.__kwdefaults__, cells)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         parts = tuple(vars(value).items())
+    # A class, a builtin or a random key, of which nothing but its identity is known.
     if parts is None:
         return _Itself(value)
     return kind, tuple(_made(part, seen) for part in parts)

@@ -64,6 +64,7 @@ class Reporter:
         if self._bar is None:
             print(text, file=sys.stderr, flush=True)
         else:
+            # Else rich would read what stands in brackets as markup of its own.
             self._bar.console.print(text, markup=False, highlight=False)
 
 

@@ -50,8 +50,11 @@ def restore(
         CheckpointError: if no checkpoint is valid.
     """
     nudge = OutputError() if nudge is None else nudge
+    # With any key: shapes count, and the checkpoint brings the numbers.
     nudge = nudge.drawn(network, jax.random.key(0))
     optimizer = optax.adam(1e-3) if optimizer is None else optimizer
+    # Rule and solver leave no trace in a checkpoint, nor does the batch size unless
+    # states are carried over: with any of them the template is the same.
     loop, state = Loop.start(
         network, nudge, OneSided(), Sweeps(), optimizer, batch_size or 1,
         carry_state=batch_size is not None,

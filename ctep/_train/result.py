@@ -43,6 +43,7 @@ class Result:
 
 
 def _evidence(history):
+    # The last record of a run that broke holds nothing but its fault.
     whole = [r for r in history if r["unsettled"] is not None]
     if not whole:
         return
@@ -70,6 +71,7 @@ def _rest(records):
     worst = max(records, key=lambda r: r["unsettled"])
     if worst["unsettled"] == 0:
         text = "every example came to rest, in every epoch"
+        # Runs that began with 0.1.0 have records without this name.
         if any(r.get("as_published") for r in records):
             text = "no phase failed"
     else:

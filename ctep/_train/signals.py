@@ -31,6 +31,7 @@ class Interruption:
     def _remember(self, number, frame):
         if self.signal is not None:
             raise KeyboardInterrupt
+        # No exception yet, which would lose the chunk that the devices are working on.
         self.signal = number
 
 

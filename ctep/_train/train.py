@@ -56,6 +56,7 @@ class Job:
 
 def train(job: Job, position: Position, progress: bool) -> Result:
     """Train from `position` to the last epoch, a signal, a failure or a fault."""
+    # `good` stays behind: an epoch whose fault ends the run is not returned.
     batches, good = job.splits["train"].order.batches, position
     done = position.epoch * batches + position.batch
     reporter = Reporter(job.epochs, batches, done, progress and hosts.first())
@@ -66,6 +67,7 @@ def train(job: Job, position: Position, progress: bool) -> Result:
         while position.epoch < job.epochs and not stopped:
             position, failure = _epoch(job, position, interruption, reporter)
             if not bool(position.state.sums.finite):
+                # No checkpoint, here and after any last fault: the newest stays good.
                 fault = not_finite(position.epoch + 1, position.batch + 1)
                 history = [*position.history, _broken(position, fault)]
                 job.run.record(history[-1])
@@ -77,6 +79,7 @@ def train(job: Job, position: Position, progress: bool) -> Result:
                     record = _record(job, position)
                 except Exception as error:
                     failure = _failure(error)
+            # With all batches done, too: then a resumed run only has to evaluate.
             if record is None:
                 job.run.save(position)
                 reason = f"{failure} {_where(job, position)}".lstrip()
@@ -90,9 +93,12 @@ def train(job: Job, position: Position, progress: bool) -> Result:
                 0.0,
                 [*position.history, record],
             )
+            # Before the checkpoint: to resume drops the lines beyond the newest one.
             job.run.record(record)
             reporter.epoch(record)
             if reason := job.watch.ends(record["faults"]):
+                # The new record has the seconds of its whole epoch, so `good` must add
+                # none that it had when it was restored within it.
                 good = dataclasses.replace(
                     good, batch=0, seconds=0.0, history=position.history
                 )
@@ -115,6 +121,8 @@ def _epoch(job, position, interruption, reporter):
             if batch == found.stop:
                 block, found = next(blocks)
             stop = min(found.stop, batch + chunk)
+            # Each process has its own clock, and chunks of different lengths would
+            # wait for each other for ever.
             stop, interruption.signal = hosts.agree(stop, interruption.signal)
             if interruption.signal is not None:
                 break

@@ -58,9 +58,11 @@ def _never(network, nudge, rule, pairs):
     def is_reached(path):
         if path[0].name == "layers":
             return path[1].idx in reached
+        # It has the cost's own derivative, which no feedback has to bring.
         if path[0].name == "readout":
             return True
         c = network.couplings[path[1].idx]
+        # A tied weight drives its source as well, but not in a feed-forward twin.
         back = both and c.tied and c.source - 1 in reached
         return c.target - 1 in reached or back
 
@@ -70,6 +72,7 @@ def _never(network, nudge, rule, pairs):
 @eqx.filter_jit
 def _slopes(network):
     """Return the derivative of forces and outputs at a few random states."""
+    # Not at zeros, where products vanish, and with them the slopes of what is read.
     keys = iter(jax.random.split(jax.random.key(0), 2 * len(network.shapes) + 1))
 
     def draw(shape):
@@ -80,6 +83,7 @@ def _slopes(network):
 
     def total(network):
         forces = [network.force(n, state, x) for n in range(len(state))]
+        # Weighted at random, for in a plain sum slopes may cancel.
         read = sum(jnp.vdot(way, f) for way, f in zip(ways, forces, strict=True))
         return read + jnp.sum(network.output(state) ** 2)
 

@@ -238,6 +238,7 @@ def saturated(network: AbstractNetwork, x: Array, state: State) -> Float[Array, 
     problem, found = network.free(x), []
     memory = problem.recall(state)
     for n, layer in enumerate(network.layers):
+        # For the drive of this very state; what the layer would become is dropped.
         _, memory = problem.update(n, state, memory)
         slope = jnp.abs(layer.activation.derivative(memory[1][n]))
         found.append(jnp.mean(slope < _FLAT * layer.activation.lipschitz))
@@ -255,10 +256,12 @@ def rise(
         solver = solver.sweeps(solver.free)
     if not (network.has_energy and isinstance(solver, Sweeps)):
         return None
+    # Without tolerances, within which a sweep moves nothing and no energy could rise.
     sweep = dataclasses.replace(solver, max_sweeps=1, rtol=0.0, atol=0.0)
     problem, state = network.free(x), network.zeros(x)
     steps = min(_SWEEPS, solver.max_sweeps)
     trace = descent(lambda s: network.energies(s, x), problem, state, sweep, steps)
+    # An energy that stands still has no range, and 0 / 0 would pass for a rise.
     span = jnp.maximum(jnp.max(trace, 0) - jnp.min(trace, 0), jnp.finfo(x.dtype).tiny)
     # An energy that runs away rises too, by a number that JSON knows.
     large = jnp.finfo(x.dtype).max

@@ -75,6 +75,7 @@ class Dataset:
             return self.content
         arrays = [self.x_train, self.y_train, self.x_test, self.y_test]
         arrays = [array for array in arrays if array is not None]
+        # The first one is of plain bytes, as runs of 0.1.0 have kept it.
         first, rest = _checksum(self.x_train, 0), 0
         for array in arrays:
             rest = zlib.crc32(f"{array.dtype}{array.shape}".encode(), rest)

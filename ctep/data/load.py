@@ -90,6 +90,7 @@ def _from_arrays(data: tuple[Any, ...], classes: int | None) -> Dataset:
 def _named(name: str, data_dir: str | os.PathLike[str] | None) -> Dataset:
     if name == "digits":
         return _digits()
+    # A name becomes a folder below `data_dir`, and must not lead out of it.
     if not re.fullmatch(r"\w+(/\w[\w.+-]*)?", name, re.ASCII):
         raise ValueError(
             f"`dataset` must be a name such as 'mnist', not a path, but got {name!r}; "
@@ -99,6 +100,7 @@ def _named(name: str, data_dir: str | os.PathLike[str] | None) -> Dataset:
     root = data_root(data_dir)
     prepared = find(root, name)
     if prepared is None:
+        # Only now is TFDS imported: what is prepared is found without it.
         _check_known(name, ["digits", *names(root)])
         prepared = prepare(root, name)
     return load_images(prepared)

@@ -54,6 +54,7 @@ class Pipeline(eqx.Module):
     flip: float = eqx.field(static=True, default=0.0)
     crop: int = eqx.field(static=True, default=0)
     fill: str = eqx.field(static=True, default="zero")
+    # Equinox hashes static fields, so these are tuples of numbers and no arrays.
     mean: tuple[float, ...] = eqx.field(static=True, converter=_numbers, default=(0.0,))
     std: tuple[float, ...] = eqx.field(static=True, converter=_numbers, default=(1.0,))
     std_factor: float = eqx.field(static=True, default=1.0)
@@ -145,6 +146,7 @@ class Pipeline(eqx.Module):
         return (x - jnp.asarray(self.mean, dtype)) / deviation
 
     def _augment(self, x, key):
+        # Split in any case: shifts are the same whether images are mirrored or not.
         mirror, shift = jax.random.split(key)
         if self.flip:
             turned = jax.random.bernoulli(mirror, self.flip)

@@ -31,6 +31,7 @@ def find(root: Path, name: str) -> "Prepared | None":
     ]
     if not versions:
         return None
+    # As numbers: 3.0.10 comes after 3.0.9.
     highest = max(versions, key=lambda f: [int(part) for part in f.name.split(".")])
     return Prepared(name, highest)
 
@@ -68,6 +69,7 @@ class Prepared:
     def splits(self) -> dict[str, int]:
         """The number of examples of each split."""
         return {
+            # In the JSON of protocol buffers integers of 64 bits are text.
             split["name"]: sum(map(int, split.get("shardLengths", [])))
             for split in self.info.get("splits", [])
         }
@@ -131,6 +133,7 @@ class Prepared:
         """A name for the files as they are now, which changes when they do."""
         digest = hashlib.sha256(str(self.folder.resolve()).encode())
         for file in sorted(self.folder.iterdir()):
+            # In place of the records themselves, which the cache saves reading.
             stat = file.stat()
             digest.update(f"|{file.name}|{stat.st_size}|{stat.st_mtime_ns}".encode())
             if file.name in _FILES:

@@ -33,6 +33,7 @@ class BatchOrder:
         rows = np.full(self.batches * self.batch_size, -1, np.int32)
         rows[: self.examples] = np.arange(self.examples)
         if self.seed is not None:
+            # A generator for each epoch, whose order is known without those before it.
             random = np.random.default_rng([*self.seed, epoch])
             random.shuffle(rows[: self.examples])
         rows = rows.reshape(self.batches, self.batch_size)

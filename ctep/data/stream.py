@@ -42,6 +42,7 @@ def read_batch(
         wanted = rows[present]
         wanted = wanted if index is None else index[wanted]
         x[present], targets = records.read(wanted)
+        # Put into int32 as it is, 2**32 would be the class 0 without a word.
         low, high = targets.min(), targets.max()
         if not records.target.shape and (low < 0 or high > np.iinfo(np.int32).max):
             raise ValueError(
@@ -81,6 +82,7 @@ def read_ahead(
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=ahead)
         return iter(data.to_iter_dataset(options))
     options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+    # Grain has a buffer for each process, among which `ahead` is divided.
     processes = grain.MultiprocessingOptions(workers, -(-ahead // workers))
     data = data.to_iter_dataset(options)
     return iter(data.mp_prefetch(processes, worker_init_fn=_settle_in))
@@ -88,6 +90,7 @@ def read_ahead(
 
 def check_main(workers: int) -> None:
     """Refuse a script that its own reading processes would run again."""
+    # So Python marks a spawned process while it imports the script of its parent.
     if workers and getattr(multiprocessing.current_process(), "_inheriting", False):
         raise RuntimeError(
             f"`workers` is {workers}, but each of these processes imports the script "
@@ -101,6 +104,7 @@ def _settle_in(number: int, count: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
+    # A parent that is killed closes nothing: its processes would be left behind.
     def follow():
         with contextlib.suppress(Exception):
             parent.join()  # pyright: ignore[reportOptionalMemberAccess]

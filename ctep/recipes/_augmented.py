@@ -113,6 +113,7 @@ def _sgd(rates, decay: float = 3e-4):
         momentum = one(rates[0])
         if len(kinds) > 1:
             momentum = optax.multi_transform(kinds, lambda tree: _labels(tree, rates))
+        # Outside of the parts, each of which sees the norm of its own arrays alone.
         return optax.chain(optax.clip_by_global_norm(1.0), momentum)
 
     return build
@@ -123,6 +124,7 @@ def _labels(tree, rates):
 
     def label(path, leaf):
         text = jax.tree_util.keystr(path)
+        # Of (network, nudge); in a VGG a coupling has the number of its layer.
         found = re.match(r"\[0\]\.(?:couplings|layers)\[(\d+)\]", text)
         if found:
             return str(rates[int(found[1])])

@@ -42,6 +42,7 @@ def _layered(
     """Return the recipe of a layered network; `network` is its builder."""
     rate = 2e-4 if dataset.startswith("cifar") else 1e-3
     defaults = {
+        # Published is the error of the free state, during all of the nudged phase.
         "nudge": lambda epochs, teacher: Frozen(OutputError()),
         "rule": OneSided(0.1),
         "solver": Sweeps(relaxation=relaxation),
@@ -120,6 +121,7 @@ def _agt(layers, probability, **fields) -> Recipe:
             weights, draw = jax.random.split(key)
             drawn = np.asarray(jax.random.bernoulli(draw, probability, square))
         pairs = list(itertools.combinations(range(1, layers + 1), 2))
+        # Above its diagonal `drawn` decides on skips forward, below it on those back.
         edges = [(0, 1)] + [p for p in pairs if p[1] == p[0] + 1 or drawn[p]]
         back = [(p[1], p[0]) for p in pairs if p[1] == p[0] + 1 or drawn[p[::-1]]]
         return graph(
@@ -165,6 +167,7 @@ def _conv(dataset, channels, kernel, padding, steps, **fields) -> Recipe:
             pool_first=True,
             activation=HardSigmoid(),
             feedback=0.01,
+            # PyTorch's default, and so the published code's: within 1 / sqrt(fan-in).
             bias_gain=1.0,
             init=within(1.0),
             key=key,

@@ -28,6 +28,7 @@ _SOURCE = (
 def _optimizer(epochs, steps):
     rate = cosine_decay(3e-2, epochs, steps, 2e-6, per_epoch=True)
     return optax.chain(
+        # Clipped before the decay is added, as published.
         optax.clip_by_global_norm(1.0),
         optax.add_decayed_weights(2.5e-4),
         optax.sgd(rate, momentum=0.9, nesterov=True),

@@ -150,6 +150,7 @@ class Recipe:
             "nudge": self.nudge(epochs, teacher),
             "rule": self.rule if rule is None else rule,
             "solver": self.solver,
+            # Optax refuses a cosine of no steps, before `fit` can say what is wrong.
             "optimizer": self.optimizer(max(epochs, 1), steps),
             "epochs": epochs,
             "batch_size": batch_size,
@@ -171,6 +172,7 @@ def widths(values: tuple[int, ...], scale: float) -> tuple[int, ...]:
 def within(bound: float):
     """Return the initialiser of weights within `bound` / sqrt(fan-in)."""
     scaling = jax.nn.initializers.variance_scaling
+    # Numbers that are uniform within b have a variance of b**2 / 3.
     return scaling(bound**2 / 3, "fan_in", "uniform")
 
 

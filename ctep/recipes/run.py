@@ -262,6 +262,7 @@ class _Session:
         verb = "found" if found else "to be trained"
         where = "in memory" if folder is None else f"in {folder}"
         title = f"teacher: {recipe.name}, {verb} {where}"
+        # A teacher whose run is complete comes back without another batch.
         result = self.fit(recipe, title, "", out=folder, resume=found)
         self.say(f"teacher: {result}\n")
         return result

@@ -68,6 +68,8 @@ class HeldFeed(AbstractFeed):
 
     def blocks(self, epoch, start):
         rows = self._place.everywhere(self.order(epoch))
+        # A `Partial` is a tree: its arrays are arguments of the program, not constants.
+        # Its function is of the module, and so the same one for every block.
         yield Partial(_gathered, *self._held, rows), range(self.order.batches)
 
     def sample(self, rows):
@@ -140,6 +142,7 @@ class StreamedFeed(AbstractFeed):
             self.close()
             parts = self._records, self._index, self.order, self._columns
             read = functools.partial(read_batch, *parts)
+            # Two blocks: one is read while the devices work on the other.
             self._ahead = read_ahead(read, number, self._workers, 2 * self._length)
         self._next = number + 1
         return next(self._ahead)
@@ -189,6 +192,7 @@ def feeds(
     if dataset.test is not None:
         parts["test"] = dataset.test, None
     shape, itemsize = (dataset.examples, *dataset.shape), dataset.train.dtype.itemsize
+    # The other half is for test data, weights and states.
     holds = workers is None and math.prod(shape) * itemsize <= place.room() / 2
     made: dict[str, AbstractFeed] = {}
     for name, (records, index) in parts.items():

@@ -16,6 +16,7 @@ from ..store.checkpoint import CheckpointError
 # What runtimes say when a process they talk to is gone; their classes say nothing.
 _GONE = re.compile(r"gloo|nccl|heartbeat|coordination|connection|unavailable", re.I)
 _HEARTBEAT = 30  # seconds until a process that is silent counts as gone
+# The first that fits is raised in all processes, so subclasses come first.
 _ERRORS = (CheckpointError, FileNotFoundError, OSError, TypeError, ValueError)
 
 LOST = (
@@ -81,9 +82,11 @@ def share(make: Callable[[], bytes]) -> bytes:
         try:
             data = make()
         except _ERRORS as caught:
+            # Raised here at once, it would leave the others waiting for a broadcast.
             error = caught
             kind = next(i for i, e in enumerate(_ERRORS) if isinstance(caught, e))
             data = json.dumps([kind, str(caught)]).encode()
+    # The length goes first, since all must bring a buffer of the same shape.
     size = np.array([len(data), error is not None])
     size, failed = map(int, multihost_utils.broadcast_one_to_all(size))
     buffer = np.zeros(size, np.uint8)

@@ -37,6 +37,7 @@ class Placement(eqx.Module):
         sharding = self._sharding(self.mesh.axis_names)
         parts = sharding.addressable_devices_indices_map((width,)).values()
         edges = [part[0].indices(width)[:2] for part in parts if part]
+        # In one piece: the devices of a process are taken to be neighbours in the mesh.
         return slice(min(a for a, _ in edges), max(b for _, b in edges))
 
     def batch(self, tree: PyTree) -> PyTree:
@@ -69,6 +70,7 @@ class Placement(eqx.Module):
         if self.mesh.size == 1:
             return state
         arrays, rest = eqx.partition(state, eqx.is_array)
+        # Arrays that came back elsewhere would have the next call compiled anew.
         arrays = jax.lax.with_sharding_constraint(arrays, self._shardings(arrays))
         return eqx.combine(arrays, rest)
 
@@ -82,6 +84,7 @@ class Placement(eqx.Module):
     def room(self) -> float:
         """Return the bytes that the smallest device of this process can hold."""
         limits = [
+            # A processor states no limit: there data are held whatever their size.
             (device.memory_stats() or {}).get("bytes_limit", np.inf)
             for device in self.mesh.local_devices
         ]
@@ -116,6 +119,7 @@ def _move(arrays, shardings):
     return jax.jit(_same, out_shardings=shardings)(arrays)
 
 
+# Of the module, so that `jit` knows it again; a lambda is another one each time.
 def _same(tree):
     return tree
 

@@ -53,6 +53,7 @@ def checkpoints(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     found = folder.iterdir() if folder.is_dir() else ()
     found = [path for path in found if _NAME.fullmatch(path.name)]
+    # By number: as names, 1000000 comes before 999999.
     return sorted(found, key=lambda path: int(path.stem[11:]), reverse=True)
 
 
@@ -164,6 +165,7 @@ def unpack(content: bytes, template: PyTree, path: Path) -> tuple[PyTree, dict]:
     try:
         for i, leaf in enumerate(leaves):
             if isinstance(leaf, _SAVED) and next(lines) not in lacking:
+                # Equinox's reader allows for no missing leaf and knows no weak type.
                 array = np.load(stream, allow_pickle=False)
                 leaves[i] = _decode(array, next(kinds), leaf)
     except Exception as error:
@@ -171,6 +173,7 @@ def unpack(content: bytes, template: PyTree, path: Path) -> tuple[PyTree, dict]:
             f"{path} does not hold what its header lists ({error}): remove it."
         ) from error
     tree = jax.tree.unflatten(treedef, leaves)
+    # JAX has cut 64 bits to 32 by now, unless it is set to keep them.
     if fingerprint(tree) != wanted:
         raise ValueError(f"{path} holds 64-bit numbers: set `jax_enable_x64` to load.")
     return tree, header["config"]
@@ -215,6 +218,7 @@ def _decode(array: np.ndarray, kind: str, like: Any) -> Any:
     if not kind:
         return strong
     # A weak type decides promotions, so without it the run would continue differently.
+    # JAX makes one of a Python number alone, so the values are written into that.
     weak = jnp.full(array.shape, np.zeros((), array.dtype).item()).at[...].set(strong)
     return weak if weak.dtype == strong.dtype else strong
 
@@ -249,6 +253,7 @@ def _check(path: Path) -> tuple[dict, bytes]:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError):
+        # A file of a hundred thousand brackets is a `RecursionError`.
         line, header, payload = b"?", None, b""
     if not line:
         fault = "is empty"
@@ -258,6 +263,7 @@ def _check(path: Path) -> tuple[dict, bytes]:
         fault = f"has format {header.get('format')}, not {_FORMAT}"
     elif header.get("bytes") != len(payload):
         fault = f"is cut or overlong ({len(payload)} bytes, not {header.get('bytes')})"
+    # The digest is of a header without itself, so it is taken out first.
     elif header.pop("sha256", None) != _digest(header, payload):
         fault = "is damaged (its checksum does not match)"
     elif not _is_described(header):

@@ -120,6 +120,7 @@ def _compare(path: Path, new: dict, resume: bool) -> None:
     other = {key.split(".")[-1] for key in versions}
     mild = versions | {key for key in changed if foreign(key, was, other)}
     settings = [key for key in changed if key not in mild]
+    # What refuses the run is named before what only draws a warning.
     key = [*settings, *changed, ""][0]
     pair = was.get(key, "absent"), now.get(key, "absent")
     name = key.removeprefix("content.")
@@ -151,6 +152,7 @@ def _is_printed(key):
 
 def _weaken(was: dict[str, str], now: dict[str, str]) -> None:
     """Make what a run of today says of itself comparable to what 0.1.0 kept."""
+    # 0.1.0 summed `x_train` alone, which comes first in the digest of today.
     first = was.get("data_digest", "").strip('"')
     if first and now.get("data_digest", "").startswith(f'"{first}-'):
         was["data_digest"] = now["data_digest"]
@@ -166,6 +168,7 @@ def _weaken(was: dict[str, str], now: dict[str, str]) -> None:
 
 def _flat(tree: dict) -> dict[str, str]:
     """Map `recipe.hidden.0` and its like to their values, as JSON text."""
+    # To JAX `None` and empty containers are no leaves, but runs may differ by them.
     found = jtu.tree_leaves_with_path(tree, lambda x: x is None or x in ({}, []))
     return {jtu.keystr(p, simple=True, separator="."): json.dumps(x) for p, x in found}
 

@@ -23,6 +23,7 @@ def _percent(x):
 # What one epoch records, and its title and layout in `table`.
 _FORMATS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "epoch": ("epoch", lambda x: f"{x:.0f}"),
+    # `#` keeps the zeros of 0.5000, and a point after 1234 that has to go.
     "loss": ("loss", lambda x: f"{x:#.4g}".rstrip(".")),
     **{f"{split}_accuracy": (f"{split} %", _percent) for split in _SPLITS},
     **{f"{split}_r2": (f"{split} R2", lambda x: f"{x:.4f}") for split in _SPLITS},

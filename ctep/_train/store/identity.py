@@ -111,6 +111,7 @@ def foreign(key: str, was: dict[str, str], versions: set[str]) -> bool:
         return "python" in versions
     names = [".".join(parts[:n]) for n in range(len(parts))]
     kinds = [was.get(f"{n}.{kind}", "") for n in names for kind in ("class", "of")]
+    # Not of ctep, whose `VERSION` says when it describes the same run otherwise.
     return any(kind.strip('"').split(".")[0] in versions - {"ctep"} for kind in kinds)
 
 
@@ -127,6 +128,7 @@ class _Description:
     """
 
     def __init__(self, drawn: Iterable[Any] = ()):
+        # By identity, since arrays have no hash; the network keeps them alive.
         self._drawn = {id(array) for array in drawn}
         self._above: list[int] = []  # what a value is part of: closures hold themselves
 
@@ -196,6 +198,7 @@ class _Description:
 
     @_of.register
     def _(self, value: set | frozenset):
+        # The order of a set changes with the seed of Python's hashes.
         return sorted(json.dumps(self(part)) for part in value)
 
     @_of.register
@@ -225,6 +228,7 @@ class _Description:
             if any(v is not None for v in given):
                 held[name.strip("_")] = given
         found = {"of": _name(value), **self._each(held)}
+        # The code of a library goes by its version, and is nothing that a user edits.
         if library(value):
             return found
         known, none = value.__globals__, types  # a module tells nothing
@@ -250,6 +254,7 @@ def _tells(value):
 
 def _names(code) -> list[str]:
     """Return the names that code looks up, functions within it included."""
+    # `co_names` holds attributes too, so a global of such a name counts, read or not.
     inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
     return sorted({*code.co_names, *(name for c in inner for name in _names(c))})
 

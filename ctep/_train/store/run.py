@@ -44,8 +44,10 @@ class Run:
     ):
         self.folder, self.resume = folder, resume
         self._keep, self._place = keep, place
+        # Before the folder is claimed: processes that differ leave nothing there.
         hosts.check_same(identity)
         if folder is not None:
+            # Shared, so that what the first process finds there ends all of them.
             hosts.share(lambda: claim(folder, identity, resume=resume) or b"")
 
     def restore(self, state: TrainState) -> Position:
@@ -69,6 +71,7 @@ class Run:
         if self.folder is None:
             return
         try:
+            # In every process, though one writes: each may have parts of the weights.
             state = self._place.whole(position.state)
         except Exception as error:
             if not hosts.lost(error):
@@ -82,6 +85,7 @@ class Run:
             "seconds": position.seconds,
             "history": position.history,
         }
+        # An unfinished epoch has the name of its end: that of the last one is left.
         number = position.epoch + (position.batch > 0)
         kept = {"keep": self._keep, "best": best(position.history)}
         try:
