@@ -228,3 +228,23 @@ def session(leader):
             if int(fields[3]) == leader and fields[0] != "Z":
                 found.append(int(entry))
     return found
+
+
+@matrix.campaign
+@pytest.mark.unhurried
+def test_a_partial_batch_leaves_nothing_of_what_fills_it_up():
+    """Oracle: a run from memory, which fills up with other examples than a stream."""
+    x = np.random.default_rng(0).uniform(-1, 1, (10, 12)).astype(np.float32)
+    data = x, np.argmax(x[:, :3], 1)
+    options = {"network": (12, 8, 8, 7), "carry_state": True, "batch_size": 4}
+    assert bits(fit(data, **options, workers=0)) == bits(fit(data, **options))
+
+
+@matrix.campaign
+def test_many_short_blocks(monkeypatch):
+    """Their length says nothing of how much longer a chunk may become."""
+    monkeypatch.setattr(feed_module, "_EXAMPLES", 1)
+    x = np.random.default_rng(0).uniform(-1, 1, (600, 12)).astype(np.float32)
+    data = x, np.argmax(x[:, :3], 1)
+    run = fit(data, batch_size=1, epochs=1, workers=0)
+    assert run.status == "completed"

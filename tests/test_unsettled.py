@@ -267,7 +267,7 @@ def test_a_forward_pass_that_overflows_takes_no_part(fixed):
     assert np.isfinite(ctep.gradient(network, x[kept], y[kept], rule=rule)[0])
     for a, b in zip(both(x, y), both(x[kept], y[kept]), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
-    with pytest.raises(RuntimeError, match="not finite|NaN|grew"):
+    with pytest.raises(RuntimeError, match="NaN"):
         ctep.gradient(network, x, y, rule=rule)
 
 

@@ -213,9 +213,10 @@ def evaluate(
     Cost: one phase per 500 examples.
     """
     solver = Sweeps() if solver is None else solver
-    nudge = (OutputError() if nudge is None else nudge).at(0)
+    nudge = OutputError() if nudge is None else nudge
     pipeline = data.Pipeline() if pipeline is None else pipeline
     check_kinds(network=network, nudge=nudge, solver=solver)
+    nudge = nudge.at(0)
     loaded = data.load(dataset, data_dir=data_dir)
     place = Placement.default()
     splits = feeds(loaded, None, jax.random.key(0), _TOGETHER, None, place)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
+from .._arrays import along
 from .._custom_types import State
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
@@ -213,7 +214,11 @@ class Loop(eqx.Module):
         )
         last = None
         if state.start is not None:
-            last = _resized(estimate.nudged, len(state.start[0]))
+            # What fills the last batch up is no example, and leaves nothing behind.
+            kept = jax.tree.map(
+                lambda s: jnp.where(along(present, s.ndim), s, 0), estimate.nudged
+            )
+            last = _resized(kept, len(state.start[0]))
         return self.place.keep(TrainState(trained, state.fixed, optimizer, sums, last))
 
     @eqx.filter_jit

@@ -71,7 +71,7 @@ def train(job: Job, position: Position, progress: bool) -> Result:
                 fault = not_finite(position.epoch + 1, position.batch + 1)
                 history = [*position.history, _broken(position, fault)]
                 job.run.record(history[-1])
-                good = dataclasses.replace(good, history=history)
+                good = dataclasses.replace(good, seconds=0.0, history=history)
                 return _result(job, good, "diverged", fault["text"], None)
             record = None
             if position.batch == batches and not failure:
@@ -135,7 +135,9 @@ def _epoch(job, position, interruption, reporter):
             finite = bool(after.sums.finite)  # waits for the chunk
             took = max(time.monotonic() - start, 1e-6)
             # The first chunk was mostly compilation: it says little about the next.
-            chunk = max(1, min(4 * chunk, round(chunk * _CHUNK_SECONDS / took)))
+            chunk = max(
+                1, min(4 * chunk, round((stop - batch) * _CHUNK_SECONDS / took))
+            )
             state, batch = after, stop
             reporter.batch(epoch + 1, epoch * batches + batch)
             if not finite:
