@@ -121,11 +121,74 @@ def accuracies(panels, floor=None):
     return fig
 
 
+def idea():
+    """Draw what equilibrium propagation does, with the energy of one unit.
+
+    E = s^2/2 + s^4/4 - w x s, and the cost C = (s - y)^2 / 2.
+    """
+    drive, target, beta = 0.35, 1.25, 0.9
+    s = np.linspace(-0.35, 1.55, 400)
+    free, cost = s**2 / 2 + s**4 / 4 - drive * s, (s - target) ** 2 / 2
+    pulled = free + beta * cost
+    fig, axes = plt.subplots(1, 3, figsize=(9.6, 2.9), sharex=True)
+    for ax, title in zip(
+        axes,
+        ("1. free: the state comes to rest", "2. nudged: the cost pulls, it rests anew",
+         "3. what comes back is the difference"),
+        strict=True,
+    ):  # fmt: skip
+        ax.set_title(title, fontsize=10)
+        ax.set_xlabel("state $s$ of one unit")
+        ax.set_yticks([])
+        ax.spines[["top", "right"]].set_visible(False)
+    lowest = [np.argmin(free), np.argmin(pulled)]
+    axes[0].plot(s, free, color=INK)
+    axes[0].plot(s[lowest[0]], free[lowest[0]], "o", color=INK)
+    axes[0].annotate(
+        "", (s[lowest[0]] - 0.06, free[lowest[0]] + 0.03), (-0.25, 0.13),
+        arrowprops={"arrowstyle": "->", "color": INK, "ls": "--"},
+    )  # fmt: skip
+    axes[0].text(-0.2, 0.5, "energy $E(s, x)$", color=INK)
+    axes[0].text(s[lowest[0]], -0.19, "$s(0)$: the prediction", ha="center", color=INK)
+    axes[0].set_ylim(-0.25, 0.8)
+    axes[1].plot(s, free, color=INK, lw=1, ls=":")
+    axes[1].plot(s, pulled, color=ACCENT)
+    axes[1].plot(s[lowest[1]], pulled[lowest[1]], "s", color=ACCENT)
+    axes[1].axvline(target, color=INK, lw=1, ls="--")
+    axes[1].text(target + 0.03, 0.9, "target", color=INK)
+    axes[1].text(0.1, 0.72, r"$E + \beta C$", color=ACCENT)
+    axes[1].text(s[lowest[1]], 0.08, r"$s(\beta)$", ha="center", color=ACCENT)
+    axes[1].set_ylim(-0.25, 1.05)
+    ax, (low, high) = axes[2], s[lowest]
+    ax.plot([low], [0.5], "o", color=INK)
+    ax.plot([high], [0.5], "s", color=ACCENT)
+    ax.annotate(
+        "", (high - 0.03, 0.5), (low + 0.03, 0.5),
+        arrowprops={"arrowstyle": "->", "color": ACCENT},
+    )  # fmt: skip
+    ax.text(low, 0.37, "$s(0)$", ha="center", color=INK)
+    ax.text(high, 0.37, r"$s(\beta)$", ha="center", color=ACCENT)
+    ax.text((low + high) / 2, 0.58, "increment $d$", ha="center", color=ACCENT)
+    formula = (
+        r"$\frac{\mathrm{d}L}{\mathrm{d}\theta} \approx \frac{1}{\beta}\left["
+        r"\frac{\partial E}{\partial\theta}(s(\beta)) - "
+        r"\frac{\partial E}{\partial\theta}(s(0))\right]$"
+    )
+    ax.text(0.6, 0.83, formula, ha="center", fontsize=12, color=INK)
+    ax.text(
+        0.6, 0.13, "each weight sees its own two ends alone", ha="center", fontsize=9
+    )
+    ax.set_ylim(0, 1.05)
+    fig.tight_layout()
+    return fig
+
+
 def main():
     mpl.rcParams["svg.hashsalt"] = "ctep"  # the same file for the same numbers
     results, pictures = RESULTS, RESULTS.parent / "assets" / "figures"
     pictures.mkdir(parents=True, exist_ok=True)
     figures = {
+        "idea": idea(),
         "twins-fre-vgg11": twins(
             {
                 "twins-fre-vgg11": "as the recipe has it",

@@ -72,8 +72,10 @@ from ._rule import (
     RandomSign as RandomSign,
     Task as Task,
     Unrolled as Unrolled,
-    gradient as gradient,
 )
+
+# By its module, since that has its name: the documentation would show the module.
+from ._rule.gradient import gradient as gradient
 
 # Solver: how rest is found.
 from ._solver import (
@@ -97,9 +99,11 @@ from ._train import (
     Result as Result,
     Score as Score,
     Watch as Watch,
-    evaluate as evaluate,
-    fit as fit,
     predict as predict,
-    restore as restore,
     settle as settle,
 )
+
+# By their modules, as above.
+from ._train.evaluate import evaluate as evaluate
+from ._train.fit import fit as fit
+from ._train.restore import restore as restore

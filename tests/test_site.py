@@ -1,5 +1,6 @@
 """The documentation: its code runs, and a browser finds no fault with any page."""
 
+import ast
 import contextlib
 import fcntl
 import functools
@@ -17,7 +18,6 @@ import urllib.parse
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import matrix
 import pytest
 
@@ -33,24 +33,15 @@ def blocks(page):
 
 
 BLOCKS = blocks("write-your-own.md")
-# Pages whose blocks are run one after the other.
-PAGES = (
-    "getting-started.md",
-    "choose.md",
-    "api/analysis.md",
-    *(f"systems/{path.name}" for path in sorted((ROOT / "docs/systems").glob("*.md"))),
-)
-# Those that are not, and why.
-LEFT_OUT = {
-    ("getting-started.md", 5): "trains on data that the reader has",
-    ("getting-started.md", 6): "trains on MNIST",
-    ("getting-started.md", 7): "trains on MNIST",
-    ("getting-started.md", 8): "trains on CIFAR-10",
-    ("choose.md", 0): "trains, as a block of getting-started.md does",
-    ("systems/augmented.md", 0): "trains on CIFAR-10",
-    ("systems/holomorphic.md", 0): "has a test of its own",
-    ("systems/hopfield-resnet.md", 0): "is of full width",
-}
+# Each is a script, from its first block to its last.
+SCRIPTS = [
+    name
+    for name in sorted(
+        str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")
+    )
+    if blocks(name)
+]
+SCRIPTS = ["../README.md", *SCRIPTS]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 browses = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
@@ -303,8 +294,6 @@ def test_every_public_name_is_documented(module):
     """Each has its entry on a page of the API."""
     pages = "".join(p.read_text() for p in (ROOT / "docs" / "api").glob("*.md"))
     entries = set(re.findall(r"^::: (\S+)$", pages, re.M))
-    # A function may share its name with the module that it is in.
-    entries |= {re.sub(r"_rule\.(\w+)\.\1$", r"\1", entry) for entry in entries}
     public = {
         f"{module.__name__}.{name}"
         for name, value in vars(module).items()
@@ -322,23 +311,74 @@ def test_code_of_your_own_runs(block):
     exec(compile(block, "write-your-own.md", "exec"), {})
 
 
-def test_blocks_that_are_left_out_exist():
-    """No page runs nothing without a reason, and no reason is left over."""
-    found = {(page, n) for page in PAGES for n in range(len(blocks(page)))}
-    assert set(LEFT_OUT) <= found
-
-
-@matrix.parametrize("page", PAGES, PAGES[2:])
-def test_code_of_a_page_runs(page):
-    """Blocks follow each other in one namespace, which has what a reader would have."""
-    key, sizes = jax.random.key(0), (10, 784 if page.startswith("systems") else 64)
-    x, y = jax.random.uniform(key, sizes), jnp.arange(10)
-    # Few pixels of a digit are inked.
-    x = x * (jax.random.uniform(jax.random.key(1), sizes) < 0.2)
-    names = {"ctep": ctep, "key": key, "x": x, "y": y}
-    for n, block in enumerate(blocks(page)):
-        if (page, n) not in LEFT_OUT:
+@matrix.parametrize("page", SCRIPTS, ["choose.md", "systems/fre-rnn.md"])
+def test_code_of_a_page_runs(page, tmp_path, monkeypatch):
+    """In an empty folder, with no name defined but by the page itself."""
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    try:
+        for n, block in enumerate(blocks(page)):
             exec(compile(block, f"{page}, block {n}", "exec"), names)
+    finally:
+        jax.config.update("jax_enable_x64", False)  # which one of them sets
+
+
+def calls(page):
+    """Yield the calls of `ctep` in the text of a page, parsed."""
+    text = re.sub(r"```.*?```", "", (ROOT / "docs" / page).read_text(), flags=re.DOTALL)
+    for code in re.findall(r"`(?:[\w ]+=\s*)?(ctep\.[^`]+\))`", text):
+        for node in ast.walk(ast.parse(code, mode="eval")):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).startswith(
+                "ctep."
+            ):
+                yield node
+
+
+def test_calls_in_text_have_the_arguments_that_they_need():
+    """Oracle: the signature of what is called; `...` may stand for any argument."""
+    found = 0
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        for call in calls(os.path.relpath(path, ROOT / "docs")):
+            found += 1
+            called = eval(ast.unparse(call.func), {"ctep": ctep})
+            if "..." in map(ast.unparse, call.args):
+                continue
+            values = {keyword.arg: None for keyword in call.keywords}
+            inspect.signature(called).bind(*call.args, **values)
+    assert found > 15
+
+
+def test_public_names_are_documented_as_what_they_are():
+    """A function whose module has its name is no module. Oracle: Python's own view."""
+    griffe = pytest.importorskip("griffe", reason="of the docs extra")
+    package = griffe.load("ctep", search_paths=[ROOT])
+    for page in sorted((ROOT / "docs" / "api").glob("*.md")):
+        for entry in re.findall(r"^::: ctep\.(\S+)$", page.read_text(), re.M):
+            value, shown = ctep, package[entry]
+            for name in entry.split("."):
+                value = getattr(value, name)
+            shown = shown.final_target if shown.is_alias else shown
+            assert shown.is_class == inspect.isclass(value), entry
+            assert shown.is_module == inspect.ismodule(value), entry
+
+
+def test_words_are_linked_where_a_page_first_uses_them():
+    """Not in code, headings or links; `the rest of` is no rest."""
+    spec = importlib.util.spec_from_file_location(
+        "glossary", ROOT / "docs" / "extensions" / "glossary.py"
+    )
+    glossary = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(glossary)
+    words = glossary.meanings()
+    assert set(words) == set(glossary.FORMS)
+    page = (
+        "<h2>A nudge</h2><p>The rest of <code>nudge</code>, <a>a nudge</a>; nudges come "
+        "to rest, a nudge.</p><p>A rest is one.</p><pre>sweep</pre>"
+    )
+    got = glossary.linked(page, "n/", words)
+    links = re.findall(r'href="n/#term-(\w+)" title="[^"]+">([^<]+)</a>', got)
+    assert links == [("nudge", "nudges"), ("rest", "to rest")]
+    assert re.sub(r'<a class="term"[^>]*>(.*?)</a>', r"\1", got) == page
 
 
 @matrix.campaign
