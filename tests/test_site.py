@@ -372,8 +372,8 @@ def test_words_are_linked_where_a_page_first_uses_them():
     words = glossary.meanings()
     assert set(words) == set(glossary.FORMS)
     page = (
-        "<h2>A nudge</h2><p>The rest of <code>nudge</code>, <a>a nudge</a>; nudges come "
-        "to rest, a nudge.</p><p>A rest is one.</p><pre>sweep</pre>"
+        "<h2>A nudge</h2><p>The rest of <code>nudge</code>, <a>a nudge</a>; nudges "
+        "come to rest, a nudge.</p><p>A rest is one.</p><pre>sweep</pre>"
     )
     got = glossary.linked(page, "n/", words)
     links = re.findall(r'href="n/#term-(\w+)" title="[^"]+">([^<]+)</a>', got)
