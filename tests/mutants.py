@@ -179,7 +179,7 @@ MUTANTS = [
     ),
     Mutant(
         "attenuation is that of the last path",
-        NETWORK,
+        "_network/paths.py",
         "found[i] = max(found.get(i, -math.inf), found[j] + log)",
         "found[i] = found[j] + log",
         "network::test_attenuation_and_energy_of_graphs",

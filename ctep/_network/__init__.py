@@ -24,6 +24,7 @@ from .operator import (
     AbstractOperator as AbstractOperator,
     Chain as Chain,
 )
+from .paths import closure as closure
 from .pool import (
     AbstractPool as AbstractPool,
     AveragePool as AveragePool,
@@ -33,5 +34,4 @@ from .pool import (
 from .problem import (
     AbstractProblem as AbstractProblem,
     AbstractPull as AbstractPull,
-    closure as closure,
 )

@@ -17,8 +17,8 @@ from .base import AbstractNetwork
 from .coupling import Coupling, Fixed, Tied
 from .describe import describe
 from .layer import Layer, Readout
+from .paths import closure, graded
 from .phases import IncrementPhase, StatePhase
-from .problem import closure
 from .quadrature import path_integral
 
 
@@ -111,32 +111,12 @@ class Network(AbstractNetwork):
     @property
     def _grades(self) -> tuple[float, ...]:
         """Logarithms of the attenuation, which itself may leave every dtype."""
-        last = len(self.layers) - 1
         joins = [
             (c.source - 1, c.target - 1, math.log(c.scale))
             for c in reversed(self.couplings)
             if c.returning is not None
         ]
-        found: dict[int, float] = {}
-        for root in reversed(range(len(self.layers))):
-            # Layers that no feedback joins to the output have an energy of their own.
-            found.setdefault(root, 0.0)
-            # So often at most: no path without a cycle is longer, and around one whose
-            # scales multiply to more than 1 the product would grow for ever.
-            for _ in self.layers:
-                before = dict(found)
-                for i, j, log in joins:
-                    # The output's own attenuation is 1 by definition.
-                    if j in found and i != last:
-                        found[i] = max(found.get(i, -math.inf), found[j] + log)
-                if found == before:
-                    # What is left is joined from below alone, a branch without an
-                    # output: it is graded by the layer that it feeds back to.
-                    ahead = [(j, found[i] - log) for i, j, log in joins if i in found]
-                    found = dict(reversed(ahead)) | found
-                if found == before:
-                    break
-        return tuple(found[n] for n in range(len(self.layers)))
+        return graded(len(self.layers), joins)
 
     @property
     def has_energy(self):

@@ -283,17 +283,6 @@ class AbstractProblem(eqx.Module):
         )
 
 
-def closure(blocks: Iterable[int], pairs: Iterable[tuple[int, int]]) -> frozenset[int]:
-    """Return all that can be reached from some blocks along pairs (from, to)."""
-    found, todo, pairs = set(blocks), list(blocks), list(pairs)
-    while todo:
-        here = todo.pop()
-        new = {b for a, b in pairs if a == here} - found
-        found |= new
-        todo += new
-    return frozenset(found)
-
-
 class AbstractPull(eqx.Module):
     """The force that a nudge exerts on a network, as the network sees it."""
 
