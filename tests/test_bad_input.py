@@ -300,6 +300,11 @@ CASES = {
         ValueError,
         "`network` couples layer 2 forward to layer 1, so it has no feed-forward twin",
     ),
+    "module to align": (
+        lambda: ctep.gradient(MODULE, *IMAGE, rule=ctep.FeedbackAlignment()),
+        ValueError,
+        "`network` is a Module, which has no feedback to be aligned with: pass `rule=",
+    ),
     "alignment of tied feedback": (
         lambda: ctep.gradient(STUDENT, *IMAGE, rule=ctep.FeedbackAlignment()),
         ValueError,
