@@ -18,7 +18,7 @@ from image_gradients import cosines, gradients
 from precision import cast
 
 import ctep
-from ctep._train.evaluate import as_inputs
+from ctep._train.score import as_inputs
 
 SINGLE = ctep.Sweeps(2000, rtol=1e-5, atol=1e-5)
 DOUBLE = ctep.Sweeps(5000, rtol=1e-10, atol=1e-10)

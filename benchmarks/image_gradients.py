@@ -18,7 +18,7 @@ from precision import cast
 
 import ctep
 from ctep._rule import Task
-from ctep._train.evaluate import as_inputs
+from ctep._train.score import as_inputs
 
 SYMMETRIC = (
     "vgg5", "vgg7", "vgg7-le", "vgg7-kd", "vgg7-kdw", "vgg10-kd", "vgg11-le",

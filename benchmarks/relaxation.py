@@ -13,7 +13,7 @@ from _setup import load
 
 import ctep
 from ctep._rule import Task
-from ctep._train.evaluate import as_inputs
+from ctep._train.score import as_inputs
 
 
 @eqx.filter_jit

@@ -17,7 +17,7 @@ from _setup import load, start
 
 import ctep
 from ctep._rule import Task
-from ctep._train.evaluate import as_inputs
+from ctep._train.score import as_inputs
 
 _FORMULA = (
     "per example: input drive n0 n1; per free and per nudged sweep 2 n_l n_(l+1) for "

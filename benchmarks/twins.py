@@ -15,7 +15,7 @@ from _setup import cosine, first, load, weights
 
 import ctep
 from ctep._rule import Task
-from ctep._train.evaluate import as_inputs
+from ctep._train.score import as_inputs
 
 
 def altered(network, settings, args):

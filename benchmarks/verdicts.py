@@ -24,7 +24,7 @@ from _setup import load, untrained
 import ctep
 from ctep._rule import Task
 from ctep._solver import usable
-from ctep._train.evaluate import as_inputs
+from ctep._train.score import as_inputs
 
 
 class Springs(ctep.EnergyNetwork):

@@ -1,7 +1,6 @@
 """The command line: a thin layer over `ctep.recipes` and `ctep.analysis`."""
 
 import dataclasses
-import json
 import os
 import shlex
 import sys
@@ -11,18 +10,18 @@ from typing import Annotated, NoReturn
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import typer
 
 from . import _checks as checks
 from ._network.describe import parameters
-from ._text import aligned, printable
-from ._train import Result, as_inputs, score
-from ._train.devices.feed import feeds
+from ._text import aligned, indented, printable
+from ._train import Result, as_inputs, evaluate as scored
 from ._train.devices.hosts import LOST, join
-from ._train.devices.placement import Placement
+from ._train.store import history
 from .analysis import analyse as report
-from .recipes import RECIPES, Recipe, get, restore, train
-from .recipes.run import RULES, say
+from .recipes import RECIPES, Recipe, get, train
+from .recipes.run import RULES, reopen, say
 
 # Shape and number of classes of the recipes' datasets, for lists.
 _DATA = {
@@ -31,6 +30,9 @@ _DATA = {
     "cifar10": ((32, 32, 3), 10),
     "cifar100": ((32, 32, 3), 100),
 }
+
+# Classes whose confusion fits a terminal.
+_LARGEST = 20
 
 app = typer.Typer(
     add_completion=False,
@@ -149,22 +151,21 @@ def evaluate(
         bool, typer.Option(help="The best epoch's checkpoint, not the newest.")
     ] = False,
 ) -> None:
-    """Print the test accuracy of a run's newest checkpoint."""
-    opened = restore(run, dataset=dataset, data_dir=data_dir, best=best)
-    loaded, options = opened.dataset, opened.options
-    place = Placement.default()
-    splits = feeds(loaded, None, options["key"], 1, None, place)
-    if "test" not in splits:
+    """Print the score of a run's newest checkpoint on the test set."""
+    opened = reopen(run, dataset=dataset, data_dir=data_dir, best=best)
+    loaded = opened.dataset
+    if loaded.test is None:
         raise ValueError(f"`dataset` {loaded.name!r} has no test set: choose another.")
-    solver, pipeline = options["solver"], options["pipeline"]
-    classes = loaded.classes is not None
-    out = score(opened.network, solver, pipeline, splits["test"], place, classes)
-    say(
-        f"{opened.recipe.name} on the test set of {loaded.name} "
-        f"({splits['test'].order.examples} examples): "
-        f"accuracy {100 * out.accuracy:.2f} %, "
-        f"unsettled {100 * out.unsettled:.2f} %"
+    out = scored(
+        opened.network,
+        loaded,
+        solver=opened.solver,
+        pipeline=opened.pipeline,
+        nudge=opened.nudge,
     )
+    say(f"{opened.name} on the test set of {loaded.name}: {out}")
+    for line in _confusion(out.confusion):
+        say(line)
 
 
 @app.command()
@@ -179,23 +180,22 @@ def analyse(
 ) -> None:
     """Write figures and numbers that show why a trained network settles."""
     checks.count("examples", examples, "100")
-    opened = restore(run, dataset=dataset, data_dir=data_dir)
-    loaded, options = opened.dataset, opened.options
+    opened = reopen(run, dataset=dataset, data_dir=data_dir)
+    loaded = opened.dataset
     x, y = loaded.x_test, loaded.y_test
     if x is None or y is None:
         x, y = loaded.x_train, loaded.y_train
     x, y = jnp.asarray(x[:examples]), jnp.asarray(y[:examples])
-    lines = (run / "history.jsonl").read_text().splitlines()
     folder = run / "analysis" if out is None else out
-    say(f"{opened.recipe.name}, {len(y)} examples of {loaded.name}")
+    say(f"{opened.name}, {len(y)} examples of {loaded.name}")
     report(
         opened.network,
-        as_inputs(options["pipeline"], x, opened.network),
+        as_inputs(opened.pipeline, x, opened.network),
         y,
         folder,
-        nudge=options["nudge"],
-        rule=options["rule"],
-        history=[json.loads(line) for line in lines],
+        nudge=opened.nudge,
+        rule=opened.rule,
+        history=history.read(run),
         say=say,
     )
     say(f"Figures and numbers are in {folder}.")
@@ -211,6 +211,19 @@ def main() -> None:
             raise  # of a library: a fault of ours, which needs its traceback
         _warn(f"error: {error}")
         sys.exit(2)
+
+
+def _confusion(counts: np.ndarray | None) -> list[str]:
+    """Return a table, none of values, and a sentence instead of too many classes."""
+    if counts is None:
+        return []
+    if len(counts) > _LARGEST:
+        return [f"Which of {len(counts)} classes are mistaken: see `ctep.evaluate`."]
+    numbers = list(map(str, range(len(counts))))
+    rows = [["class", *numbers]]
+    rows += [[n, *map(str, row)] for n, row in zip(numbers, counts, strict=True)]
+    title = "Examples of each class (rows), by the class that they were given:"
+    return ["", title, *indented(rows)]
 
 
 def _count(recipe: Recipe) -> str:

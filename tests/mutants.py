@@ -35,6 +35,7 @@ FEED, PLACE = "_train/devices/feed.py", "_train/devices/placement.py"
 NUDGE, STENCIL, IMPLICIT = "_nudge/base.py", "_rule/stencil.py", "_rule/implicit.py"
 RULE, RAMPED = "_rule/base.py", "_rule/ramped.py"
 IDENTITY, EVALUATE = "_train/store/identity.py", "_train/evaluate.py"
+REBUILD, SCORE = "_train/store/rebuild.py", "_train/score.py"
 OWN, RECIPE = "recipes/_own.py", "recipes/run.py"
 
 
@@ -918,17 +919,38 @@ MUTANTS = [
     ),
     Mutant(
         "the loss of what has not settled is scored",
-        EVALUATE,
+        SCORE,
         "jnp.sum(jnp.where(used, cost, 0))",
         "jnp.sum(jnp.where(present, cost, 0))",
         "unsettled",
     ),
     Mutant(
         "rows that fill up a batch are scored",
-        EVALUATE,
+        SCORE,
         "used = usable(free.result) & present",
         "used = usable(free.result)",
         "use::test_scores_count_what_they_say",
+    ),
+    Mutant(
+        "rows that fill up a batch are mistaken for others",
+        SCORE,
+        "jax.nn.one_hot(_labels(y), output.shape[-1]) * present[:, None]",
+        "jax.nn.one_hot(_labels(y), output.shape[-1])",
+        "use::test_a_confusion_counts_every_example",
+    ),
+    Mutant(
+        "a confusion has its classes in columns",
+        SCORE,
+        "(rows.T @ columns)",
+        "(columns.T @ rows)",
+        "use::test_a_confusion_counts_every_example",
+    ),
+    Mutant(
+        "an array that no checkpoint holds is made",
+        REBUILD,
+        "if not arrays:",
+        "if False:",
+        "rebuild::test_an_array_that_no_checkpoint_holds_is_refused",
     ),
     Mutant(
         "rows that fill up the last part are predicted",

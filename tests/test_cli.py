@@ -197,9 +197,71 @@ def test_evaluate(run, out):
     """Oracle: the test accuracy that the run recorded."""
     code, text, err = run("evaluate", out)
     assert (code, err) == (0, "")
-    wanted = f"accuracy {100 * rows(out)[-1]['test_accuracy']:.2f} %, unsettled 0.00 %"
-    assert wanted in text
-    assert "digits on the test set of digits (360 examples)" in text
+    wanted = f"accuracy {100 * rows(out)[-1]['test_accuracy']:.2f} %, loss "
+    assert f"digits on the test set of digits: {wanted}" in text
+    assert "unsettled 0.00 % of 360 examples" in text
+    *_, last = text.split("they were given:\n")
+    table = [[int(n) for n in line.split()[1:]] for line in last.splitlines()]
+    assert table[0] == list(range(10))
+    assert np.sum(table[1:]) == 360
+    right = round(360 * rows(out)[-1]["test_accuracy"])
+    assert np.trace(np.array(table[1:])) == right
+
+
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory):
+    """The folder of a run of `ctep.fit`: a network, a solver, a nudge of one's own."""
+    out = tmp_path_factory.mktemp("own") / "mine"
+    network = ctep.mlp((64, 12, 8, 10), feedback=0.2, key=jax.random.key(0))
+    result = ctep.fit(
+        network,
+        "digits",
+        nudge=ctep.OutputError() + ctep.linear(0.1, 3) * ctep.LocalError((1,)),
+        solver=ctep.Sweeps(50, order=ctep.Forward()),
+        pipeline=ctep.data.Pipeline(mean=0.3, std=0.5),
+        epochs=1,
+        out=out,
+        probe=0,
+        progress=False,
+    )
+    return out, result
+
+
+def test_a_network_of_ones_own_is_evaluated(run, mine, monkeypatch):
+    """Oracle: the accuracy that its run recorded, and its weights."""
+    out, result = mine
+    code, text, err = run("evaluate", out)
+    assert (code, err) == (0, "")
+    accuracy = f"accuracy {100 * result.history[-1]['test_accuracy']:.2f} %"
+    assert f"mine on the test set of digits: {accuracy}" in text
+    given = {}
+
+    def report(network, x, y, folder, **how):
+        given.update(how, network=network, x=x)
+
+    monkeypatch.setattr(cli, "report", report)
+    code, text, err = run("analyse", out, "--examples", 3)
+    assert (code, err) == (0, "")
+    assert eqx.tree_equal(given["network"], result.network)
+    assert eqx.tree_equal(given["nudge"], result.nudge)
+    assert given["rule"] == ctep.OneSided()
+    digits = ctep.data.load("digits").x_test[:3].reshape(3, 64)
+    np.testing.assert_allclose(given["x"], (digits - 0.3) / 0.5, rtol=1e-5)
+    assert [record["epoch"] for record in given["history"]] == [1]
+
+
+def test_arrays_are_not_kept(run, mine, tmp_path):
+    """And a rule of one's own, or a recipe's run with another rule, is as good."""
+    out = shutil.copytree(mine[0], tmp_path / "copy")
+    who = json.loads((out / "run.json").read_text())
+    changes = {"dataset": "arrays, 9 training examples"}
+    (out / "run.json").write_text(json.dumps(who | changes))
+    wanted = "trained on arrays in memory that no run keeps: pass .* in Python"
+    assert_refused(run("evaluate", out), wanted)
+    assert run("evaluate", out, "--dataset", "digits")[0] == 0
+    changes = {"recipe": "digits", "rule_name": "Centered"}
+    (out / "run.json").write_text(json.dumps(who | changes))
+    assert run("evaluate", out)[0] == 0
 
 
 def test_analyse_takes_the_run_as_it_was(run, out, tmp_path, monkeypatch):
@@ -239,7 +301,7 @@ def test_evaluate_knows_recipe_dataset_and_seed(run, tmp_path):
     assert "tanh(W0_1 x + 0.01 W1_2' s2)" in text
     text = run("evaluate", out)[1]
     accuracy = f"accuracy {100 * rows(out)[-1]['test_accuracy']:.2f} %"
-    assert f"fre-2x512 on the test set of digits (360 examples): {accuracy}" in text
+    assert f"fre-2x512 on the test set of digits: {accuracy}" in text
 
 
 @matrix.campaign
@@ -332,7 +394,7 @@ def test_out_of_another_run(run, out, tmp_path):
 
 
 def test_evaluate_refuses_what_it_cannot_build(run, out):
-    """Damaged checkpoints, a run of `ctep.fit`, an unknown recipe."""
+    """Damaged checkpoints, a damaged description, an unknown recipe."""
     names = [path for path in out.iterdir() if path.suffix == ".ctep"]
     for path in names:
         path.write_bytes(path.read_bytes()[:100])
@@ -341,13 +403,14 @@ def test_evaluate_refuses_what_it_cannot_build(run, out):
     for change, match in (
         ({"recipe": "digitz"}, "`recipe` is 'digitz'.*did you mean digits"),
         ({"seed": None}, r"run\.json names no recipe and seed.*`ctep\.restore`"),
-        ({"rule_name": "Centered"}, r"run\.json names .* a rule of your own"),
     ):
         (out / "run.json").write_text(json.dumps(who | change))
         assert_refused(run("evaluate", out), match)
-    for text in ("", "[]", "{}"):
+    for text in ("", "[]", "[" * 10**5):
         (out / "run.json").write_text(text)
-        assert_refused(run("evaluate", out), r"run\.json names no recipe and seed")
+        assert_refused(run("evaluate", out), r"run\.json is no JSON object")
+    (out / "run.json").write_text("{}")
+    assert_refused(run("evaluate", out), r"run\.json does not describe the network")
 
 
 # ------------------------------------------------------------ teachers, other rules

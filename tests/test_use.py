@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
+from sklearn import metrics
 
 import ctep
 
@@ -100,6 +101,32 @@ def test_scores_count_what_they_say():
     wanted = 0.5 * np.mean(((out - np.eye(3)[Y]) ** 2).sum(1))
     got = ctep.evaluate(net, (X, Y), nudge=squares).loss
     np.testing.assert_allclose(got, wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("labels", [Y, Y.astype(np.uint8)])
+def test_a_confusion_counts_every_example(labels):
+    """Oracle: scikit-learn, of the predictions; of more examples than one batch has."""
+    net, x = network(), np.resize(X, (1003, 6))
+    y = np.resize(np.roll(labels, 1), 1003)
+    y[:100] = 1
+    score = ctep.evaluate(net, (x, y))
+    predicted = np.asarray(ctep.predict(net, x)).argmax(1)
+    wanted = metrics.confusion_matrix(y, predicted, labels=range(3))
+    assert score.confusion is not None
+    np.testing.assert_array_equal(score.confusion, wanted)
+    assert np.trace(score.confusion) == round(1003 * score.accuracy)
+    assert "\n" not in str(score)
+
+
+def test_a_confusion_has_a_class_per_output():
+    """Those that do not settle count, and classes without examples; none of values."""
+    net = network()
+    score = ctep.evaluate(net, (X, np.minimum(Y, 1)), solver=ctep.Sweeps(1))
+    assert score.confusion is not None
+    np.testing.assert_array_equal(score.confusion.sum(1), [2, 5, 0])
+    squares = ctep.OutputError(ctep.SquaredError())
+    values = np.zeros((7, 3), np.float32)
+    assert ctep.evaluate(net, (X, values), nudge=squares).confusion is None
 
 
 def test_a_score_is_that_of_the_history():

@@ -20,9 +20,10 @@ from .._solver import AbstractSolver, Sweeps
 from ..data.selection import hold_out
 from .devices.feed import feeds
 from .devices.placement import Placement
-from .evaluate import as_inputs, check_fit
+from .evaluate import check_fit
 from .loop import Loop
 from .result import Result
+from .score import as_inputs
 from .signals import pass_on
 from .store.identity import described
 from .store.run import Run

@@ -15,8 +15,8 @@ from .._solver import RESULTS, AbstractSolver, usable
 from ..data import Pipeline
 from .devices.feed import AbstractFeed
 from .devices.placement import Placement
-from .evaluate import Score, agreement, as_inputs, as_targets, score
 from .programs import Optimizer, Reads
+from .score import Score, agreement, as_inputs, as_targets, score
 from .watch import rise, saturated
 
 # Four digits of a cosine need no more, and float32 gives no more in large networks.
@@ -124,9 +124,7 @@ class Loop(eqx.Module):
         """Return the loop and the state before its first batch."""
         key = jax.random.key(0) if key is None else key
         place = Placement.default() if place is None else place
-        which = network.trainable(), nudge.owned()
-        trained, rest = eqx.partition((network, nudge), which)
-        fixed, static = eqx.partition(rest, eqx.is_array)
+        trained, fixed, static = divided(network, nudge)
         first = None
         if carry_state:
             shape = (batch_size, *network.input_shape)
@@ -262,6 +260,15 @@ class Loop(eqx.Module):
         network = self.rule.subject(network)
         parts = network, self.solver, self.pipeline
         return score(*parts, feed, self.place, self.classes, self.read)
+
+
+def divided(
+    network: AbstractNetwork, nudge: AbstractNudge
+) -> tuple[PyTree, PyTree, PyTree]:
+    """Return of `(network, nudge)` what is trained, its other arrays, and the rest."""
+    which = network.trainable(), nudge.owned()
+    trained, rest = eqx.partition((network, nudge), which)
+    return trained, *eqx.partition(rest, eqx.is_array)
 
 
 def _of(trained, gradient):

@@ -14,10 +14,10 @@ import numpy as np
 from .._network import AbstractNetwork
 from .devices import hosts
 from .devices.feed import AbstractFeed, Unreadable
-from .evaluate import determination
 from .loop import Loop, Sums
 from .progress import Reporter
 from .result import Result
+from .score import determination
 from .signals import Interruption
 from .store.history import KEYS
 from .store.run import Position, Run

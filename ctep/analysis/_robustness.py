@@ -18,7 +18,8 @@ from .._nudge import OutputError
 from .._rule import check_kinds
 from .._solver import AbstractSolver
 from .._train import as_inputs
-from .._train.evaluate import agreement, check_fit
+from .._train.evaluate import check_fit
+from .._train.score import agreement
 from ._inputs import solver_or
 
 

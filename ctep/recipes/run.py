@@ -1,17 +1,20 @@
 """A recipe trained in one call, its teacher first, and its folder opened again."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import _checks as checks, data
 from .._network import AbstractNetwork
 from .._network.dense import Precision
+from .._nudge import AbstractNudge
 from .._rule import AbstractRule, Backprop, FeedbackAlignment, check_kinds
+from .._solver import AbstractSolver
 from .._text import printable
 from .._train import Result, Watch, fit, restore as _restore
 from .._train.devices.hosts import first
+from .._train.restore import part
+from .._train.store import folder
 from ..data import Dataset
 from ._all import get
 from .base import Options, Recipe
@@ -170,14 +173,8 @@ def restore(
         ValueError: if it is not the run of a recipe.
         ctep.CheckpointError: if no checkpoint is valid.
     """
-    path = Path(run) / "run.json"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"`run` is {run}, which holds no run.json: pass the `out` of "
-            "`ctep.recipes.train`, or the `--out` of `ctep fit`."
-        )
+    path, kept = Path(run) / "run.json", folder.read(run, "run")
     try:
-        kept = json.loads(path.read_text())
         name, trained_on, seed = kept["recipe"], str(kept["data"]), int(kept["seed"])
         scale, rule = float(kept.get("scale", 1.0)), RULES[kept.get("rule_name")]
         precision = kept.get("precision", "float32")
@@ -188,7 +185,7 @@ def restore(
         ) from error
     recipe, teacher = get(name), None
     alike = {"seed": seed, "scale": scale, "precision": precision}
-    loaded = data.load(trained_on if dataset is None else dataset, data_dir=data_dir)
+    loaded = _dataset(run, trained_on, dataset, data_dir)
     if recipe.teacher is not None:
         # Its arrays are part of the checkpoint; here it lends its structure alone.
         teacher, _ = get(recipe.teacher).setup(loaded, **alike)
@@ -203,6 +200,65 @@ def restore(
     )
     network = options["rule"].subject(network)
     return Restored(recipe, loaded, network, options)
+
+
+class Reopened(NamedTuple):
+    """A run in use, of a recipe or of a network of one's own.
+
+    Fields:
+        name: of the recipe, or of the folder.
+        dataset: what it was trained on, or was asked for instead.
+        network: the trained one, for rules of feed-forward networks their twin.
+        nudge: the trained one.
+        rule: that of its training.
+        solver: likewise.
+        pipeline: likewise.
+    """
+
+    name: str
+    dataset: Dataset
+    network: AbstractNetwork
+    nudge: AbstractNudge
+    rule: AbstractRule
+    solver: AbstractSolver
+    pipeline: data.Pipeline
+
+
+def reopen(
+    run: str | Path,
+    *,
+    dataset: object = None,
+    data_dir: str | Path | None = None,
+    best: bool = False,
+) -> Reopened:
+    """Open the folder of any run: of a recipe, or of the library's own classes.
+
+    See `restore` for the arguments and for what it raises.
+    """
+    kept = folder.read(run, "run")
+    known = any(kept.get("rule_name") == name for name in RULES)
+    if "recipe" in kept and known:
+        found = restore(run, dataset=dataset, data_dir=data_dir, best=best)
+        how = {name: found.options[name] for name in Reopened._fields[3:]}
+        return Reopened(found.recipe.name, found.dataset, found.network, **how)
+    network, nudge = _restore(run, best=best)
+    names = "rule", "solver", "pipeline"
+    rule, solver, pipeline = (part(Path(run), name) for name in names)
+    trained_on = str(kept.get("dataset")).rpartition(",")[0]
+    loaded = _dataset(run, trained_on, dataset, data_dir)
+    return Reopened(
+        Path(run).name, loaded, rule.subject(network), nudge, rule, solver, pipeline
+    )
+
+
+def _dataset(run, trained_on, dataset, data_dir):
+    if dataset is None and trained_on == "arrays":
+        raise ValueError(
+            f"`run` is {run}, which was trained on arrays in memory that no run keeps: "
+            "pass a dataset by name, or call "
+            f"`ctep.evaluate(ctep.restore({str(run)!r})[0], (x, y))` in Python."
+        )
+    return data.load(trained_on if dataset is None else dataset, data_dir=data_dir)
 
 
 def say(text: object) -> None:

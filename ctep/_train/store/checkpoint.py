@@ -139,17 +139,23 @@ def read(where: str | Path) -> bytes:
     return _newest(Path(where))[1]
 
 
-def unpack(content: bytes, template: PyTree, path: Path) -> tuple[PyTree, dict]:
+def unpack(
+    content: bytes, template: PyTree, path: Path, first: str | tuple[str, ...] = ""
+) -> tuple[PyTree, dict]:
     """Return the tree and the `config` of a checkpoint's content; see `load`.
 
     Args:
         content: the bytes of a valid checkpoint.
         template: a tree with the leaves of the saved one, see `load`.
         path: where it came from, for errors.
+        first: how the names of the leaves begin that are read, which are the first ones
+            of the file; all leaves by default.
     """
     line, _, payload = content.partition(b"\n")
     header = json.loads(line)
-    saved, wanted = header["leaves"], fingerprint(template)
+    saved = itertools.takewhile(lambda line: line.startswith(first), header["leaves"])
+    saved = list(saved)
+    wanted = fingerprint(template)
     lacking = {line for line in _ADDED if line in wanted and line not in saved}
     if saved != [line for line in wanted if line not in lacking]:
         pairs = itertools.zip_longest(saved, wanted, fillvalue="nothing")

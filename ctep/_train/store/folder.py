@@ -99,6 +99,31 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
+def read(folder: str | Path, name: str) -> dict[str, Any]:
+    """Return what `run.json` says of the run in a folder.
+
+    Args:
+        folder: the folder of a run.
+        name: what the caller's argument is called, for errors.
+
+    Raises:
+        FileNotFoundError: if there is no run.
+        ValueError: if its `run.json` is damaged.
+    """
+    path = Path(folder) / "run.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"`{name}` is {folder}, which holds no run.json: pass the `out` of "
+            "`ctep.fit`, or the `--out` of `ctep fit`."
+        )
+    try:
+        return parse_object(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{path} is no JSON object ({error}): restore it from a copy."
+        ) from error
+
+
 def _compare(path: Path, new: dict, resume: bool) -> None:
     try:
         was = _flat(parse_object(path.read_bytes()))
@@ -175,7 +200,10 @@ def _flat(tree: dict) -> dict[str, str]:
 
 def parse_object(text: bytes) -> dict[str, Any]:
     """Return the JSON object in `text`, or raise `ValueError`."""
-    value = json.loads(text)
+    try:
+        value = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
     if not matches(value, {}):
         raise ValueError(f"it is a {type(value).__name__}")
     return value

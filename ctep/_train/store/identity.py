@@ -80,8 +80,13 @@ def content(network: AbstractNetwork, **parts: Any) -> dict[str, Any]:
     drawn = list(_arrays(network, network.trainable()))
     for leaf in jax.tree.leaves(network, is_leaf=lambda x: isinstance(x, Fixed)):
         drawn += jax.tree.leaves(leaf) if isinstance(leaf, Fixed) else []
-    others = {name: _Description()(part) for name, part in parts.items()}
+    others = {name: description(part) for name, part in parts.items()}
     return {"version": VERSION, "network": _Description(drawn)(network), **others}
+
+
+def description(value: Any) -> Any:
+    """Describe a value of which no checkpoint keeps anything."""
+    return _Description()(value)
 
 
 def versions() -> dict[str, str]:

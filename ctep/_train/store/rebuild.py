@@ -1,0 +1,159 @@
+"""Objects of the library's own classes, from what `run.json` says of them.
+
+Nothing that a file holds is run or imported. What it calls a class is looked up among
+those listed here, whose own checks then meet the values; arrays are zeros, to be
+replaced by those of a checkpoint.
+"""
+
+import dataclasses
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ... import _checks as checks, _network, _nudge, _rule, _solver
+from ..._network import AveragePool, Conv, Dense, MaxPool, SoftmaxPool, pool
+from ..._nudge import schedule
+from ...data import pipeline
+from .identity import description
+
+_MODULES = _network, _nudge, _rule, _solver, pool, schedule, pipeline
+_OWN = {
+    f"ctep.{kind.__qualname__}": kind
+    for module in _MODULES
+    for kind in vars(module).values()
+    if inspect.isclass(kind)
+    and dataclasses.is_dataclass(kind)
+    and kind.__module__.startswith("ctep.")
+}
+# JSON has no word for these.
+_FLOATS = {name: float(name) for name in ("inf", "-inf", "nan")}
+_ARRAY = re.compile(r"(bool|bfloat16|(?:u?int|float|complex)\d+)\[([\d,]*)\](?: .*)?")
+_KINDS = {
+    "network": _network.AbstractNetwork,
+    "nudge": _nudge.AbstractNudge,
+    "rule": _rule.AbstractRule,
+    "solver": _solver.AbstractSolver,
+    "pipeline": pipeline.Pipeline,
+}
+_LEFT = {
+    "network": "build it as for the run and pass it to `ctep.restore` as `network`",
+    "nudge": "pass it to `ctep.restore` as `nudge`",
+    "rule": "restore the network in Python, with `ctep.restore`",
+    "solver": "restore the network in Python, and pass it to `ctep.evaluate`",
+    "pipeline": "restore the network in Python, and pass it to `ctep.evaluate`",
+}
+
+
+class _Foreign(Exception):
+    """What is there is none of the library's own."""
+
+
+def rebuilt(said: Any, name: str, path: Path, arrays: bool = False) -> Any:
+    """Return the object that was described.
+
+    Args:
+        said: what `identity.content` says of it, as a file has it.
+        name: "network", "nudge", "rule", "solver" or "pipeline".
+        path: the file, for errors.
+        arrays: whether arrays are zeros, which should be traced and never be allocated:
+            any size may be written there. Else there must be none.
+
+    Raises:
+        ValueError: if it is none of the library's own classes or does not describe one,
+            in one sentence.
+    """
+    try:
+        found = _built(said, name, arrays)
+        if not isinstance(found, _KINDS[name]):
+            raise TypeError(f"it is {checks.shown(found)}")
+        return found
+    except _Foreign as error:
+        raise ValueError(
+            f"{path} has {error}, which cannot be built from a file: {_LEFT[name]}."
+        ) from error
+    # Whatever else its values make the constructors say, or stumble over.
+    except Exception as error:
+        first = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        raise ValueError(
+            f"{path} describes no {name} of this version ({first}): restore that file "
+            f"from a copy, or {_LEFT[name]}."
+        ) from error
+
+
+def _built(said, name, arrays):
+    if type(said) is list:
+        return tuple(_built(v, f"{name}.{n}", arrays) for n, v in enumerate(said))
+    if type(said) is dict:
+        return _object(said, name, arrays)
+    if type(said) is str:
+        return _text(said, name, arrays)
+    return said
+
+
+def _object(said, name, arrays):
+    kind = said.get("class", said.get("of"))
+    own = _OWN.get(kind) if type(kind) is str else None
+    if own is None or "class" not in said:
+        what = checks.shown(kind) if type(kind) is str else "an object"
+        raise _Foreign(f"{what} at `{name}`")
+    fields = {field.name: field for field in dataclasses.fields(own)}
+    held = {}
+    for key, value in said.items():
+        if key == "class":
+            continue
+        if key not in fields:
+            raise ValueError(f"{kind} has no {checks.shown(key)}")
+        default = fields[key].default
+        # Objects of other libraries, such as a solver of Diffrax, are known by that.
+        if default is not dataclasses.MISSING and description(default) == value:
+            held[key] = default
+        else:
+            held[key] = _built(value, f"{name}.{key}", arrays)
+    return _MADE.get(own, own)(**held)
+
+
+def _text(said, name, arrays):
+    found = _ARRAY.fullmatch(said)
+    if found is None:
+        return _FLOATS.get(said, said)
+    if not arrays:
+        raise _Foreign(f"an array at `{name}`")
+    dtype = np.dtype(found[1])
+    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
+        raise ValueError("it holds 64-bit numbers, for which set `jax_enable_x64`")
+    return jnp.zeros([int(n) for n in found[2].split(",") if n], dtype)
+
+
+def _dense(weight, in_shape, out_shape, precision):
+    key, init = jax.random.key(0), _constant(weight)
+    return Dense(in_shape, out_shape, key=key, init=init, precision=precision)
+
+
+def _conv(weight, in_shape, out_shape, **options):
+    size = {"channels": out_shape[-1], "kernel": weight.shape[:2]}
+    key, init = jax.random.key(0), _constant(weight)
+    return Conv(in_shape, **size, key=key, init=init, **options)
+
+
+def _constant(weight):
+    def init(key, shape, dtype=None, out_sharding=None):
+        return weight
+
+    return init
+
+
+# Of classes that are not made of their fields.
+_MADE = {
+    Dense: _dense,
+    Conv: _conv,
+    MaxPool: lambda window: MaxPool(window.in_shape, window.size),
+    AveragePool: lambda window: AveragePool(window.in_shape, window.size),
+    SoftmaxPool: lambda window, temperature: SoftmaxPool(
+        window.in_shape, window.size, temperature
+    ),
+}
