@@ -157,7 +157,9 @@ def test_restore(whole):
 def test_the_best_checkpoint_is_kept(tmp_path, monkeypatch):
     """Besides the newest; oracle: a run that ends with the best epoch."""
     scores = iter([0.5, 0.9, 0.1, 0.9, 0.2])
-    monkeypatch.setattr(Loop, "accuracy", lambda *args: next(scores))
+    monkeypatch.setattr(
+        Loop, "score", lambda *args: ctep.Score(0.0, next(scores), 0.0, 1)
+    )
     out, held = tmp_path / "run", {"validation": 0.2, "keep": 1}
     fit(out, epochs=5, **held)
     names = [path.name for path in checkpoint.checkpoints(out)]
