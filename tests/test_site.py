@@ -278,6 +278,16 @@ def test_a_bad_page_is_found_out(tmp_path):
     assert "#here" not in text
 
 
+@matrix.campaign
+@pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="no mkdocs")
+@pytest.mark.parametrize("word", ["plot", "regression", "notebook", "early", "resume"])
+def test_search_finds(site, word):
+    """What a newcomer would type leads to a page that is about it."""
+    index = json.loads((site / "search" / "search_index.json").read_text())["docs"]
+    text = [f"{entry['title']} {entry['text']}".lower() for entry in index]
+    assert any(re.search(rf"\b{word}", entry) for entry in text)
+
+
 def test_every_cited_paper_is_listed():
     """Oracle: what docstrings, pages and examples cite by arXiv number or DOI."""
     code = [p for part in ("ctep", "examples") for p in (ROOT / part).rglob("*.py")]
