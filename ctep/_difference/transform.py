@@ -70,8 +70,8 @@ def difference(function: Callable, *s: PyTree) -> tuple[PyTree, Callable]:
     Raises:
         TypeError: if `function` cannot be called.
         ValueError: if `e` does not have the structure and the shapes of `s`.
-        NotImplementedError: if the function has a `while` loop whose end depends on an
-            increment, or a primitive without rule and derivative; it is named.
+        NotImplementedError: if the function has a primitive without rule and
+            derivative; it is named.
 
     Cost: the function, and about twice as much for `push`; nine evaluations and eight
     derivatives of what has no rule. Of a program with loops `push` runs them again.
@@ -352,7 +352,7 @@ def _scan(equation, at):
 
 
 def _while(equation, at):
-    """A loop that ends where it ended before: its end must not know of increments."""
+    """A loop whose end knows nothing of increments: it ends where it ended before."""
     params = equation.params
     asked, own = params["cond_nconsts"], params["body_nconsts"]
     ends, body = params["cond_jaxpr"], params["body_jaxpr"]
@@ -367,10 +367,7 @@ def _while(equation, at):
         reached = _reached(body.jaxpr, [*known[asked : asked + own], *moving])
         moving = [x or y for x, y in zip(moving, reached, strict=True)]
     if any(_reached(ends.jaxpr, [*known[:asked], *moving])):
-        raise NotImplementedError(
-            "`function` has a `while` loop whose end depends on an increment: use "
-            "`jax.lax.scan` or `fori_loop`, or `ctep.custom_difference`."
-        )
+        return fallback(at)  # as many rounds as the state asks for, at every node
     changes = at.full[asked + own :]
     d_fixed = at.d[asked : asked + own]
 
