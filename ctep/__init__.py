@@ -2,6 +2,10 @@
 
 # Network: what moves.
 from . import analysis as analysis, data as data, recipes as recipes
+from ._difference import (
+    custom_difference as custom_difference,
+    difference as difference,
+)
 from ._network import (
     AbstractActivation as AbstractActivation,
     AbstractLinear as AbstractLinear,

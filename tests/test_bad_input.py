@@ -165,6 +165,14 @@ class Gain(ctep.AbstractActivation):
         return s**2 / (2 * self.gain)
 
 
+def pushed(function, *s):
+    return ctep.difference(function, *s)[1]
+
+
+def halved(s):
+    return jax.lax.while_loop(lambda s: s > 1, lambda s: s / 2, s)
+
+
 def deep():
     """Return a chain whose feedback is beyond float32, which warns of it."""
     with warnings.catch_warnings():
@@ -230,6 +238,29 @@ CASES = {
         lambda: ctep.Chain((dense((4,), (3,)), dense((2,), (3,)))),
         ValueError,
         r"`operators` holds one that returns shape \(3,\) before one that takes",
+    ),
+    # differences
+    "increment of another shape": (
+        lambda: pushed(jnp.tanh, jnp.ones(2))(jnp.ones(3)),
+        ValueError,
+        r"`e` holds an increment of shape \(3,\), but its argument has shape \(2,\)",
+    ),
+    "increments of more": (
+        lambda: pushed(jnp.tanh, jnp.ones(2))(jnp.ones(2), jnp.ones(2)),
+        ValueError,
+        "`e` has the structure .*: give each array an increment, or None",
+    ),
+    "increment of a loop's end": (
+        lambda: pushed(halved, 5.0)(1.0),
+        NotImplementedError,
+        "`function` has a `while` loop whose end depends on an increment: use",
+    ),
+    "increment of a callback": (
+        lambda: pushed(lambda s: jax.pure_callback(np.sin, s, s), jnp.ones(2))(
+            jnp.ones(2)
+        ),
+        NotImplementedError,
+        "`function` uses the primitive `pure_callback`, which has neither a rule nor",
     ),
     "pooled feedback": (pooled_back, ValueError, "`feedback` .* pools, but there is"),
     # nudges of hidden layers
@@ -861,6 +892,7 @@ KINDS = {
     "feedback of a number": (lambda: ctep.Fixed(0.5, 1), "operator"),
     "coupling by name": (lambda: ctep.Coupling("in", 1, SQUARE.forward), "source"),
     "readout of text": (lambda: ctep.mlp((4, 3, 2), readout="no", key=KEY), "readout"),
+    "difference of a number": (lambda: ctep.difference(3), "function"),
     "module of text": (lambda: ctep.Module("net", (4,)), "module"),
     "operators alone": (lambda: ctep.Chain(dense((4,), (3,))), "operators"),
     "pool of text": (lambda: vgg((4,), pool="max"), "pool"),
@@ -994,7 +1026,7 @@ def test_every_message_is_tested():
     for call, *_ in (*CASES.values(), *KINDS.values()):
         try:
             call()
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, NotImplementedError) as error:
             reached.add(origin(error))
     raised = _raised()
     assert len(raised) > 30

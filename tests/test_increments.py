@@ -98,7 +98,7 @@ class Arctan(ctep.AbstractActivation):
     pole = 1j
 
 
-def test_custom_activation_falls_back_to_a_quadrature():
+def test_increments_of_a_users_own_activation():
     """Oracle: arctan(h + a) - arctan(h) = arctan(a / (1 + h (h + a))), in float64."""
     h = np.linspace(-2, 2, 9, dtype=np.float32)[:, None]
     a = np.float32([0.1, -1e-2, 1e-3, 1e-7, -1e-12, 1e-20, 1e-30])

@@ -9,17 +9,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact, PyTree
 
 from .. import _checks as checks
-from .quadrature import change
+from .._difference import difference
 
 
 class AbstractActivation(eqx.Module):
     r"""A monotone activation $\rho = \nabla G^*$ with $G$ convex.
 
     Subclasses give the function and its largest slope; what else they know is used
-    where it is needed. The increment $\rho(h + a) - \rho(h)$ falls back to a quadrature
-    of the derivative, which does not cancel. Where it differs visibly from the plain
-    difference, across a kink or on a long way, it is the plain difference, to the
-    rounding of $\rho$.
+    where it is needed. The increment $\rho(h + a) - \rho(h)$ is that of
+    `ctep.difference`, which does not cancel.
 
     ```python
     import ctep, jax
@@ -104,18 +102,11 @@ class AbstractActivation(eqx.Module):
             a: increment of the drive, as small as you like.
 
         Returns:
-            The increment of the state: to the relative precision of `a` if $\rho$ is
-            smooth on the way, else to the rounding of $\rho$ itself.
+            The increment of the state.
         """
-        h = anchor
-        before = self(h)
-        return change(
-            lambda t: self.derivative(h + t * a) * a,
-            before,
-            self(h + a),
-            # `h + a` is rounded too, by an eps of `h`, and the slope passes that on.
-            jnp.abs(before) + jnp.abs(self.derivative(h) * h),
-        )
+        # The nudges may be an axis more than the free phase has.
+        h = jnp.broadcast_to(anchor, a.shape)
+        return difference(self, h.astype(a.dtype))[1](a)
 
 
 def _logistic_anchor(u):

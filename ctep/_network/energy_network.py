@@ -12,9 +12,9 @@ from jaxtyping import Array, Inexact, PyTree
 
 from .._arrays import leading, replaced
 from .._custom_types import Shape, State
+from .._difference import difference
 from .base import AbstractNetwork
 from .problem import AbstractProblem, AbstractPull
-from .quadrature import change, sizes
 
 # Where the energy has the curvature k, a force f is f / k away from its rest. Nobody
 # knows k: of an energy scaled such that it is of order one, docs/equations.md asks, no
@@ -30,12 +30,9 @@ class EnergyNetwork(AbstractNetwork):
     $\dot s = -\partial (E + \beta C)/\partial s$; the discrete solvers iterate
     $s \leftarrow s - \eta\,\partial (E + \beta C)/\partial s$ with $\eta$ = `step`.
 
-    The increments of the force are the energy's mean Hessian along the way, by
-    Gauss-Legendre quadrature of Jacobian-vector products, so small ones keep their
-    relative precision here too. Where that differs visibly from the difference of two
-    forces, because the way is long or crosses a kink of the force (a rectifier's, say),
-    the difference is taken, which is right to the rounding of the forces. The gradient
-    is made in the same way, parameter by parameter.
+    The increments of the force are those of `ctep.difference`, so small ones keep their
+    relative precision here too. The gradient is made in the same way, parameter by
+    parameter.
 
     Fields:
         input_shape: shape of one input.
@@ -157,23 +154,16 @@ class EnergyNetwork(AbstractNetwork):
 
     def increments(self, x, state, memory, pull, context):
         x, state = jax.tree_util.tree_map(lambda leaf: leaf[None], (x, state))
-        held = []
-        for n in range(len(state)):
-            force = functools.partial(self.force, n)
-            # A free force is zero up to a tolerance only: it is taken off again, so
-            # that zeros are at rest exactly where nothing pulls.
-            held.append((force(state, x), sizes(force, (state, x), 2)))
-        return GradientIncrementPhase(
-            network=self, data=(x, state, tuple(held), context), pull=pull
-        )
+        data = x, state, context
+        return GradientIncrementPhase(network=self, data=data, pull=pull)
 
     def energy_contrast(self, x, state, increments, weights):
         # The derivative of the difference would be a difference of gradients, which
-        # loses small increments: so it is the gradient that is followed along the way.
+        # loses small increments: so the gradient moves along with the energy.
         arrays, rest = eqx.partition(self, eqx.is_inexact_array)
         fixed = jax.lax.stop_gradient(arrays)
 
-        def slopes(weights, state, x):
+        def slopes(state):
             """Return the weighted sum of energies and its gradient."""
 
             def total(arrays):
@@ -182,21 +172,8 @@ class EnergyNetwork(AbstractNetwork):
 
             return jax.value_and_grad(total)(fixed)
 
-        def moved(t):
-            return tuple(s + t * d for s, d in zip(state, increments, strict=True))
-
-        def slope(t):
-            one = functools.partial(slopes, weights, x=x)
-            return jax.jvp(one, (moved(t),), (increments,))[1]
-
-        # Weights of both signs cancel in the contrast, but their roundings do not.
-        positive = functools.partial(slopes, jnp.sum(jnp.abs(weights), 0))
-        value, gradient = change(
-            slope,
-            slopes(jnp.sum(weights, 0), state, x),
-            slopes(weights, moved(1), x),
-            sizes(positive, (state, x), 0),
-        )
+        _, push = difference(slopes, _widened(state, increments))
+        value, gradient = push(increments)
         # Linear in the parameters, so that its derivative is the one found here.
         terms = jax.tree_util.tree_map(
             lambda g, a, b: jnp.sum(g * (a - b)).real, gradient, arrays, fixed
@@ -239,8 +216,7 @@ class GradientPhase(AbstractProblem):
 class GradientIncrementPhase(AbstractProblem):
     r"""The same for $d$, with $\partial E(s+d)/\partial s - \partial E(s)/\partial s$.
 
-    `data` is `(inputs, state, held, context)`, where `held` has the force on each block
-    in that state, and the size of what cancels in it.
+    `data` is `(inputs, state, context)`.
     """
 
     network: EnergyNetwork
@@ -259,20 +235,21 @@ class GradientIncrementPhase(AbstractProblem):
         return ()
 
     def update(self, n, state, memory, zero=frozenset()):
-        x, free, held, context = self.data
+        x, free, context = self.data
+        force = functools.partial(self.network.force, n, x=x)
+        # A free force is zero up to a tolerance only. It is no part of a difference, so
+        # zeros are at rest exactly where nothing pulls.
+        free = _widened(free, state)
+        move = difference(force, free)[1](state)
         nudged = tuple(s + d for s, d in zip(free, state, strict=True))
-
-        def force(s):
-            return self.network.force(n, s, x)
-
-        def slope(t):
-            moved = tuple(s + t * d for s, d in zip(free, state, strict=True))
-            return jax.jvp(force, (moved,), (state,))[1]
-
-        # By quadrature, since the difference of two forces of order one would be lost
-        # below 1e-7: four products of the Hessian, each as dear as two gradients.
-        before, size = held[n]
-        move = change(slope, before, force(nudged), size)
         pull = self.pull(n, nudged, context)
         move = move if pull is None else move + pull
         return state[n] + self.network.step * move, memory
+
+
+def _widened(state, increments):
+    """Return a free state with the leading axes and the dtype of its increments."""
+    return tuple(
+        jnp.broadcast_to(s, d.shape).astype(d.dtype)
+        for s, d in zip(state, increments, strict=True)
+    )

@@ -1,0 +1,1 @@
+from .transform import custom_difference as custom_difference, difference as difference
