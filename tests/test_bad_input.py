@@ -169,10 +169,6 @@ def pushed(function, *s):
     return ctep.difference(function, *s)[1]
 
 
-def halved(s):
-    return jax.lax.while_loop(lambda s: s > 1, lambda s: s / 2, s)
-
-
 def deep():
     """Return a chain whose feedback is beyond float32, which warns of it."""
     with warnings.catch_warnings():
@@ -249,11 +245,6 @@ CASES = {
         lambda: pushed(jnp.tanh, jnp.ones(2))(jnp.ones(2), jnp.ones(2)),
         ValueError,
         "`e` has the structure .*: give each array an increment, or None",
-    ),
-    "increment of a loop's end": (
-        lambda: pushed(halved, 5.0)(1.0),
-        NotImplementedError,
-        "`function` has a `while` loop whose end depends on an increment: use",
     ),
     "increment of a callback": (
         lambda: pushed(lambda s: jax.pure_callback(np.sin, s, s), jnp.ones(2))(

@@ -68,6 +68,10 @@ def counted(s):
     return jax.lax.while_loop(goes_on, lambda c: (c[0] + 1, jnp.sin(c[1])), (0, s))[1]
 
 
+def until(s):
+    return jax.lax.while_loop(lambda u: jnp.max(u) > 0.3, lambda u: u / 2, s * s)
+
+
 def rows(s):
     return jax.lax.scan(lambda c, x: (jnp.tanh(c + x), c * x), s[0], s)
 
@@ -133,6 +137,7 @@ CASES = {
     "fourier": (lambda s: jnp.abs(jnp.fft.rfft(s, axis=-1)), VECTOR),
     "loop": (loop, VECTOR),
     "while": (counted, VECTOR),
+    "while it is large": (until, VECTOR),
     "scan": (rows, VECTOR),
     "branch": (branch, VECTOR),
     "checkpoint": (jax.checkpoint(jnp.tanh), VECTOR),

@@ -1,1 +1,2 @@
-from .transform import custom_difference as custom_difference, difference as difference
+from .calls import custom_difference as custom_difference
+from .transform import difference as difference
