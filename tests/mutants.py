@@ -59,8 +59,8 @@ MUTANTS = [
     Mutant(
         "potential of tanh changes sign",
         ACTIVATION,
-        "return 0.5 * (_xlog1p(1 + s, s) + _xlog1p(1 - s, -s))",
-        "return -0.5 * (_xlog1p(1 + s, s) + _xlog1p(1 - s, -s))",
+        "value = 0.5 * (_xlog1p(1 + s, s) + _xlog1p(1 - s, -s))",
+        "value = -0.5 * (_xlog1p(1 + s, s) + _xlog1p(1 - s, -s))",
         "activation",
     ),
     Mutant(
@@ -359,29 +359,29 @@ MUTANTS = [
     Mutant(
         "residual of the norm hides small units",
         PROBLEM,
-        "jnp.max(force - rtol * value, axes) / unit - atol",
-        "(jnp.max(force, axes) - rtol * jnp.max(value, axes)) / unit - atol",
+        "jnp.max(force - rtol * value, axes)",
+        "jnp.max(force, axes) - rtol * jnp.max(value, axes)",
         "solver::test_a_large_unit_hides_no_small_one",
     ),
     Mutant(
         "increments measured in units of the state",
         PROBLEM,
-        "unit = jnp.maximum(jnp.max(value, axes), jnp.finfo(value.dtype).tiny)",
-        "unit = jnp.ones_like(jnp.max(value, axes))",
+        "unit = jnp.where(size < numbers.tiny, about, size)",
+        "unit = jnp.ones_like(size)",
         "solver::test_increments_are_measured_in_units_of_their_block",
     ),
     Mutant(
         "absolute tolerance ignored",
         PROBLEM,
-        "jnp.max(force - rtol * value, axes) / unit - atol",
-        "jnp.max(force - rtol * value, axes) / unit",
+        "return worst, most - atol",
+        "return worst, most",
         "solver::test_an_example_is_not_touched_once_it_has_settled",
     ),
     Mutant(
         "relative tolerance ignored",
         PROBLEM,
-        "jnp.max(force - rtol * value, axes) / unit - atol",
-        "jnp.max(force, axes) / unit - atol",
+        "jnp.max(force - rtol * value, axes)",
+        "jnp.max(force, axes)",
         "solver::test_a_large_unit_hides_no_small_one",
     ),
     Mutant(

@@ -206,3 +206,18 @@ def test_shorthands_are_clips():
     assert ctep.HardSigmoid() == ctep.Clip(0.0, 1.0)
     assert ctep.ReLU6() == ctep.Clip(0.0, 6.0)
     assert ctep.ReLU() == ctep.Clip(0.0, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("activation", "outside"),
+    [(ctep.Tanh(), (-1.1, 1.1)), (ctep.Sigmoid(), (-0.1, 1.1))],
+)
+def test_potentials_end_with_the_range(activation, outside):
+    """Oracle: the convex conjugate, sup (h s - integral of rho), which has no bound."""
+    assert np.isinf(activation.potential(jnp.array(outside))).all()
+    ends = jnp.array(activation.range)
+    assert np.isfinite(activation.potential(ends)).all()
+    h = np.linspace(-60, 60, 1201)
+    area = np.cumsum(np.asarray(activation(jnp.asarray(h)))) * 0.1
+    grows = outside[1] * h - area
+    assert grows[-1] - grows[-200] > 1  # and so on without end

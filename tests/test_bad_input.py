@@ -253,6 +253,26 @@ CASES = {
         NotImplementedError,
         "`function` uses the primitive `pure_callback`, which has neither a rule nor",
     ),
+    "feedback pooled otherwise": (
+        lambda: ctep.Coupling(
+            1,
+            2,
+            ctep.MaxPool((4, 4, 1)),
+            ctep.Fixed(1.0, ctep.SoftmaxPool((4, 4, 1))),
+        ),
+        ValueError,
+        "`feedback` of the coupling 1 -> 2 pools in another way than its `forward`",
+    ),
+    "feedback of other parts": (
+        lambda: ctep.Coupling(
+            1,
+            2,
+            ctep.Chain((conv((4, 4, 1), 1), ctep.MaxPool((4, 4, 1)))),
+            ctep.Fixed(1.0, ctep.MaxPool((4, 4, 1))),
+        ),
+        ValueError,
+        "`feedback` of the coupling 1 -> 2 pools in another way than its `forward`",
+    ),
     "pooled feedback": (pooled_back, ValueError, "`feedback` .* pools, but there is"),
     # nudges of hidden layers
     "local layer": (

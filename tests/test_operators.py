@@ -6,6 +6,7 @@ import itertools
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import matrix
 import numpy as np
 import oracles
@@ -567,3 +568,41 @@ def _plain_difference(network, x, y, beta=0.01):
     tangent = tuple((b - a) / beta for a, b in zip(free, nudged, strict=True))
     grad = eqx.filter_grad(lambda n: n.field_contrast(x, free, tangent))(network)
     return np.asarray(grad.couplings[0].forward.operators[0].weight).ravel()
+
+
+@pytest.mark.parametrize("pool", [ctep.MaxPool, ctep.SoftmaxPool])
+def test_windows_of_more_elements_than_a_byte_counts(pool):
+    """Oracle: NumPy, and plain differences; the largest is the last of 144."""
+    operator = pool((12, 12, 1), 12)
+    v = jnp.arange(144.0).reshape(1, 12, 12, 1) / 144
+    image, tape = operator.apply(v)
+    flat = np.arange(144.0) / 144
+    weights = np.exp(flat) / np.exp(flat).sum()
+    wanted = flat.max() if pool is ctep.MaxPool else weights @ flat
+    assert image.item() == pytest.approx(wanted, rel=1e-6)
+    back = operator.adjoint(jnp.ones_like(image), tape)
+    slope = jax.grad(lambda v: operator.apply(v)[0].sum())(v)
+    np.testing.assert_allclose(back, slope, rtol=1e-5, atol=1e-7)
+
+
+def test_padding_counts_whole_numbers(monkeypatch):
+    """NumPy's integers are numbers; a truth value and a fraction are none."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    shapes = {conv((4, 4, 1), padding=n).out_shape for n in (1, np.int64(1))}
+    assert shapes == {conv((4, 4, 1), padding=((1, 1), (1, np.int32(1)))).out_shape}
+    for wrong in (True, ((1.5, 1), (1, 1)), ((1, 1), (1, False))):
+        with pytest.raises(ValueError, match=r"`padding` is .*must be 'same'"):
+            conv((4, 4, 1), padding=wrong)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "tensorfloat32"])
+def test_rounded_products_have_no_proved_norm(precision):
+    """Two inputs whose rounded images are further apart than the norm allows."""
+    dense = ctep.Dense((1,), (1,), key=KEY, init=jax.nn.initializers.ones)
+    rounded = ctep.with_precision(dense, precision)
+    assert ctep.operator_norm(dense) == pytest.approx(1)
+    assert ctep.operator_norm(rounded) == ctep.operator_norm(rounded, 1) == np.inf
+    if precision == "bfloat16":
+        x = jnp.array([[1.00390], [1.00391]])  # on both sides of a rounding
+        a, b = rounded.apply(x)[0]
+        assert abs(a - b) > 100 * abs(x[0] - x[1])

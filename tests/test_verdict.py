@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import ctep
+from ctep._rule import Task
 
 KEY = jax.random.key
 ORDERS = (ctep.Forward(), ctep.Backward(), ctep.Alternating(), ctep.Synchronous())
@@ -167,3 +168,20 @@ def test_synchronous_sweeps_are_the_synchronous_map(pool, x64):
         found = solver.solve(problem, network.zeros(x), zeros=True)
         for a, b in zip(found.state, state, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1e-3, 30.0, 1e20])
+def test_one_sweep_from_nothing_is_finite(size):
+    """A nudge of any strength: it moves by all of itself, and is no failure.
+
+    Oracle: of a linear layer the increment is the force, after one sweep of it.
+    """
+    network = ctep.mlp(
+        (2, 3), activation=ctep.Identity(), readout=False, key=jax.random.key(0)
+    )
+    nudge = size * ctep.OutputError(ctep.SquaredError())
+    x, y = jnp.ones((1, 2)), jnp.zeros((1, 3))
+    for solver in (ctep.FixedSweeps(2, 1, follow=False), ctep.Sweeps(1)):
+        task = Task.mean(x, y, nudge, solver, throw=False)
+        result = ctep.OneSided(1.0).estimate(network, task).result
+        assert bool(result != ctep.RESULTS.not_finite), result

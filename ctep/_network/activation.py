@@ -151,7 +151,8 @@ class Tanh(AbstractActivation):
 
     def potential(self, s):
         # Of a small state log(1 + s) would keep only the digits that 1 + s keeps.
-        return 0.5 * (_xlog1p(1 + s, s) + _xlog1p(1 - s, -s))
+        value = 0.5 * (_xlog1p(1 + s, s) + _xlog1p(1 - s, -s))
+        return jnp.where(jnp.abs(s.real) <= 1, value, jnp.inf)
 
     def anchor(self, h, s):
         return _logistic_anchor(2 * h)
@@ -209,7 +210,8 @@ class Sigmoid(AbstractActivation):
         return 0.5 * (1 + jnp.tanh(0.5 * self.slope * (h - self.shift)))
 
     def potential(self, s):
-        return self.shift * s + (_xlogx(s) + _xlogx(1 - s)) / self.slope
+        value = self.shift * s + (_xlogx(s) + _xlogx(1 - s)) / self.slope
+        return jnp.where((s.real >= 0) & (s.real <= 1), value, jnp.inf)
 
     def anchor(self, h, s):
         return _logistic_anchor(self.slope * (h - self.shift))

@@ -262,8 +262,9 @@ def _padding(value, in_shape, kernel, stride):
             out.append((total // 2, total - total // 2))
         return tuple(out)
     try:
-        pairs = ((value, value),) * 2 if isinstance(value, int) else value
-        (a, b), (c, d) = pairs
+        (a, b), (c, d) = ((value, value),) * 2 if checks.is_whole(value) else value
+        if not all(map(checks.is_whole, (a, b, c, d))):
+            raise TypeError
         out = ((int(a), int(b)), (int(c), int(d)))
     except (TypeError, ValueError) as error:
         raise ValueError(

@@ -114,6 +114,11 @@ class Coupling(eqx.Module):
                 f"`feedback` of {name} pools, but there is no pooled `forward` "
                 "that says where to: use linear feedback, or pool both ways."
             )
+        if own and not own.linear and _tapes(own) != _tapes(self.forward):
+            raise ValueError(
+                f"`feedback` of {name} pools in another way than its `forward`, which "
+                "says where to: give both the same pools in the same places."
+            )
 
     @property
     def tied(self) -> bool:
@@ -144,6 +149,12 @@ def drawn(feedback, operator, key: PRNGKeyArray):
     if isinstance(feedback, Fixed) and feedback.operator is None:
         return Fixed(feedback.scale, operator(key))
     return feedback
+
+
+def _tapes(operator):
+    """Return what the parts of an operator keep for their adjoints, if anything."""
+    parts = getattr(operator, "operators", (operator,))
+    return [None if p.linear else (type(p), p.in_shape, p.out_shape) for p in parts]
 
 
 def _check_scale(scale):

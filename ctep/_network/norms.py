@@ -67,8 +67,10 @@ def operator_norm(operator: AbstractOperator, order: int | float = 2) -> float:
     Frobenius' norm, that of a convolution by its circular one on the padded image, of
     which it is a part. All are rounded upwards.
 
-    An operator of your own has none until a function is registered for its class; its
-    subclasses have none of theirs. A bound in the 2-norm bounds the others too.
+    Products in less than the precision of their dtype have none, since rounding is no
+    Lipschitz map. An operator of your own has none until a function is registered for
+    its class; its subclasses have none of theirs. A bound in the 2-norm bounds the
+    others too.
 
     ```python
     import ctep, math
@@ -135,6 +137,8 @@ def _(operator: AveragePool, order):
 
 @operator_norm.register
 def _(operator: Dense, order):
+    if operator.precision != "float32":
+        return math.inf
     if order != 2:
         return _largest_sum(operator, order)
     return _matrix_norm(np.asarray(operator.weight, np.float64))
@@ -147,6 +151,8 @@ def _(operator: Conv, order):
     A convolution with zeros around the image, at some of its places, is a part of the
     circular one on a torus that holds the image and the zeros.
     """
+    if operator.precision != "float32":
+        return math.inf
     if order != 2:
         return _largest_sum(operator, order)
     # By NumPy, for JAX has 64 bits only where a user has enabled them.

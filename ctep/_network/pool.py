@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from .. import _checks as checks
@@ -358,10 +359,11 @@ def _power_change(q, y, shift):
 
 def _first_max(parts):
     """Return the largest of several arrays, and which of them it is: the first one."""
-    # One byte each, since every sweep carries the places; 128 elements are its limit.
-    top, place = parts[0], jnp.zeros(parts[0].shape, jnp.int8)
+    # One byte each up to 128 elements, since every sweep carries the places.
+    kind = np.min_scalar_type(-len(parts))
+    top, place = parts[0], jnp.zeros(parts[0].shape, kind)
     for k, part in enumerate(parts[1:], 1):
         # NaN is kept, so that nobody takes the maximum of the others for an answer.
         above = (part > top) | jnp.isnan(part)
-        top, place = jnp.where(above, part, top), jnp.where(above, jnp.int8(k), place)
+        top, place = jnp.where(above, part, top), jnp.where(above, kind.type(k), place)
     return top, place

@@ -188,12 +188,18 @@ class AbstractProblem(eqx.Module):
         if not (isinstance(self.step, float) and self.step == 1):
             # As much of a force may be lost when its step is added to the state.
             force = force + 0.5 * jnp.finfo(value.dtype).eps * value / self.step
-        unit = 1.0
+        worst, most = jnp.max(force, axes), jnp.max(force - rtol * value, axes)
+        unit, numbers = 1.0, jnp.finfo(value.dtype)
         if self.incremental:
-            # A block of zeros has no size, and 0/0 would leave it without a verdict.
-            unit = jnp.maximum(jnp.max(value, axes), jnp.finfo(value.dtype).tiny)
-        worst = jnp.max(force, axes) / unit
-        return worst, jnp.max(force - rtol * value, axes) / unit - atol
+            # A block of zeros has no size: it moves by all that it is about to be.
+            size, about = jnp.max(value, axes), jnp.maximum(worst, numbers.tiny)
+            unit = jnp.where(size < numbers.tiny, about, size)
+        # An overflow is not to leave a finite move without its verdict.
+        worst, most = (
+            jnp.where(jnp.isfinite(v), jnp.minimum(v / unit, numbers.max), v)
+            for v in (worst, most)
+        )
+        return worst, most - atol
 
     def sizes(self, state: State, image: State) -> State:
         """Return the sizes that `residual` measures changes against: those of `state`.
