@@ -273,20 +273,21 @@ def test_times_are_those_of_the_definition():
         while still < 3:
             t, old = t + 1, state
             state = matrix @ state + row
-            still = still + 1 if np.linalg.norm(state - old) < 1e-6 else 0
+            near = 1e-6 * math.sqrt(8) + 1e-7 * np.linalg.norm(state)
+            still = still + 1 if np.linalg.norm(state - old) <= near else 0
         wanted.append(t)
     assert wanted[0] == 2
-    found = convergence_time(network, x)
+    found = convergence_time(network, x, 1e-7, 1e-6)
     assert list(found.steps) == wanted
     assert found.converged.all()
     assert found.mean == np.mean(wanted)
     # The last one does not get there and takes no part in the mean.
-    found = convergence_time(network, x, max_steps=wanted[1] + 1)
+    found = convergence_time(network, x, 1e-7, 1e-6, max_steps=wanted[1] + 1)
     assert list(found.steps) == [*wanted[:2], wanted[1] + 1]
     assert list(found.converged) == [True, True, False]
     assert found.fraction == pytest.approx(2 / 3)
     assert found.mean == np.mean(wanted[:2])
-    assert np.isnan(convergence_time(network, x, max_steps=1).mean)
+    assert np.isnan(convergence_time(network, x, 1e-7, 1e-6, max_steps=1).mean)
 
 
 # ------------------------------------------------------------ robustness

@@ -83,7 +83,8 @@ def depth_profile(
         x: inputs, `(batch, *input_shape)`.
         y: targets, as in `ctep.gradient`.
         nudge: by default `OutputError()`.
-        solver: for both phases; by default `Sweeps(1000, rtol=1e-5, atol=1e-5)`.
+        solver: for both phases; by default `Sweeps` to within 100 roundings of the
+            network's dtype.
         beta: $\beta$ of the one nudge; negative ones pull away from the target.
         rescale: as in `ctep.OneSided`, for the gradient.
         tolerance: how near to an end of its range a unit counts as saturated, as a

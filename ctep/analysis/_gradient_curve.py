@@ -96,7 +96,8 @@ def gradient_curve(
         rule: how increments make a gradient; by default `Centered(1e-3)`, whose bias
             is small and which increments keep precise.
         nudge: its cost is the loss; by default `OutputError()`.
-        solver: of the free phase; by default `Sweeps(1000, rtol=1e-5, atol=1e-5)`.
+        solver: of the free phase; by default `Sweeps` to within 100 roundings of the
+            network's dtype.
             The nudged one is synchronous.
         epoch: for weights of nudges that are scheduled.
         throw: whether to raise if an example is not at rest after the free phase;

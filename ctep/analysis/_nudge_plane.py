@@ -77,7 +77,8 @@ def nudge_plane(
         nudge: holomorphic; by default `OutputError()`.
         radius: $r$.
         points: of the grid along each axis; an odd number has $\beta = 0$ among them.
-        solver: for all phases; by default `Sweeps(1000, rtol=1e-5, atol=1e-5)`.
+        solver: for all phases; by default `Sweeps` to within 100 roundings of the
+            network's dtype.
         chunk: nudges solved at a time.
         epoch: for weights of nudges that are scheduled.
         throw: whether to raise if an example has no free equilibrium; otherwise none

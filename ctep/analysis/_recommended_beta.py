@@ -15,7 +15,7 @@ from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
 from .._rule import AbstractStencil, Centered, Task
 from .._solver import AbstractSolver, first_failure
-from ._inputs import batch, with_settled
+from ._inputs import batch, nearest, with_settled
 from ._response import Response
 
 
@@ -104,8 +104,9 @@ def recommended_beta(
         rule: whose nudges are the largest to consider, and whose bias has a known
             `order` in them; by default `Centered(0.1)`.
         nudge: its cost is the loss; by default `OutputError()`.
-        solver: for all phases; by default `Sweeps(1000, rtol=1e-5, atol=1e-5)`.
-            Where rounding is measured, its tolerances are at least 1e-6.
+        solver: for all phases; by default `Sweeps` to within 100 roundings of the
+            network's dtype. Where rounding is measured, its tolerances are at least
+            100 roundings of float32.
         epoch: for weights of nudges that are scheduled.
         throw: whether to raise if an example does not settle; otherwise it is left out
             of all gradients and counted.
@@ -130,8 +131,10 @@ def recommended_beta(
     order, largest = rule.order, rule.size
     large = [largest, largest / 2, largest / 4]
     small = [largest * factor for factor in (1e-1, 1e-7, 1e-14)]
+    # What float32 cannot reach would count as unsettled.
+    least = nearest(np.float32)
     loose = dataclasses.replace(
-        solver, rtol=max(solver.rtol, 1e-6), atol=max(solver.atol, 1e-6)
+        solver, rtol=max(solver.rtol, least), atol=max(solver.atol, least)
     )
     double = network.dtype == jnp.float64
 
