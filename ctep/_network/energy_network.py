@@ -13,6 +13,7 @@ from jaxtyping import Array, Inexact, PyTree
 from .._arrays import leading, replaced
 from .._custom_types import Shape, State
 from .base import AbstractNetwork
+from .describe import describe_blocks
 from .problem import AbstractProblem, AbstractPull
 from .quadrature import change, sizes
 
@@ -105,6 +106,9 @@ class EnergyNetwork(AbstractNetwork):
     def check_nudged(self, blocks):
         state = tuple(jnp.zeros(shape, self.dtype) for shape in self.shapes)
         jax.eval_shape(self.energies, state, jnp.zeros(self.input_shape, self.dtype))
+
+    def _repr_html_(self):
+        return describe_blocks(self)
 
     def total_energy(self, state: State, x: Array) -> Inexact[Array, ""]:
         """Return the energy summed over the leading axes of the state."""

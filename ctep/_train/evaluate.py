@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from .. import _checks as checks, data
+from .._html import as_html
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge, OutputError
 from .._rule import check_inputs, check_kinds
@@ -165,6 +166,18 @@ class Score:
     unsettled: float
     examples: int
     r2: float | None = None
+
+    def _repr_html_(self):
+        quality = ["R2", "-" if self.r2 is None else f"{self.r2:.4f}"]
+        if self.accuracy is not None:
+            quality = ["accuracy", f"{100 * self.accuracy:.2f} %"]
+        columns = (
+            quality,
+            ["loss", f"{self.loss:.4g}"],
+            ["unsettled", f"{100 * self.unsettled:.2f} %"],
+            ["examples", str(self.examples)],
+        )
+        return as_html([list(zip(*columns, strict=True))], left=0)
 
     def __str__(self):
         figure = "" if self.r2 is None else f"R2 {self.r2:.4f}, "

@@ -13,10 +13,11 @@ from .. import _checks as checks
 from .._network import AbstractNetwork
 from ._inputs import inputs, nearest, tolerance
 from ._norms import distance
+from ._shown import Shown
 
 
 @dataclasses.dataclass(frozen=True)
-class ConvergenceTime:
+class ConvergenceTime(Shown):
     """Steps until each example stood still.
 
     Fields:
@@ -37,10 +38,10 @@ class ConvergenceTime:
         """Fraction of the examples that have converged."""
         return float(self.converged.mean())
 
-    def __str__(self):
+    def _parts(self):
         lost = int((~self.converged).sum())
         text = f"mean {self.mean:.4g} steps over {self.converged.sum()} examples"
-        return text + (f", {lost} more that did not converge" if lost else "")
+        return [text + (f", {lost} more that did not converge" if lost else "")]
 
 
 def convergence_time(

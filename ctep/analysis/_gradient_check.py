@@ -15,12 +15,12 @@ from .._network.names import parameter_names
 from .._nudge import AbstractNudge
 from .._rule import AbstractRule, Implicit, Task, check_kinds
 from .._solver import AbstractSolver
-from .._text import indented
 from ._inputs import batch, counted, nearest, with_settled
+from ._shown import Shown
 
 
 @dataclasses.dataclass(frozen=True)
-class GradientCheck:
+class GradientCheck(Shown):
     r"""How each rule's gradient compares with the exact one, array by array.
 
     Fields:
@@ -44,9 +44,9 @@ class GradientCheck:
     examples: int
     unsettled: int
 
-    def __str__(self):
+    def _parts(self):
         taken = counted(self.examples, self.unsettled)
-        lines = [f"gradients against the exact one, {taken}"]
+        parts: list = [f"gradients against the exact one, {taken}"]
         titles = ["", "cosine", "relative error", "signs %"]
         for r, rule in enumerate(self.rules):
             rows = [titles]
@@ -57,8 +57,8 @@ class GradientCheck:
                     f"{100 * self.sign_agreement[r, n]:.2f}",
                 )
                 rows.append([name, *("-" if v == "nan" else v for v in values)])
-            lines += [rule, *indented(rows)]
-        return "\n".join(lines)
+            parts += [rule, rows]
+        return parts
 
 
 def gradient_check(

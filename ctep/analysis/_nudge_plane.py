@@ -16,10 +16,11 @@ from .._rule.stencil import zeros
 from .._solver import AbstractSolver
 from ._inputs import batch, rest
 from ._norms import distance
+from ._shown import Shown
 
 
 @dataclasses.dataclass(frozen=True)
-class NudgePlane:
+class NudgePlane(Shown):
     r"""Which nudges have an equilibrium.
 
     Fields:
@@ -40,12 +41,12 @@ class NudgePlane:
         inside = sizes[sizes < lost.min()] if lost.size else sizes
         return float(inside.max()) if inside.size else 0.0
 
-    def __str__(self):
-        return (
+    def _parts(self):
+        return [
             f"{100 * self.settled.mean():.1f} % of {self.beta.size} nudges up to "
             f"{np.abs(np.real(self.beta)).max():g} along each axis have a rest, all of "
             f"those up to |beta| = {self.radius:.3g}"
-        )
+        ]
 
 
 def nudge_plane(

@@ -17,10 +17,11 @@ from .._rule import AbstractStencil, Centered, Task
 from .._solver import AbstractSolver, first_failure
 from ._inputs import batch, nearest, with_settled
 from ._response import Response
+from ._shown import Shown
 
 
 @dataclasses.dataclass(frozen=True)
-class Recommendation:
+class Recommendation(Shown):
     r"""The nudge at which bias and rounding are equal, with the measurements.
 
     Errors are distances over the norm of the gradient's limit at $\beta \to 0$, all
@@ -56,17 +57,16 @@ class Recommendation:
     examples: int
     unsettled: int
 
-    def __str__(self):
+    def _parts(self):
         pairs = zip(self.betas, self.roundings, strict=True)
         seen = ", ".join(f"{r:.1e} at {b:.1e}" for b, r in pairs)
         bound = " (the largest nudge tried)" if self.beta >= self.largest else ""
-        return (
+        return [
             f"beta = {self.beta:.3g}{bound}: bias {self.bias:.1e}, rounding "
-            f"{self.rounding:.1e} of the gradient's norm\n"
-            f"  bias grows with beta^{self.order}, measured "
-            f"{self.measured_order:.2f}\n"
-            f"  rounding: {seen}"
-        )
+            f"{self.rounding:.1e} of the gradient's norm",
+            f"  bias grows with beta^{self.order}, measured {self.measured_order:.2f}",
+            f"  rounding: {seen}",
+        ]
 
 
 def recommended_beta(
