@@ -135,9 +135,7 @@ def report(monkeypatch, batches=4, faults=()):
         for epoch in (1, 2):
             for done in range(1, batches + 1):
                 reporter.batch(epoch, (epoch - 1) * batches + done)
-            reporter.epoch(
-                {**RECORD, "epoch": epoch, "faults": faults if epoch == 1 else []}
-            )
+            reporter.epoch({**RECORD, "epoch": epoch, "faults": faults})
 
 
 def test_progress_is_one_line_that_is_written_over(monkeypatch, capsys):
@@ -155,11 +153,12 @@ def test_progress_is_one_line_that_is_written_over(monkeypatch, capsys):
 
 
 def test_warnings_are_not_written_over(monkeypatch, capsys):
-    """Oracle: the same, with a fault in the first epoch."""
+    """Oracle: the same, with a fault in both epochs."""
     report(monkeypatch, faults=[{"text": "Too bold."}])
-    lines = screen(capsys.readouterr().out)
-    assert lines[0] == "warning: Too bold."
-    assert lines[1].startswith("epoch 2/2  loss")
+    first, second, last, rest = screen(capsys.readouterr().out)
+    assert first == second == "warning: Too bold."
+    assert last.startswith("epoch 2/2  loss")
+    assert rest == ""
 
 
 # ------------------------------------------------------------ figures
@@ -219,6 +218,19 @@ def test_every_figure_of_a_report_has_a_title_and_a_caption():
     assert all(
         text.count(".") >= 1 and len(text) < 300 for text in plot.CAPTIONS.values()
     )
+
+
+@pytest.mark.parametrize("value", [0.1, 0.3, 1.0])
+def test_a_constant_has_a_place_on_a_logarithmic_axis(value, plt):
+    """Oracle: it lies within the limits; matplotlib warns of none."""
+    history = [
+        {"epoch": n, "loss": value, "gradient_cosine": 1 - value} for n in (1, 2)
+    ]
+    figure = analysis.plot.history(history)
+    figure.canvas.draw()
+    for panel in figure.axes[0].child_axes:
+        low, high = panel.get_ylim()
+        assert low < value < high
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 20, 101])

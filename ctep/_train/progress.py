@@ -93,7 +93,8 @@ class _Overwritten:
         pass
 
     def stop(self):
-        if self._width:
+        # After a warning the last record is not on the line any more.
+        if self._width or self._record:
             self._write(self._record)
             print(flush=True)
 

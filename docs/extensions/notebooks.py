@@ -8,6 +8,7 @@ runs all notebooks, or those that are named, and keeps what they show.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def shown(cell):
 
 def overwritten(text):
     """Return text as it stands after every return of the carriage."""
-    lines = (line.rsplit("\r", 1)[-1].rstrip() for line in text.splitlines())
+    lines = (line.rsplit("\r", 1)[-1].rstrip() for line in text.split("\n"))
     return "\n".join(line for line in lines if line)
 
 
@@ -71,6 +72,7 @@ def run(name):
     from nbclient import NotebookClient
 
     path = NOTEBOOKS / f"{name}.ipynb"
+    os.environ.pop("MPLBACKEND", None)  # a notebook's own shows figures
     notebook = nbformat.read(path, as_version=4)
     options = {"record_timing": False, "coalesce_streams": True}
     NotebookClient(notebook, timeout=600, **options).execute()

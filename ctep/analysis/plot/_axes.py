@@ -145,6 +145,15 @@ def beside(ax: Axes, **kwargs) -> None:
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), **kwargs)
 
 
+def logarithmic(ax: Axes) -> None:
+    """Make the vertical axis logarithmic, around one value as around many."""
+    low, high = ax.dataLim.intervaly
+    # A decade alone has no room around it; rounding may tell equal numbers apart.
+    if 0 < low <= high < 1.001 * low:
+        ax.set_ylim(low / 2, 2 * high)
+    ax.set_yscale("log")
+
+
 def from_zero(ax: Axes, values: np.ndarray) -> None:
     """Let the vertical axis begin at zero, with room above the largest value."""
     seen = values[np.isfinite(values)]

@@ -12,7 +12,16 @@ from ... import _checks as checks
 from .._convergence import ConvergenceTime
 from .._nudge_plane import NudgePlane
 from .._robustness import NoiseLevel
-from ._axes import BLUE, NEUTRAL, axes, drawn, positive, styles, whole_ticks
+from ._axes import (
+    BLUE,
+    NEUTRAL,
+    axes,
+    drawn,
+    logarithmic,
+    positive,
+    styles,
+    whole_ticks,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -236,7 +245,7 @@ def energy_trace(trace: ArrayLike, *, ax: Axes | None = None) -> Figure:
             rounding, color=NEUTRAL, linestyle=":", label="rounding of the energy"
         )
         ax.set_ylim(bottom=0.1 * rounding)
-    ax.set_yscale("log")
+    logarithmic(ax)
     whole_ticks(ax)
     ax.legend()
     return figure

@@ -21,6 +21,7 @@ from ._axes import (
     beside,
     drawn,
     from_zero,
+    logarithmic,
     many,
     missing,
     name_ticks,
@@ -107,8 +108,8 @@ def gradient_check(result: GradientCheck, *, ax: Axes | None = None) -> Figure:
         low.plot(
             place, np.maximum(result.relative_error[r], 1e-16), label=rule, **style
         )
-    top.set_yscale("log")
-    low.set_yscale("log")
+    logarithmic(top)
+    logarithmic(low)
     name_ticks(low, result.names)
     _legend_above(top, 2)
     return figure
@@ -140,7 +141,7 @@ def gradient_curve(result: GradientCurve, *, ax: Axes | None = None) -> Figure:
         error = positive(result.relative_error[:, n])
         low.plot(steps, error, markevery=every, **style)
     for panel in (top, low):
-        panel.set_yscale("log")
+        logarithmic(panel)
     whole_ticks(low)
     beside(top)
     return figure
@@ -176,7 +177,8 @@ def recommended_beta(result: Recommendation, *, ax: Axes | None = None) -> Figur
         result.beta, color=NEUTRAL, linestyle="--", linewidth=1,
         label=rf"recommended, {result.beta:.2g}",
     )  # fmt: skip
-    ax.set(xscale="log", yscale="log")
+    ax.set_xscale("log")
+    logarithmic(ax)
     # Far below the rounding nobody needs to see how small a bias would be.
     least = min([v for v in result.roundings if v > 0], default=result.bias)
     if least > 0:
@@ -209,7 +211,7 @@ def depth_profile(result: DepthProfile, *, ax: Axes | None = None) -> Figure:
     rows[2].plot(layers, positive(result.displacement), **first)
     rows[3].plot(layers, positive(result.gradient), **first)
     for row in rows[2:]:
-        row.set_yscale("log")
+        logarithmic(row)
     whole_ticks(rows[-1])
     return figure
 
@@ -262,7 +264,7 @@ def history(result: Result | Sequence[dict], *, ax: Axes | None = None) -> Figur
     ]
     figure, rows = panels(ax, [title for title, *_ in shown], "epoch", "Training run")
     epochs = [record["epoch"] for record in records]
-    for panel, (_, keys, factor, logarithmic) in zip(rows, shown, strict=True):
+    for panel, (_, keys, factor, log) in zip(rows, shown, strict=True):
         for (key, name), style in zip(keys.items(), styles(), strict=False):
             values = [record.get(key) for record in records]
             if any(value is not None for value in values):
@@ -270,10 +272,10 @@ def history(result: Result | Sequence[dict], *, ax: Axes | None = None) -> Figur
                 if factor is None:
                     values = missing(values, np.float32)
                 else:
-                    values = positive(values) if logarithmic else factor * values
+                    values = positive(values) if log else factor * values
                 panel.plot(epochs, values, label=name, **style)
-        if logarithmic:
-            panel.set_yscale("log")
+        if log:
+            logarithmic(panel)
         else:
             panel.ticklabel_format(useOffset=False)
         if len(keys) > 1:
