@@ -128,7 +128,9 @@ def _plane(network, x, y, nudge, solver, free, beta):
     def solve(beta):
         betas = beta[:, None].astype(kind)
         problem = Holomorphic().problem(network, task, free, betas)
-        nudged = solver.solve(problem, zeros(free, betas), zeros=True, throw=False)
+        # XLA would spend seconds on folding what is made of constant zeros.
+        start = jax.lax.optimization_barrier(zeros(free, betas))
+        nudged = solver.solve(problem, start, zeros=True, throw=False)
         settled = nudged.settled & free.settled
         return settled, jnp.where(settled, distance(problem, nudged.state), jnp.nan)
 
