@@ -3,9 +3,9 @@ r"""Feedback strength against convergence: weak feedback is what makes a network
 Three tanh layers, tied feedback of strength $\gamma$, before any training. The spectral
 radius of the scaled weights grows as $\sqrt\gamma$; the finite-time maximal Lyapunov
 exponent over ten steps per layer says whether neighbouring trajectories meet (below 0)
-or part; the convergence time is that of synchronous steps, to a change below 1e-6 for
-three steps, and has no value where an image does not settle within the limit. The
-definitions are those of the FRE-RNN (2025, arXiv:2508.11659).
+or part; the convergence time is that of synchronous steps, to a change below 1e-6 (in
+the 2-norm) for three steps, and has no value where an image does not settle within the
+limit. The definitions are those of the FRE-RNN (2025, arXiv:2508.11659).
 """
 
 import argparse
@@ -24,7 +24,8 @@ def measure(network, x, limit):
     layers = len(network.shapes)
     radius = analysis.spectral_radius(network, of="weights")
     exponent = analysis.lyapunov(network, x, 10 * layers, key=jax.random.key(1))
-    time = analysis.convergence_time(network, x, 1e-6, 3, max_steps=limit)
+    atol = 1e-6 / sum(size for (size,) in network.shapes) ** 0.5
+    time = analysis.convergence_time(network, x, 0.0, atol, max_steps=limit)
     slowest = time.mean if time.fraction == 1 else np.nan
     return float(radius), float(jnp.mean(exponent)), slowest, time.fraction
 

@@ -273,20 +273,21 @@ def test_times_are_those_of_the_definition():
         while still < 3:
             t, old = t + 1, state
             state = matrix @ state + row
-            still = still + 1 if np.linalg.norm(state - old) < 1e-6 else 0
+            near = 1e-6 * math.sqrt(8) + 1e-7 * np.linalg.norm(state)
+            still = still + 1 if np.linalg.norm(state - old) <= near else 0
         wanted.append(t)
     assert wanted[0] == 2
-    found = convergence_time(network, x)
+    found = convergence_time(network, x, 1e-7, 1e-6)
     assert list(found.steps) == wanted
     assert found.converged.all()
     assert found.mean == np.mean(wanted)
     # The last one does not get there and takes no part in the mean.
-    found = convergence_time(network, x, max_steps=wanted[1] + 1)
+    found = convergence_time(network, x, 1e-7, 1e-6, max_steps=wanted[1] + 1)
     assert list(found.steps) == [*wanted[:2], wanted[1] + 1]
     assert list(found.converged) == [True, True, False]
     assert found.fraction == pytest.approx(2 / 3)
     assert found.mean == np.mean(wanted[:2])
-    assert np.isnan(convergence_time(network, x, max_steps=1).mean)
+    assert np.isnan(convergence_time(network, x, 1e-7, 1e-6, max_steps=1).mean)
 
 
 # ------------------------------------------------------------ robustness
@@ -591,7 +592,7 @@ def test_figures_against_a_parameter(ax):
     figure = plot.spectral_radius(values, [0.01, 1.0], ax=ax)
     assert figure is ax.figure
     np.testing.assert_allclose(curve(ax), [[0.01, 0.6], [1, 1.5]])
-    assert (ax.get_xscale(), ax.get_ylabel()) == ("log", "spectral radius")
+    assert (ax.get_xscale(), ax.get_ylabel()) == ("log", "spectral radius (no unit)")
 
 
 def test_figure_of_exponents(ax):
@@ -617,7 +618,7 @@ def test_figure_of_times(ax):
     assert texts == ["50% not\nconverged", "100% not\nconverged"]
     ax.clear()
     plot.convergence_time(times[1], ax=ax)
-    assert ax.get_title() == "1 of 2 examples have not converged"
+    assert ax.get_title() == "Convergence time: 1 of 2 examples have not converged"
     assert sum(bar.get_height() for bar in ax.patches) == 1
 
 
@@ -647,11 +648,15 @@ def test_figure_of_the_plane(ax):
 
 @pytest.mark.smoke
 def test_figure_of_the_energy():
-    trace = np.array([[0.0, 0.0], [-1.0, -3.0]])
+    """Oracle: the definition; only the second example ever rises."""
+    trace = np.array([[3.0, 5.0], [1.0, -2.0], [0.0, -1.0]])
     figure = plot.energy_trace(trace)
     (ax,) = figure.axes
-    np.testing.assert_allclose(ax.lines[2].get_ydata(), [0, -2])
-    assert (ax.get_xlabel(), len(ax.lines)) == ("sweep", 4)
+    np.testing.assert_allclose(ax.lines[1].get_ydata(), [6, np.nan, np.nan])
+    np.testing.assert_allclose(ax.lines[2].get_ydata(), [4.5, np.nan, np.nan])
+    np.testing.assert_allclose(ax.lines[4].get_ydata(), 5 * np.finfo(float).eps)
+    assert (ax.get_xlabel(), ax.get_yscale(), len(ax.lines)) == ("sweep", "log", 5)
+    assert ax.get_title() == "Energy above its end: 1 of 2 examples rise"
     import matplotlib.pyplot as plt
 
     plt.close(figure)

@@ -588,6 +588,7 @@ def test_depth_profile_measures_the_states(beta):
     for n, (s, t) in enumerate(zip(free, moved, strict=True)):
         s, t = np.asarray(s), np.asarray(t)
         assert found.activity[n] == pytest.approx(s.mean(), abs=1e-9)
+        assert found.rms[n] == pytest.approx(np.sqrt((s**2).mean()), abs=1e-9)
         assert found.low[n] == pytest.approx(np.mean(s <= 0.05))
         assert found.high[n] == pytest.approx(np.mean(s >= 0.95))
         rms = np.sqrt(np.mean((t - s) ** 2))
@@ -710,7 +711,7 @@ def figures():
         ),
         plot.gradient_curve: _gradient_curve.GradientCurve("a", names, *curve, 2, 1),
         plot.recommended_beta: beta,
-        plot.depth_profile: _depth.DepthProfile(0.1, *[layers] * 5, 2, 1),
+        plot.depth_profile: _depth.DepthProfile(0.1, *[layers] * 6, 2, 1),
         plot.weight_statistics: _weights.WeightStatistics(
             names, *[numbers(3)] * 5, np.array([True, False, True])
         ),
@@ -744,12 +745,49 @@ def test_figures_show_every_value(draw):
     shown = panels(figure)
     assert all(ax.get_ylabel() for ax in shown)
     assert shown[-1].get_xlabel()
+    assert figure.get_suptitle() or figure.axes[0].get_title()
     marks = sum(
         len(ax.patches) or len(ax.lines) - len(ax.containers) * 2 for ax in shown
     )
     assert (len(shown), marks) == SIZES[draw]
     own, ax = plt.subplots()
     assert draw(figures()[draw], ax=ax) is own
+    plt.close("all")
+
+
+@pytest.mark.parametrize("layers", [2, 20, 100])
+def test_figures_of_deep_networks_stay_readable(layers):
+    """Oracle: what is written takes its place, and nothing is written twice there."""
+    import matplotlib.pyplot as plt
+
+    names = (
+        *(f"b{n}" for n in range(layers)),
+        *(f"W{n}" for n in range(layers)),
+        "all",
+    )
+    rows = numbers(layers)
+    deep = {
+        plot.gradient_check: _gradient_check.GradientCheck(
+            ("a", "b"), names, *[numbers(2, len(names))] * 3, 2, 0
+        ),
+        plot.gradient_curve: _gradient_curve.GradientCurve(
+            "a", names[:-1], *[numbers(5, len(names) - 1)] * 4, 2, 1
+        ),
+        plot.depth_profile: _depth.DepthProfile(0.1, *[rows] * 6, 2, 1),
+        plot.weight_statistics: _weights.WeightStatistics(
+            names, *[numbers(len(names))] * 5, np.ones(len(names), bool)
+        ),
+    }
+    for draw, result in deep.items():
+        figure = draw(result)
+        figure.canvas.draw()
+        *_, low = panels(figure)
+        ticks = [text for text in low.get_xticklabels() if text.get_text()]
+        assert len(ticks) <= 12
+        boxes = sorted(text.get_window_extent().x1 for text in ticks)
+        assert all(b - a > 5 for a, b in itertools.pairwise(boxes))
+        legend = panels(figure)[0].get_legend()
+        assert legend is None or len(legend.get_texts()) <= 6
     plt.close("all")
 
 

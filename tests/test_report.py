@@ -1,6 +1,10 @@
 """All analyses of a network in a folder."""
 
+import base64
+import html
 import json
+import re
+import xml.etree.ElementTree
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +58,11 @@ def test_every_analysis_leaves_numbers_and_figures(tmp_path):
     assert json.loads(text, parse_constant=lambda name: 1 / 0) == found
     drawn = NAMES - {"spectral_radius_of_weights"}
     figures = {f"{name}.{kind}" for name in drawn for kind in ("svg", "png")}
-    assert {path.name for path in folder.iterdir()} == figures | {"analysis.json"}
+    written = figures | {"analysis.json", "report.html"}
+    assert {path.name for path in folder.iterdir()} == written
+    page = (folder / "report.html").read_text()
+    assert page.count("<section") == len(NAMES)
+    assert page.count("<img") == len(drawn)
     check = found["gradient_check"]
     assert check["rules"] == [str(ctep.Centered())]
     assert np.all(np.array(check["cosine"], float)[:, -1] > 0.99)
@@ -89,7 +97,32 @@ def test_what_does_not_apply_is_refused(build, refusals, tmp_path, monkeypatch):
     for name, why in refusals.items():
         assert why in found[name]["refused"]
         assert f"{name}: not here. {found[name]['refused']}" in said
-    assert [path.name for path in tmp_path.iterdir()] == ["analysis.json"]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "analysis.json",
+        "report.html",
+    }
+    page = html.unescape((tmp_path / "report.html").read_text())
+    assert all(f"Not here. {found[name]['refused']}" in page for name in refusals)
+
+
+def test_the_page_needs_no_other_file(tmp_path, monkeypatch):
+    """Oracle: its addresses, all of them data; the figure, as XML; the caption."""
+    only(["convergence_time"], monkeypatch)
+    network = ctep.mlp((4, 3, 2), feedback=0.3, key=jax.random.key(0))
+    analyse(network, tmp_path, history=[RECORD], say=lambda _: None)
+    page = (tmp_path / "report.html").read_text()
+    addresses = re.findall(r'(?:src|href)="([^"]*)"', page)
+    outside = [a for a in addresses if not a.startswith(("data:", "#"))]
+    assert (len(addresses), outside, "url(" in page) == (5, [], False)
+    for part in re.findall(r'base64,([^"]*)"', page):
+        figure = xml.etree.ElementTree.fromstring(base64.b64decode(part))
+        assert figure.tag.endswith("svg")
+    for name in ("convergence_time", "history"):
+        assert ctep.analysis.plot.CAPTIONS[name] in html.unescape(page)
+    assert "tanh(W0_1 x + b1)" in page
+    # A figure by itself has its caption too: it is taller than that of the page.
+    alone = xml.etree.ElementTree.parse(tmp_path / "history.svg").getroot()
+    assert float(alone.get("height")[:-2]) > float(figure.get("height")[:-2])
 
 
 def test_a_mistake_in_an_analysis_is_no_refusal(tmp_path, monkeypatch):

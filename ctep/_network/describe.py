@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from .._custom_types import Shape
+from .._html import as_html
 from .operator import enclosed
 
 
@@ -24,13 +25,41 @@ def parameters(network) -> int:
 
 def describe(network) -> str:
     """Return the fixed-point equations of a network, one line per layer."""
-    count = len(network.layers)
+    head, rows, energy = _equations(network)
+    names = max(len(name) for name, _, _ in rows)
+    texts = max(len(text) for _, text, _ in rows)
+    lines = [f"  {a:<{names}} = {b:<{texts}}   {c}" for a, b, c in rows]
+    return "\n".join([head, *lines, f"  {energy}"])
+
+
+def describe_html(network) -> str:
+    """Return the same as a table, for a notebook."""
+    head, rows, energy = _equations(network)
+    titles = ("", "at rest", "shape")
+    return as_html([head, [titles, *rows], energy], left=2)
+
+
+def describe_blocks(network) -> str:
+    """Return the blocks of a network without layers as a table, for a notebook."""
+    head = _head(type(network).__name__, network, "block")
+    shapes = enumerate(map(_shape, network.shapes), 1)
+    rows = [("block", "shape"), *((f"s{n}", shape) for n, shape in shapes)]
+    return as_html([head, rows])
+
+
+def _head(title, network, noun):
+    count = len(network.shapes)
     units = sum(math.prod(shape) for shape in network.shapes)
-    head = (
-        f"Network: {_shape(network.input_shape)} inputs, {count} "
-        f"{'layer' if count == 1 else 'layers'} of {units:,} units in all, "
+    return (
+        f"{title}: {_shape(network.input_shape)} inputs, {count} "
+        f"{noun}{'' if count == 1 else 's'} of {units:,} units in all, "
         f"{_shape(network.output_shape)} outputs, {parameters(network):,} parameters"
     )
+
+
+def _equations(network):
+    """Return a sentence, each block with its equation and shape, and the energy."""
+    head, count = _head("Network", network, "layer"), len(network.layers)
     rows = [("x", "clamped input", network.input_shape)]
     for n, layer in enumerate(network.layers, 1):
         drive = " + ".join(_terms(network, n))
@@ -42,10 +71,8 @@ def describe(network) -> str:
         output = network.readout.operator.formula("W_out", output)
         output += "" if network.readout.bias is None else " + b_out"
     rows.append(("output", output, network.output_shape))
-    names = max(len(name) for name, _, _ in rows)
-    texts = max(len(text) for _, text, _ in rows)
-    lines = [f"  {a:<{names}} = {b:<{texts}}   {_shape(c)}" for a, b, c in rows]
-    return "\n".join([head, *lines, f"  energy: {_energy(network)}"])
+    rows = [(name, text, _shape(shape)) for name, text, shape in rows]
+    return head, rows, f"energy: {_energy(network)}"
 
 
 def _terms(network, n):

@@ -14,6 +14,7 @@ from .._arrays import leading, replaced
 from .._custom_types import Shape, State
 from .._difference import difference
 from .base import AbstractNetwork
+from .describe import describe_blocks
 from .problem import AbstractProblem, AbstractPull
 
 # Where the energy has the curvature k, a force f is f / k away from its rest. Nobody
@@ -102,6 +103,9 @@ class EnergyNetwork(AbstractNetwork):
     def check_nudged(self, blocks):
         state = tuple(jnp.zeros(shape, self.dtype) for shape in self.shapes)
         jax.eval_shape(self.energies, state, jnp.zeros(self.input_shape, self.dtype))
+
+    def _repr_html_(self):
+        return describe_blocks(self)
 
     def total_energy(self, state: State, x: Array) -> Inexact[Array, ""]:
         """Return the energy summed over the leading axes of the state."""

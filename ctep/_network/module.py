@@ -11,6 +11,7 @@ from jaxtyping import PyTree
 
 from .. import _checks as checks
 from .._custom_types import Shape
+from .._html import as_html
 from .._parameter import parameter
 from .base import AbstractNetwork
 from .problem import AbstractProblem
@@ -92,6 +93,9 @@ class Module(AbstractNetwork):
             f"Module: {names} inputs, {math.prod(self.shapes[-1])} outputs, a "
             f"feed-forward {type(self.module).__name__}"
         )
+
+    def _repr_html_(self):
+        return as_html([str(self)])
 
     def _layers(self, x):
         out = self.module(x)

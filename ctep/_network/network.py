@@ -15,7 +15,7 @@ from .._custom_types import Shape, State
 from .._parameter import declared
 from .base import AbstractNetwork
 from .coupling import Coupling, Fixed, Tied
-from .describe import describe
+from .describe import describe, describe_html
 from .layer import Layer, Readout
 from .paths import closure, graded
 from .phases import IncrementPhase, StatePhase
@@ -307,6 +307,9 @@ class Network(AbstractNetwork):
 
     def __str__(self):
         return describe(self)
+
+    def _repr_html_(self):
+        return describe_html(self)
 
 
 def _without_fixed(mask):

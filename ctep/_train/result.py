@@ -3,9 +3,10 @@
 import dataclasses
 from pathlib import Path
 
+from .._html import as_html
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
-from .store.history import JUDGED, is_known, table
+from .store.history import JUDGED, History, is_known, rows, table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,14 +33,25 @@ class Result:
     out: Path | None
     signal: int | None = None
 
+    def __post_init__(self):
+        object.__setattr__(self, "history", History(self.history))
+
     def __str__(self):
-        lines = [table(self.history)] if self.history else ["no epoch was finished"]
+        first = table(self.history) if self.history else "no epoch was finished"
+        return "\n".join([first, *([""] if self.history else []), *self._words()])
+
+    def _repr_html_(self):
+        first = rows(self.history) if self.history else "no epoch was finished"
+        return as_html([first, *self._words()], left=0)
+
+    def _words(self):
+        """Yield the evidence, the faults, and how the run ended."""
         if self.history:
-            lines += ["", *_evidence(self.history), *_faults(self.history)]
-        lines.append(f"{self.status} in {self.seconds:.1f} s. {self.reason}".rstrip())
+            yield from _evidence(self.history)
+            yield from _faults(self.history)
+        yield f"{self.status} in {self.seconds:.1f} s. {self.reason}".rstrip()
         if self.out is not None:
-            lines.append(f"Checkpoints and history are in {self.out}.")
-        return "\n".join(lines)
+            yield f"Checkpoints and history are in {self.out}."
 
 
 def _evidence(history):

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array
 
 from .. import data
+from .._html import as_html
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
 from .._solver import AbstractSolver, usable
@@ -41,6 +42,18 @@ class Score:
     examples: int
     r2: float | None = None
     confusion: np.ndarray | None = dataclasses.field(default=None, compare=False)
+
+    def _repr_html_(self):
+        quality = ["R2", "-" if self.r2 is None else f"{self.r2:.4f}"]
+        if self.accuracy is not None:
+            quality = ["accuracy", f"{100 * self.accuracy:.2f} %"]
+        columns = (
+            quality,
+            ["loss", f"{self.loss:.4g}"],
+            ["unsettled", f"{100 * self.unsettled:.2f} %"],
+            ["examples", str(self.examples)],
+        )
+        return as_html([list(zip(*columns, strict=True))], left=0)
 
     def __str__(self):
         figure = "" if self.r2 is None else f"R2 {self.r2:.4f}, "

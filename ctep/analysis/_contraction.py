@@ -10,14 +10,14 @@ from .. import _checks as checks
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
 from .._rule import check_batch, check_kinds
-from .._text import indented
 from ._certificate import Bound, certificate, slopes, split
 from ._inputs import nudge_at
 from ._jacobian_norms import estimated
+from ._shown import Shown
 
 
 @dataclasses.dataclass(frozen=True)
-class Contraction:
+class Contraction(Shown):
     r"""What is known of whether a nudged map contracts.
 
     Fields:
@@ -49,13 +49,13 @@ class Contraction:
     def _certificates(self):
         return [b for b in self.bounds if b.kind == "proved"]
 
-    def __str__(self):
+    def _parts(self):
         rows = [["norm", "kind", "K1", "K2", "kappa K3", "factor", "beta below"]]
         for b in self.bounds:
             values = (b.k1, b.k2, b.k3, b.factor(self.beta), b.largest_beta)
             rows.append([b.norm, b.kind, *(f"{v:.4g}" for v in values)])
         head = f"factor = K1 + |beta| (K2 + kappa K3) at beta = {self.beta:g}"
-        return "\n".join([head, *indented(rows), self._verdict()])
+        return [head, rows, self._verdict()]
 
     def _verdict(self):
         if self.proved:

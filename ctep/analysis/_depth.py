@@ -14,14 +14,14 @@ from .._network.names import owners
 from .._nudge import AbstractNudge
 from .._rule import OneSided, Task
 from .._solver import AbstractSolver, first_failure
-from .._text import indented
 from ._inputs import batch, counted, layered, with_settled
 from ._norms import norm
 from ._response import Response
+from ._shown import Shown
 
 
 @dataclasses.dataclass(frozen=True)
-class DepthProfile:
+class DepthProfile(Shown):
     r"""What each layer does and feels, from the input's side to the output.
 
     Means are over the units of a layer and over the examples.
@@ -29,6 +29,7 @@ class DepthProfile:
     Fields:
         beta: the nudge.
         activity: mean of $s_n$.
+        rms: root mean square of $s_n$, which does not cancel.
         low: fraction of units at the lower end of the activation's range.
         high: fraction at its upper end; NaN for an end that the range does not have.
         displacement: root mean square of $s_n(\beta) - s_n(0)$.
@@ -39,6 +40,7 @@ class DepthProfile:
 
     beta: float
     activity: Float[np.ndarray, " layers"]
+    rms: Float[np.ndarray, " layers"]
     low: Float[np.ndarray, " layers"]
     high: Float[np.ndarray, " layers"]
     displacement: Float[np.ndarray, " layers"]
@@ -46,15 +48,16 @@ class DepthProfile:
     examples: int
     unsettled: int
 
-    def __str__(self):
+    def _parts(self):
         head = f"beta = {self.beta:g}, {counted(self.examples, self.unsettled)}"
-        rows = [["", "activity", "low %", "high %", "displacement", "gradient"]]
+        rows = [["", "activity", "rms", "low %", "high %", "displacement", "gradient"]]
         for n in range(len(self.activity)):
             ends = 100 * self.low[n], 100 * self.high[n]
             ends = ["-" if np.isnan(v) else f"{v:.1f}" for v in ends]
             sizes = [f"{v[n]:.2e}" for v in (self.displacement, self.gradient)]
-            rows.append([f"s{n + 1}", f"{self.activity[n]:.3g}", *ends, *sizes])
-        return "\n".join([head, *indented(rows)])
+            means = [f"{v[n]:.3g}" for v in (self.activity, self.rms)]
+            rows.append([f"s{n + 1}", *means, *ends, *sizes])
+        return [head, rows]
 
 
 def depth_profile(
@@ -83,7 +86,8 @@ def depth_profile(
         x: inputs, `(batch, *input_shape)`.
         y: targets, as in `ctep.gradient`.
         nudge: by default `OutputError()`.
-        solver: for both phases; by default `Sweeps(1000, rtol=1e-5, atol=1e-5)`.
+        solver: for both phases; by default `Sweeps` to within 100 roundings of the
+            network's dtype.
         beta: $\beta$ of the one nudge; negative ones pull away from the target.
         rescale: as in `ctep.OneSided`, for the gradient.
         tolerance: how near to an end of its range a unit counts as saturated, as a
@@ -130,7 +134,7 @@ def depth_profile(
     # `hypot` squares nothing, so that norms of any size add up.
     own = [np.hypot.reduce(arrays[owner == n]) for n in range(len(network.layers))]
     ends = np.array([layer.activation.range for layer in network.layers])
-    means[1:3][~np.isfinite(ends.T)] = np.nan
+    means[2:4][~np.isfinite(ends.T)] = np.nan
     return DepthProfile(
         float(beta),
         *means,
@@ -154,7 +158,8 @@ def _profile(network, x, y, nudge, rule, beta, solver, tolerance):
         ends = s <= low + width, s >= high - width
         ends = [jnp.mean(end, dtype=x.dtype) for end in ends]
         # Not a root of mean squares: in float32 the square of 1e-20 underflows.
-        rows.append((jnp.mean(s), *ends, norm(d) / d.size**0.5))
+        sizes = [norm(v) / v.size**0.5 for v in (s, d)]
+        rows.append((jnp.mean(s), sizes[0], *ends, sizes[1]))
     gradient = jax.tree_util.tree_leaves(response.gradient(nudged.state, nudged.memory))
     norms = jnp.stack([norm(g) for g in gradient])
     means = jnp.array(rows).T

@@ -47,7 +47,7 @@ def energy_trace(
         nudge: gives the cost $C$; `OutputError()` by default.
         beta: $\beta$, not 0 for a nudged phase.
         solver: for the free equilibrium that a nudged phase starts from; by default
-            `Sweeps(1000, rtol=1e-5, atol=1e-5)`.
+            `Sweeps` to within 100 roundings of the network's dtype.
         epoch: for weights of nudges that are scheduled.
 
     Returns:
@@ -78,7 +78,7 @@ def energy_trace(
             "`y=y, beta=0.1`."
         )
     state, target = network.zeros(x), None
-    nudge, solver = nudge_at(nudge, epoch), solver_or(solver)
+    nudge, solver = nudge_at(nudge, epoch), solver_or(solver, network.dtype)
     if y is not None:
         y = checks.array("y", y)
         check_batch(network, nudge, x, y)

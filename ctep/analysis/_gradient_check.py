@@ -15,12 +15,12 @@ from .._network.names import parameter_names
 from .._nudge import AbstractNudge
 from .._rule import AbstractRule, Implicit, Task, check_kinds
 from .._solver import AbstractSolver
-from .._text import indented
-from ._inputs import batch, counted, with_settled
+from ._inputs import batch, counted, nearest, with_settled
+from ._shown import Shown
 
 
 @dataclasses.dataclass(frozen=True)
-class GradientCheck:
+class GradientCheck(Shown):
     r"""How each rule's gradient compares with the exact one, array by array.
 
     Fields:
@@ -28,7 +28,8 @@ class GradientCheck:
         names: of the trained arrays, as the network prints them; the last is "all".
         cosine: $\langle g, g^* \rangle / \|g\| \|g^*\|$.
         relative_error: $\|g - g^*\| / \|g^*\|$.
-        sign_agreement: fraction of the elements with $g^* \neq 0$ whose signs agree.
+        sign_agreement: fraction of the elements whose signs agree, of those of $g^*$
+            that are above 100 roundings of its largest one.
         examples: how many the means are taken over.
         unsettled: how many were left out.
 
@@ -43,9 +44,9 @@ class GradientCheck:
     examples: int
     unsettled: int
 
-    def __str__(self):
+    def _parts(self):
         taken = counted(self.examples, self.unsettled)
-        lines = [f"gradients against the exact one, {taken}"]
+        parts: list = [f"gradients against the exact one, {taken}"]
         titles = ["", "cosine", "relative error", "signs %"]
         for r, rule in enumerate(self.rules):
             rows = [titles]
@@ -56,8 +57,8 @@ class GradientCheck:
                     f"{100 * self.sign_agreement[r, n]:.2f}",
                 )
                 rows.append([name, *("-" if v == "nan" else v for v in values)])
-            lines += [rule, *indented(rows)]
-        return "\n".join(lines)
+            parts += [rule, rows]
+        return parts
 
 
 def gradient_check(
@@ -83,7 +84,8 @@ def gradient_check(
         y: targets, as in `ctep.gradient`.
         rules: by name, or a sequence of rules that are named as they print.
         nudge: its cost is the loss; by default `OutputError()`.
-        solver: for all phases; by default `Sweeps(1000, rtol=1e-5, atol=1e-5)`.
+        solver: for all phases; by default `Sweeps` to within 100 roundings of the
+            network's dtype.
         exact: what to compare with; by default `Implicit()`.
         epoch: for weights of nudges that are scheduled.
         throw: whether to raise if an example does not settle. Otherwise examples that
@@ -113,7 +115,8 @@ def gradient_check(
         return [g for g, _ in found], [result for _, result in found]
 
     (truth, *found), unsettled = with_settled(run, x, y, throw)
-    measures = np.array([_compare(g, truth) for g in found])
+    least = nearest(network.dtype)
+    measures = np.array([_compare(g, truth, least) for g in found])
     return GradientCheck(
         tuple(named),
         (*parameter_names(network), "all"),
@@ -154,7 +157,7 @@ def _estimate(network, x, y, nudge, rule, solver):
     return estimate.gradient[0], estimate.result
 
 
-def _compare(gradient, truth):
+def _compare(gradient, truth, least):
     """Return cosine, relative error and agreement of signs, per array and of all."""
     ours, theirs = _arrays(gradient), _arrays(truth)
     ours.append(np.concatenate(ours))
@@ -162,7 +165,8 @@ def _compare(gradient, truth):
     rows = []
     for got, want in zip(ours, theirs, strict=True):
         size, other = np.linalg.norm(want), np.linalg.norm(got)
-        signed = want != 0
+        # The sign of what is nothing but rounding says nothing.
+        signed = np.abs(want) > least * np.max(np.abs(want), initial=0.0)
         agree = np.sum(np.sign(got[signed]) == np.sign(want[signed]))
         pairs = (
             (got @ want, size * other),

@@ -14,14 +14,14 @@ from .._network.names import parameter_names
 from .._nudge import AbstractNudge
 from .._rule import AbstractStencil, Centered, Task, partition
 from .._solver import AbstractSolver
-from .._text import indented
 from ._inputs import batch, counted, with_settled
 from ._norms import cosine, norm
 from ._response import Response
+from ._shown import Shown
 
 
 @dataclasses.dataclass(frozen=True)
-class GradientCurve:
+class GradientCurve(Shown):
     r"""Two gradients over the steps of the nudged phase, array by array.
 
     Fields:
@@ -44,7 +44,7 @@ class GradientCurve:
     examples: int
     unsettled: int
 
-    def __str__(self):
+    def _parts(self):
         head = (
             f"{self.rule} after t nudged steps against backpropagation through the "
             f"last t, {counted(self.examples, self.unsettled)}"
@@ -55,7 +55,7 @@ class GradientCurve:
             worst = int(np.argmax(error))
             last = f"{error[-1]:.2e}", f"{self.bptt_norm[-1, n]:.2e}"
             rows.append((name, f"{error[worst]:.2e}", str(worst + 1), *last))
-        return "\n".join([head, *indented(rows)])
+        return [head, rows]
 
 
 def gradient_curve(
@@ -96,7 +96,8 @@ def gradient_curve(
         rule: how increments make a gradient; by default `Centered(1e-3)`, whose bias
             is small and which increments keep precise.
         nudge: its cost is the loss; by default `OutputError()`.
-        solver: of the free phase; by default `Sweeps(1000, rtol=1e-5, atol=1e-5)`.
+        solver: of the free phase; by default `Sweeps` to within 100 roundings of the
+            network's dtype.
             The nudged one is synchronous.
         epoch: for weights of nudges that are scheduled.
         throw: whether to raise if an example is not at rest after the free phase;

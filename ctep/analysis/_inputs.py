@@ -1,8 +1,10 @@
 """What analyses of a network at some inputs share: the inputs, and the rests there."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike
 
@@ -38,11 +40,31 @@ def layered(network: AbstractNetwork) -> Network:
     return network
 
 
-def solver_or(solver: AbstractSolver | None) -> AbstractSolver:
-    """Return `solver`, by default `Sweeps(1000, rtol=1e-5, atol=1e-5)`."""
+def nearest(dtype: Any, roundings: int = 100) -> float:
+    """Return how near to rest all that is in a dtype can be asked to come.
+
+    By its roundings a unit moves for good, and the worst of ten thousand by more of
+    them than most.
+    """
+    return roundings * float(jnp.finfo(dtype).eps)
+
+
+def tolerance(name: str, value: float) -> None:
+    """Raise unless `value` is a number of at least 0, perhaps infinite."""
+    checks.real(name, value, "1e-6")
+    if not value >= 0:
+        raise ValueError(
+            f"`{name}` is {value}, but a tolerance of steps must be 0 or more: pass "
+            "for example 1e-6."
+        )
+
+
+def solver_or(solver: AbstractSolver | None, dtype: Any) -> AbstractSolver:
+    """Return `solver`, by default `Sweeps` to 100 roundings, 200 for each digit."""
     if solver is None:
-        # A hundred times tighter than `Sweeps()`: analyses must not show its tolerance.
-        solver = Sweeps(max_sweeps=1000, rtol=1e-5, atol=1e-5)
+        tol = nearest(dtype)
+        # Every digit takes as many sweeps as the one before it.
+        solver = Sweeps(max_sweeps=round(-200 * math.log10(tol)), rtol=tol, atol=tol)
     check_kinds(solver=solver)
     return solver
 
@@ -91,8 +113,9 @@ def with_settled(
 
 def batch(network, x, y, nudge, solver, epoch):
     """Return inputs, targets, nudge and solver, checked and with their defaults."""
-    nudge, solver = nudge_at(nudge, epoch), solver_or(solver)
+    nudge = nudge_at(nudge, epoch)
     check_kinds(network=network)
+    solver = solver_or(solver, network.dtype)
     x, y = checks.array("x", x), checks.array("y", y)
     check_batch(network, nudge, x, y)
     return x.astype(network.dtype), y, nudge, solver

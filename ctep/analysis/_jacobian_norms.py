@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from .._custom_types import State
 from ._certificate import Parts, slopes
+from ._norms import lengths
 
 
 @eqx.filter_jit
@@ -76,7 +77,7 @@ def _norm(function, state: State, scale, iterations):
     _, backward = jax.vjp(scaled, divide(state))
 
     def size(v):
-        return jnp.sqrt(sum(jnp.sum(a**2, tuple(range(1, a.ndim))) for a in v))
+        return lengths(v, [tuple(range(1, a.ndim)) for a in v])
 
     def turn(v, _):
         length = size(v)

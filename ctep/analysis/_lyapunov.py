@@ -11,8 +11,8 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from .. import _checks as checks
 from .._network import AbstractNetwork
-from ._inputs import inputs
-from ._norms import unit
+from ._inputs import inputs, nearest
+from ._norms import norm, unit
 
 
 def lyapunov(
@@ -37,7 +37,8 @@ def lyapunov(
     orthonormal. In the long run exponents fall with their index, and the first one
     tends to $\ln \varrho$ of the equilibrium that is reached: negative, if small
     disturbances die out. An exponent is $-\infty$ where a direction is mapped to zero,
-    as in a feed-forward network after as many steps as layers.
+    as in a feed-forward network after as many steps as layers, or to within ten
+    roundings of those before it.
 
     With `dt`, of the dynamics in continuous time, $\tau_n \dot s_n = -s_n + T_n(s)$ and
     its variational equation, per unit of time: `steps` steps of Tsitouras' method of
@@ -148,4 +149,7 @@ def _orthonormal(frame):
         return column, size[None]
     q, r = jnp.linalg.qr(frame)
     # QR leaves the signs open; growth is a size.
-    return q, jnp.abs(jnp.diagonal(r))
+    sizes, whole = jnp.abs(jnp.diagonal(r)), jax.vmap(norm, 1)(frame)
+    # What is left within the rounding of a column is no direction.
+    kept = ~(sizes <= nearest(frame.dtype, 10) * whole)
+    return jnp.where(kept, q, 0), jnp.where(kept, sizes, 0)

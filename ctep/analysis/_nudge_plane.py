@@ -16,10 +16,11 @@ from .._rule.stencil import zeros
 from .._solver import AbstractSolver
 from ._inputs import batch, rest
 from ._norms import distance
+from ._shown import Shown
 
 
 @dataclasses.dataclass(frozen=True)
-class NudgePlane:
+class NudgePlane(Shown):
     r"""Which nudges have an equilibrium.
 
     Fields:
@@ -40,12 +41,12 @@ class NudgePlane:
         inside = sizes[sizes < lost.min()] if lost.size else sizes
         return float(inside.max()) if inside.size else 0.0
 
-    def __str__(self):
-        return (
+    def _parts(self):
+        return [
             f"{100 * self.settled.mean():.1f} % of {self.beta.size} nudges up to "
             f"{np.abs(np.real(self.beta)).max():g} along each axis have a rest, all of "
             f"those up to |beta| = {self.radius:.3g}"
-        )
+        ]
 
 
 def nudge_plane(
@@ -77,7 +78,8 @@ def nudge_plane(
         nudge: holomorphic; by default `OutputError()`.
         radius: $r$.
         points: of the grid along each axis; an odd number has $\beta = 0$ among them.
-        solver: for all phases; by default `Sweeps(1000, rtol=1e-5, atol=1e-5)`.
+        solver: for all phases; by default `Sweeps` to within 100 roundings of the
+            network's dtype.
         chunk: nudges solved at a time.
         epoch: for weights of nudges that are scheduled.
         throw: whether to raise if an example has no free equilibrium; otherwise none
@@ -129,7 +131,9 @@ def _plane(network, x, y, nudge, solver, free, beta):
         betas = beta[:, None].astype(kind)
         # Any stencil has this problem: it is given its nudges.
         problem = Holomorphic().problem(network, task, free, betas)
-        nudged = solver.solve(problem, zeros(free, betas), zeros=True, throw=False)
+        # XLA would spend seconds on folding what is made of constant zeros.
+        start = jax.lax.optimization_barrier(zeros(free, betas))
+        nudged = solver.solve(problem, start, zeros=True, throw=False)
         settled = nudged.settled & free.settled
         return settled, jnp.where(settled, distance(problem, nudged.state), jnp.nan)
 

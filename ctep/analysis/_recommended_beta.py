@@ -15,12 +15,13 @@ from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
 from .._rule import AbstractStencil, Centered, Task
 from .._solver import AbstractSolver, first_failure
-from ._inputs import batch, with_settled
+from ._inputs import batch, nearest, with_settled
 from ._response import Response
+from ._shown import Shown
 
 
 @dataclasses.dataclass(frozen=True)
-class Recommendation:
+class Recommendation(Shown):
     r"""The nudge at which bias and rounding are equal, with the measurements.
 
     Errors are distances over the norm of the gradient's limit at $\beta \to 0$, all
@@ -56,17 +57,16 @@ class Recommendation:
     examples: int
     unsettled: int
 
-    def __str__(self):
+    def _parts(self):
         pairs = zip(self.betas, self.roundings, strict=True)
         seen = ", ".join(f"{r:.1e} at {b:.1e}" for b, r in pairs)
         bound = " (the largest nudge tried)" if self.beta >= self.largest else ""
-        return (
+        return [
             f"beta = {self.beta:.3g}{bound}: bias {self.bias:.1e}, rounding "
-            f"{self.rounding:.1e} of the gradient's norm\n"
-            f"  bias grows with beta^{self.order}, measured "
-            f"{self.measured_order:.2f}\n"
-            f"  rounding: {seen}"
-        )
+            f"{self.rounding:.1e} of the gradient's norm",
+            f"  bias grows with beta^{self.order}, measured {self.measured_order:.2f}",
+            f"  rounding: {seen}",
+        ]
 
 
 def recommended_beta(
@@ -104,8 +104,9 @@ def recommended_beta(
         rule: whose nudges are the largest to consider, and whose bias has a known
             `order` in them; by default `Centered(0.1)`.
         nudge: its cost is the loss; by default `OutputError()`.
-        solver: for all phases; by default `Sweeps(1000, rtol=1e-5, atol=1e-5)`.
-            Where rounding is measured, its tolerances are at least 1e-6.
+        solver: for all phases; by default `Sweeps` to within 100 roundings of the
+            network's dtype. Where rounding is measured, its tolerances are at least
+            100 roundings of float32.
         epoch: for weights of nudges that are scheduled.
         throw: whether to raise if an example does not settle; otherwise it is left out
             of all gradients and counted.
@@ -131,9 +132,10 @@ def recommended_beta(
     large = [largest, largest / 2, largest / 4]
     # Over thirteen decades, in which a rounding of $r_1/\beta$ could not hide.
     small = [largest * factor for factor in (1e-1, 1e-7, 1e-14)]
-    # In float32 residuals may never get below a tighter tolerance.
+    # What float32 cannot reach would count as unsettled.
+    least = nearest(np.float32)
     loose = dataclasses.replace(
-        solver, rtol=max(solver.rtol, 1e-6), atol=max(solver.atol, 1e-6)
+        solver, rtol=max(solver.rtol, least), atol=max(solver.atol, least)
     )
     double = network.dtype == jnp.float64
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,11 @@ import numpy as np
 from jaxtyping import ArrayLike, PRNGKeyArray
 
 from .. import _checks as checks
+from .._html import as_html
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
 from .._rule import AbstractRule, Centered, check_kinds
+from .._train.store.history import History
 from . import plot
 from ._contraction import contraction
 from ._convergence import convergence_time
@@ -27,6 +31,7 @@ from ._gradient_curve import gradient_curve
 from ._inputs import batch
 from ._lyapunov import lyapunov
 from ._nudge_plane import nudge_plane
+from ._page import Section, page
 from ._recommended_beta import recommended_beta
 from ._spectrum import spectral_radius
 from ._weights import weight_statistics
@@ -52,7 +57,8 @@ def analyse(
         network: trained.
         x: inputs, `(batch, *input_shape)`.
         y: targets, as in `ctep.gradient`.
-        folder: gets `analysis.json`, and per analysis `NAME.svg` and `NAME.png`.
+        folder: gets `analysis.json`, per analysis `NAME.svg` and `NAME.png`, and
+            `report.html`, one page with all of them that needs no other file.
         nudge: that it was trained with.
         rule: likewise; checked against the exact gradient beside `Centered`, unless it
             draws at random.
@@ -70,7 +76,7 @@ def analyse(
         ValueError: if `x` or `y` do not fit the network or each other.
 
     Cost: that of all its parts. Most are a few phases of the batch each; `nudge_plane`
-    solves 66 nudges in complex numbers, and `spectral_radius` keeps 40 states per
+    solves 231 nudges in complex numbers, and `spectral_radius` keeps 40 states per
     example.
     """
     check_kinds(rule=rule)
@@ -80,7 +86,7 @@ def analyse(
         checks.key(key)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    found = {}
+    found, sections = {}, []
     for name, analysis in _tasks(network, x, y, nudge, rule, key).items():
         try:
             result = analysis()
@@ -88,19 +94,21 @@ def analyse(
         except (ValueError, RuntimeError) as error:
             found[name] = {"refused": str(error)}
             say(f"{name}: not here. {error}")
+            sections.append(Section(name, as_html([f"Not here. {error}"])))
             continue
         found[name] = plain(result)
         lines = _summary(result).splitlines()
         say("\n    ".join([f"{name}: {lines[0]}", *lines[1:]]))
-        if draw := vars(plot).get(name):  # what draws it has its name
-            _keep(draw(result), folder / name)
+        sections.append(_section(name, result, folder))
     if history:
         found["history"] = plain(list(history))
         say(f"history: {len(history)} epochs")
-        _keep(plot.history(history), folder / "history")
-    # A NaN that has got past `plain` would make a file that is not JSON.
+        # A NaN that has got past `plain` would make a file that is not JSON.
+        sections.append(_section("history", History(history), folder))
     text = json.dumps(found, indent=1, allow_nan=False)
     (folder / "analysis.json").write_text(text + "\n")
+    whole = page("Why does it settle?", as_html(str(network).splitlines()), sections)
+    (folder / "report.html").write_text(whole)
     return found
 
 
@@ -128,7 +136,7 @@ def _tasks(network, x, y, nudge, rule, key) -> dict[str, Callable[[], Any]]:
         "depth_profile": lambda: depth_profile(*given, **how),
         "weight_statistics": lambda: weight_statistics(network),
         "energy_trace": lambda: energy_trace(network, x),
-        "nudge_plane": lambda: nudge_plane(*given, points=11, **how),
+        "nudge_plane": lambda: nudge_plane(*given, **how),
     }
 
 
@@ -166,10 +174,29 @@ def _summary(result):
     return text + (f", {lost} more without a result" if lost else "")
 
 
-def _keep(figure, path):
+def _section(name, result, folder):
+    """Return what the page shows of a result, and keep its figure if it has one."""
+    shown = getattr(result, "_repr_html_", lambda: as_html([_summary(result)]))()
+    draw = vars(plot).get(name)  # what draws it has its name
+    if draw is None:
+        return Section(name, shown)
+    caption = plot.CAPTIONS[name]
+    return Section(name, shown, _keep(draw(result), folder / name, caption), caption)
+
+
+def _keep(figure, path, caption) -> bytes:
+    """Write a figure with its caption, and return it as SVG without."""
     import matplotlib.pyplot as plt
 
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg")
+    width, height = figure.get_size_inches()
+    lines = textwrap.wrap(caption, round(16 * width))
+    figure.set_size_inches(width, height + 0.16 * len(lines))
+    style = {"fontsize": "small", "ha": "left", "color": plot.NEUTRAL}
+    figure.supxlabel("\n".join(lines), x=0.02, **style)
     for kind in ("svg", "png"):
         figure.savefig(path.with_suffix(f".{kind}"), dpi=150)
     # Pyplot keeps every figure until it is closed.
     plt.close(figure)
+    return buffer.getvalue()

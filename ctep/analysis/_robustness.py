@@ -80,7 +80,8 @@ def robustness(
         state_noise: levels $\sigma_s$.
         draws: per pair; the same random numbers for each, so that levels compare.
         steps: sweeps under state noise.
-        solver: for the equilibrium; by default `Sweeps(1000, rtol=1e-5, atol=1e-5)`.
+        solver: for the equilibrium; by default `Sweeps` to within 100 roundings of the
+            network's dtype.
         batch_size: examples at a time.
         pipeline: makes inputs of examples, as in training.
         data_dir: of TFDS.
@@ -110,7 +111,7 @@ def robustness(
     checks.count("steps", steps, "50")
     checks.count("batch_size", batch_size, "500")
     checks.key(key)
-    solver = solver_or(solver)
+    solver = solver_or(solver, network.dtype)
     pipeline = data.Pipeline() if pipeline is None else pipeline
     loaded = data.load(dataset, data_dir=data_dir)
     if loaded.classes is None:

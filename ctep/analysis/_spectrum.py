@@ -14,7 +14,7 @@ from .._custom_types import State
 from .._network import AbstractNetwork, AbstractProblem, Identity
 from .._solver import AbstractSolver
 from ._inputs import inputs, layered, rest, solver_or
-from ._norms import unit
+from ._norms import norm, unit
 
 
 def spectral_radius(
@@ -53,7 +53,7 @@ def spectral_radius(
         x: inputs, `(batch, *input_shape)`; not needed for `of="weights"`.
         of: `"jacobian"` or `"weights"`.
         solver: for the free equilibrium; by default
-            `Sweeps(1000, rtol=1e-5, atol=1e-5)`.
+            `Sweeps` to within 100 roundings of the network's dtype.
         tol: relative error of the result.
         dimension: of the Krylov space. A cluster of leading eigenvalues, as a large
             random matrix has, needs more.
@@ -97,7 +97,7 @@ def spectral_radius(
             '(batch, *input_shape), or `of="weights"`.'
         )
     else:
-        x, solver = inputs(network, x), solver_or(solver)
+        x, solver = inputs(network, x), solver_or(solver, network.dtype)
         free = rest(network, x, solver, throw)
         state, settled = free.state, np.asarray(free.settled)
     radius, error = _arnoldi(network.free(x), state, tol, dimension, max_restarts)
@@ -235,8 +235,8 @@ def _extend(
                 part = basis @ v
                 column, v = column + part, v - part @ basis
             # Below rounding only noise is left: a space that is used up ends in zeros.
-            v, norm = unit(v, 10 * eps * jnp.linalg.norm(image))
-            column = column.at[i + 1].add(norm)
+            v, size = unit(v, 10 * eps * norm(image))
+            column = column.at[i + 1].add(size)
             power = j < 0
             row = jnp.where(power, 0, i + 1)
             old = basis[row]

@@ -10,12 +10,12 @@ from jaxtyping import Bool, Float
 from .._network import AbstractNetwork, AbstractOperator, Dense, operator_norm
 from .._network.names import weight_name
 from .._network.norms import WIDEST
-from .._text import indented
 from ._inputs import layered
+from ._shown import Shown
 
 
 @dataclasses.dataclass(frozen=True)
-class WeightStatistics:
+class WeightStatistics(Shown):
     """The weights of each coupling, as they are, without feedback scales.
 
     Fields:
@@ -36,14 +36,14 @@ class WeightStatistics:
     operator_norm: Float[np.ndarray, " couplings"]
     exact: Bool[np.ndarray, " couplings"]
 
-    def __str__(self):
+    def _parts(self):
         rows = [["", "mean", "std", "norm", "largest", "operator 2-norm"]]
         for n, name in enumerate(self.names):
             columns = (self.mean, self.std, self.norm, self.largest)
             bound = "" if self.exact[n] else "<= "
             last = f"{bound}{self.operator_norm[n]:.3g}"
             rows.append([name, *(f"{c[n]:.3g}" for c in columns), last])
-        return "\n".join(indented(rows))
+        return [rows]
 
 
 def weight_statistics(network: AbstractNetwork) -> WeightStatistics:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from ..._html import as_html
 from ..._text import aligned
 from .folder import parse_object, plain_json, write_atomically, writing
 
@@ -35,6 +36,13 @@ _FORMATS: dict[str, tuple[str, Callable[[Any], str]]] = {
 }
 _OPTIONAL = {"validation_accuracy", *(f"{split}_r2" for split in _SPLITS)}
 KEYS = tuple(key for key in _FORMATS if key not in _OPTIONAL)  # of every record
+
+
+class History(list):
+    """Records of epochs, which a notebook shows as the table of `rows`."""
+
+    def _repr_html_(self):
+        return as_html([rows(self) if self else "no epoch was finished"], left=0)
 
 
 def append(folder: str | Path, record: dict[str, Any]) -> None:

@@ -28,7 +28,14 @@ from ..programs import library
 VERSION = 2
 _FEW = 16  # numbers of an array that are listed, so that a difference can be read
 # What a class may redefine without another result.
-_SPOKEN = {"__str__", "__repr__", "__doc__", "__module__", "__qualname__"}
+_SPOKEN = {
+    "__str__",
+    "__repr__",
+    "_repr_html_",
+    "__doc__",
+    "__module__",
+    "__qualname__",
+}
 # Globals whose values are part of what a function computes.
 _TELLING = (int, float, complex, str, bytes, type(None), np.generic, np.ndarray)
 _TELLING += (jax.Array, dict, list, tuple)

@@ -1,5 +1,7 @@
 """Figures of what `ctep.analysis` returns; each function returns its figure."""
 
+from ._axes import NEUTRAL as NEUTRAL
+from ._captions import CAPTIONS as CAPTIONS
 from ._dynamics import (
     convergence_time as convergence_time,
     energy_trace as energy_trace,

@@ -12,7 +12,16 @@ from ... import _checks as checks
 from .._convergence import ConvergenceTime
 from .._nudge_plane import NudgePlane
 from .._robustness import NoiseLevel
-from ._axes import axes, styles
+from ._axes import (
+    BLUE,
+    NEUTRAL,
+    axes,
+    drawn,
+    logarithmic,
+    positive,
+    styles,
+    whole_ticks,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +30,7 @@ if TYPE_CHECKING:
 _SCALE = "feedback scale"
 
 
+@drawn
 def spectral_radius(
     values: ArrayLike | Iterable[ArrayLike],
     against: Sequence[float] | None = None,
@@ -42,12 +52,14 @@ def spectral_radius(
     Raises:
         ValueError: if there is not one result per value.
     """
-    name = "spectral radius"
+    names, title = (label, "spectral radius (no unit)"), "Spectral radius at rest"
     if against is None:
-        return _histogram(np.asarray(values), name, ax, 1.0)
-    return _curves(values, against, (label, name), ax, 1.0)
+        shown = np.ravel(np.asarray(values))
+        return _histogram(shown, (names[1], title), ax, 20, mark=1.0)
+    return _curves(values, against, (*names, title), ax, 1.0)
 
 
+@drawn
 def lyapunov(
     values: ArrayLike | Iterable[ArrayLike],
     against: Sequence[float] | None = None,
@@ -71,15 +83,19 @@ def lyapunov(
     Raises:
         ValueError: if there is not one result per value.
     """
+    title = "Finite-time Lyapunov exponents"
     if against is None:
         shown = np.asarray(values).T
-        names = "index of the exponent", f"Lyapunov exponent (1/{unit})"
-        return _curves(shown, range(1, len(shown) + 1), names, ax, 0.0, log=False)
-    names = label, f"largest Lyapunov exponent (1/{unit})"
+        names = "index of the exponent", f"Lyapunov exponent (1/{unit})", title
+        figure = _curves(shown, range(1, len(shown) + 1), names, ax, 0.0, log=False)
+        whole_ticks(ax or figure.axes[-1])
+        return figure
+    names = label, f"largest Lyapunov exponent (1/{unit})", title
     leading = [np.asarray(v)[:, 0] for v in values]  # pyright: ignore[reportGeneralTypeIssues]
     return _curves(leading, against, names, ax, 0.0)
 
 
+@drawn
 def convergence_time(
     values: ConvergenceTime | Sequence[ConvergenceTime],
     against: Sequence[float] | None = None,
@@ -102,16 +118,17 @@ def convergence_time(
     Raises:
         ValueError: if there is not one result per value.
     """
-    name = "convergence time (steps)"
+    name, title = "convergence time (steps)", "Convergence time"
     if isinstance(values, ConvergenceTime):
-        figure = _histogram(values.steps[values.converged], name, ax)
         lost = int((~values.converged).sum())
-        title = f"{lost} of {len(values.steps)} examples have not converged"
-        (ax or figure.axes[-1]).set_title(title, fontsize="medium")
+        title += f": {lost} of {len(values.steps)} examples have not converged"
+        times = values.steps[values.converged]
+        figure = _histogram(times, (name, title), ax, _whole_bins(times))
+        whole_ticks(ax or figure.axes[-1])
         return figure
     against = [] if against is None else against
     times = [np.where(v.converged, v.steps, np.nan) for v in values]
-    figure = _curves(times, against, (label, name), ax)
+    figure = _curves(times, against, (label, name, title), ax)
     ax = ax or figure.axes[-1]
     for at, value, time in zip(against, values, times, strict=True):
         if value.fraction < 1:
@@ -123,6 +140,7 @@ def convergence_time(
     return figure
 
 
+@drawn
 def robustness(levels: Iterable[NoiseLevel], *, ax: Axes | None = None) -> Figure:
     """Plot accuracy against noise, with a bar of one standard deviation over draws.
 
@@ -141,8 +159,8 @@ def robustness(levels: Iterable[NoiseLevel], *, ax: Axes | None = None) -> Figur
     across = max(counts, key=lambda name: counts[name])
     (other,) = set(counts) - {across}
     units = {"weight_noise": "relative", "state_noise": "units of the state"}
-    title = f"{across.replace('_', ' ')} ({units[across]})"
-    figure, ax = axes(ax, title, "accuracy (%)")
+    name = f"{across.replace('_', ' ')} ({units[across]})"
+    figure, ax = axes(ax, name, "accuracy (%)", "Accuracy under noise")
     for value, style in zip(
         sorted({getattr(level, other) for level in levels}), styles(), strict=False
     ):
@@ -161,10 +179,11 @@ def robustness(levels: Iterable[NoiseLevel], *, ax: Axes | None = None) -> Figur
                 at = getattr(level, across), 100 * level.accuracy
                 _note(ax, f"{level.unsettled:.0%} unsettled", at)
     if counts[other] > 1:
-        ax.legend(fontsize="small")
+        ax.legend()
     return figure
 
 
+@drawn
 def nudge_plane(plane: NudgePlane, *, ax: Axes | None = None) -> Figure:
     r"""Plot the fraction of examples with an equilibrium in the plane of nudges.
 
@@ -174,39 +193,61 @@ def nudge_plane(plane: NudgePlane, *, ax: Axes | None = None) -> Figure:
         plane: what `ctep.analysis.nudge_plane` returned.
         ax: where to draw, new axes by default.
     """
-    figure, ax = axes(ax, r"Re $\beta$", r"Im $\beta$")
+    names = r"Re $\beta$ (no unit)", r"Im $\beta$ (no unit)"
+    figure, ax = axes(ax, *names, "Nudges with an equilibrium")
+    ax.grid(False)
     real, imaginary = np.real(plane.beta), np.imag(plane.beta)
     fraction = plane.settled.mean(-1)
     shades = ax.pcolormesh(
-        real, imaginary, fraction, cmap="gray", vmin=-0.5, vmax=1, shading="nearest"
+        real, imaginary, fraction, cmap="cividis", vmin=0, vmax=1, shading="nearest"
     )
-    bar = figure.colorbar(shades, ax=ax, label="fraction settled")
-    bar.ax.set_ylim(0, 1)
+    figure.colorbar(shades, ax=ax, label="fraction settled")
     count = plane.settled.sum(-1)
     total = np.where(plane.settled, plane.distance, 0).sum(-1)
     mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     if np.isfinite(mean).any() and np.nanmax(mean) > np.nanmin(mean):
-        lines = ax.contour(real, imaginary, mean, levels=5, colors="#0072B2")
+        style = {"colors": "black", "linewidths": 0.8}
+        lines = ax.contour(real, imaginary, mean, levels=5, **style)
         ax.clabel(lines, fontsize="x-small")
-        ax.set_title(r"contours: $\|s(\beta) - s(0)\|$", fontsize="medium")
+        what = r"$\|s(\beta) - s(0)\|$ (units of the state)"
+        ax.set_title(f"Nudges with an equilibrium\ncontours: {what}")
     ax.set_aspect("equal")
     return figure
 
 
+@drawn
 def energy_trace(trace: ArrayLike, *, ax: Axes | None = None) -> Figure:
-    """Plot the energy along a relaxation: each example, and their mean.
+    """Plot how far the energy is above its end: each example, and their median.
+
+    A dotted line marks what rounding makes of an energy of this size. What lies below
+    its end, as an energy that rises does, has no place on the logarithmic axis; the
+    title counts such examples.
 
     Args:
         trace: what `ctep.analysis.energy_trace` returned.
         ax: where to draw, new axes by default.
     """
     values = np.asarray(trace)
-    figure, ax = axes(ax, "sweep", "energy (no unit)")
-    ax.plot(values, color="0.7", linewidth=0.6)
+    rounding = np.finfo(values.dtype).eps * np.abs(values).max(initial=0.0)
+    # A double has room for the difference, whatever the trace was computed in.
+    above = values.astype(float) - values[-1]
+    rises = int((np.diff(values.astype(float), axis=0) > 10 * rounding).any(0).sum())
+    title = f"Energy above its end: {rises} of {values.shape[1]} examples rise"
+    figure, ax = axes(ax, "sweep", r"$E - E_{end}$ (no unit)", title)
+    thin = {"color": NEUTRAL, "linewidth": 0.5, "alpha": 0.5}
+    ax.plot(positive(above), **thin)
     every = max(len(values) // 10, 1)
-    ax.plot(values.mean(1), label="mean", markevery=every, **next(styles()))
-    ax.plot([], [], color="0.7", linewidth=0.6, label="examples")
-    ax.legend(fontsize="small")
+    middle = positive(np.median(above, 1))
+    ax.plot(middle, label="median", markevery=every, **next(styles()))
+    ax.plot([], [], label="examples", **thin)
+    if rounding > 0:
+        ax.axhline(
+            rounding, color=NEUTRAL, linestyle=":", label="rounding of the energy"
+        )
+        ax.set_ylim(bottom=0.1 * rounding)
+    logarithmic(ax)
+    whole_ticks(ax)
+    ax.legend()
     return figure
 
 
@@ -216,12 +257,19 @@ def _note(ax, text, at):
     ax.annotate(text, at, fontsize="x-small", **where)
 
 
-def _histogram(values, name, ax, mark=None):
-    figure, ax = axes(ax, name, "examples")
-    ax.hist(values[np.isfinite(values)], bins=20, color="0.6", edgecolor="black")
+def _histogram(values, names, ax, bins, mark=None):
+    figure, ax = axes(ax, names[0], "examples", names[1])
+    ax.hist(values[np.isfinite(values)], bins, color=BLUE, edgecolor=NEUTRAL)
     if mark is not None:
-        ax.axvline(mark, color="black", linestyle="--", linewidth=1)
+        ax.axvline(mark, color=NEUTRAL, linestyle="--", linewidth=1)
     return figure
+
+
+def _whole_bins(values):
+    """Return edges of at most 30 bins, each about as many whole numbers."""
+    low, high = (int(values.min()), int(values.max())) if len(values) else (0, 0)
+    width = -(-(high - low + 1) // 30)
+    return np.arange(low, high + width + 1, width) - 0.5
 
 
 def _curves(values, against, names, ax, mark=None, log=True):
@@ -244,8 +292,8 @@ def _curves(values, against, names, ax, mark=None, log=True):
     ax.plot(against, mean, label="mean", **style)
     ax.fill_between(against, low, high, color=style["color"], alpha=0.2, label="range")
     if mark is not None:
-        ax.axhline(mark, color="black", linestyle="--", linewidth=1)
+        ax.axhline(mark, color=NEUTRAL, linestyle="--", linewidth=1)
     if log and 0 < 20 * min(against) < max(against):
         ax.set_xscale("log")
-    ax.legend(fontsize="small")
+    ax.legend()
     return figure

@@ -15,7 +15,22 @@ from .._gradient_check import GradientCheck
 from .._gradient_curve import GradientCurve
 from .._recommended_beta import Recommendation
 from .._weights import WeightStatistics
-from ._axes import axes, styles
+from ._axes import (
+    NEUTRAL,
+    axes,
+    beside,
+    drawn,
+    from_zero,
+    logarithmic,
+    many,
+    missing,
+    name_ticks,
+    panels,
+    positive,
+    some,
+    styles,
+    whole_ticks,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,16 +38,18 @@ if TYPE_CHECKING:
 
 _SPLITS = ("train", "test", "validation")
 # What a training run records: title, keys with their names, factor, logarithmic scale.
+# Without a factor it is what is missing to 1.
 _PANELS = (
-    ("loss", {"loss": "loss"}, 1, True),
+    ("loss (no unit)", {"loss": "loss"}, 1, True),
     ("accuracy (%)", {f"{s}_accuracy": s for s in _SPLITS}, 100, False),
     ("$R^2$", {f"{s}_r2": s for s in _SPLITS}, 1, False),
-    ("sweeps", {"sweeps": "sweeps"}, 1, False),
+    ("sweeps (mean)", {"sweeps": "sweeps"}, 1, False),
     ("unsettled (%)", {"unsettled": "unsettled"}, 100, False),
-    ("gradient cosine", {"gradient_cosine": "cosine"}, 1, False),
+    ("1 - cosine", {"gradient_cosine": "gradient"}, None, True),
 )
 
 
+@drawn
 def contraction(result: Contraction, *, ax: Axes | None = None) -> Figure:
     r"""Draw the parts of each bound; the map contracts where a bar stays below 1.
 
@@ -40,7 +57,7 @@ def contraction(result: Contraction, *, ax: Axes | None = None) -> Figure:
         result: of `ctep.analysis.contraction`. Bounds that are infinite are left empty.
         ax: where to draw; a new figure by default.
     """
-    figure, ax = axes(ax, "", "Lipschitz constant")
+    figure, ax = axes(ax, "", "Lipschitz constant (no unit)", "Contraction bounds")
     beta = abs(result.beta)
     parts = {
         "$K_1$, free map": [b.k1 for b in result.bounds],
@@ -54,23 +71,24 @@ def contraction(result: Contraction, *, ax: Axes | None = None) -> Figure:
         heights = np.where(np.isfinite(values), values, 0.0)
         ax.bar(
             place, heights, 0.6, base,
-            label=label, color=style["color"], hatch=hatch, edgecolor="black",
+            label=label, color=style["color"], hatch=hatch, edgecolor=NEUTRAL,
         )  # fmt: skip
         base = base + heights
     for n, bound in enumerate(result.bounds):
         factor = bound.factor(result.beta)
         text = f"{factor:.3g}" if np.isfinite(factor) else "no bound"
-        ax.text(n, base[n] + 0.02 * base.max(), text, ha="center", va="bottom",
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
-    ax.axhline(1, color="black", linestyle="--", linewidth=1)
+        ax.text(n, base[n] + 0.02 * base.max(), text, ha="center", va="bottom")
+    ax.axhline(1, color=NEUTRAL, linestyle="--", linewidth=1)
     norms = {"2": "2-norm", "infinity": r"$\infty$-norm"}
     ax.set_xticks(place, [f"{norms[b.norm]}\n{b.kind}" for b in result.bounds])
     ax.set(xlabel=rf"weighted norm, $\beta$ = {result.beta:g}")
-    ax.set_ylim(0, 1.15 * max(1.0, base.max()))
-    ax.legend(fontsize="small")
+    # Above the highest bar there is room for the legend.
+    ax.set_ylim(0, 1.6 * max(1.0, base.max()))
+    ax.legend(loc="upper right")
     return figure
 
 
+@drawn
 def gradient_check(result: GradientCheck, *, ax: Axes | None = None) -> Figure:
     """Draw how far each rule is from the exact gradient, array by array.
 
@@ -78,46 +96,58 @@ def gradient_check(result: GradientCheck, *, ax: Axes | None = None) -> Figure:
         result: of `ctep.analysis.gradient_check`.
         ax: where to draw; a new figure by default.
     """
-    figure, (top, low) = _panels(ax, 2, ("1 - cosine", "relative error"), "")
+    ylabels, title = (
+        ("1 - cosine", "relative error"),
+        "Rules against the exact gradient",
+    )
+    figure, (top, low) = panels(ax, ylabels, "trained array", title)
     place = np.arange(len(result.names))
     for r, (rule, style) in enumerate(zip(result.rules, styles(), strict=False)):
         style = _changed(style, linestyle="")
-        top.plot(place, _positive(1 - result.cosine[r]), label=rule, **style)
-        low.plot(place, _positive(result.relative_error[r]), label=rule, **style)
-    top.set_yscale("log")
-    low.set(yscale="log", xlabel="trained array")
-    low.set_xticks(place, result.names, rotation=60 if len(place) > 8 else 0)
+        top.plot(place, missing(result.cosine[r]), label=rule, **style)
+        low.plot(
+            place, np.maximum(result.relative_error[r], 1e-16), label=rule, **style
+        )
+    logarithmic(top)
+    logarithmic(low)
+    name_ticks(low, result.names)
     _legend_above(top, 2)
     return figure
 
 
+@drawn
 def gradient_curve(result: GradientCurve, *, ax: Axes | None = None) -> Figure:
     """Draw the norms of both gradients over the steps, and their relative error.
 
-    Marks are equilibrium propagation, lines backpropagation through time.
+    Marks are equilibrium propagation, lines backpropagation through time. Of more than
+    twelve arrays it shows twelve.
 
     Args:
         result: of `ctep.analysis.gradient_curve`.
         ax: where to draw; a new figure by default.
     """
-    titles = "norm of the gradient", "relative error"
-    figure, (top, low) = _panels(ax, 2, titles, "nudged steps, steps back in time")
+    ylabels = "norm of the gradient", "relative error"
+    title = "Nudged steps (marks) and steps back in time (lines)"
+    figure, (top, low) = panels(ax, ylabels, "steps", title)
     steps = np.arange(1, len(result.cosine) + 1)
     every = max(1, len(steps) // 15)
-    for n, (name, style) in enumerate(zip(result.names, styles(), strict=False)):
-        if n // 6 % 2:  # the styles come around
-            style = _changed(style, markerfacecolor="none")
+    kept = some(len(result.names), 12)  # of a deep network, more would be a thicket
+    named = [kept[k] for k in some(len(kept), 6)]
+    for n, style in zip(kept, many(len(kept)), strict=True):
+        name = result.names[n] if n in named else None
         marks = _changed(style, linestyle="", markevery=every)
-        top.plot(steps, _positive(result.bptt_norm[:, n]), **_changed(style, marker=""))
-        top.plot(steps, _positive(result.ep_norm[:, n]), label=name, **marks)
-        error = _positive(result.relative_error[:, n])
+        top.plot(steps, positive(result.bptt_norm[:, n]), **_changed(style, marker=""))
+        top.plot(steps, positive(result.ep_norm[:, n]), label=name, **marks)
+        error = positive(result.relative_error[:, n])
         low.plot(steps, error, markevery=every, **style)
     for panel in (top, low):
-        panel.set_yscale("log")
-    _legend_above(top, 5, title="marks: EP, lines: BPTT")
+        logarithmic(panel)
+    whole_ticks(low)
+    beside(top)
     return figure
 
 
+@drawn
 def recommended_beta(result: Recommendation, *, ax: Axes | None = None) -> Figure:
     """Draw bias and rounding over the nudge, and where they cross.
 
@@ -127,7 +157,8 @@ def recommended_beta(result: Recommendation, *, ax: Axes | None = None) -> Figur
         result: of `ctep.analysis.recommended_beta`.
         ax: where to draw; a new figure by default.
     """
-    figure, ax = axes(ax, r"nudge $\beta$", "relative error of the gradient")
+    names = r"nudge $\beta$ (no unit)", "relative error of the gradient"
+    figure, ax = axes(ax, *names, "Bias and rounding of the gradient")
     low, high = min(*result.betas, result.beta), result.largest
     beta = np.geomspace(low, high, 200)
     bias = result.bias * (beta / result.beta) ** result.order
@@ -139,22 +170,24 @@ def recommended_beta(result: Recommendation, *, ax: Axes | None = None) -> Figur
         ),
     }  # fmt: skip
     for (label, (line, at, seen)), style in zip(curves.items(), styles(), strict=False):
-        ax.plot(beta, _positive(line), label=label, **_changed(style, marker=""))
-        seen = _positive(np.array(seen))
+        ax.plot(beta, positive(line), label=label, **_changed(style, marker=""))
+        seen = positive(np.array(seen))
         ax.plot(at, seen, **_changed(style, linestyle=""))
     ax.axvline(
-        result.beta, color="black", linestyle="--", linewidth=1,
+        result.beta, color=NEUTRAL, linestyle="--", linewidth=1,
         label=rf"recommended, {result.beta:.2g}",
     )  # fmt: skip
-    ax.set(xscale="log", yscale="log")
+    ax.set_xscale("log")
+    logarithmic(ax)
     # Far below the rounding nobody needs to see how small a bias would be.
     least = min([v for v in result.roundings if v > 0], default=result.bias)
     if least > 0:
         ax.set_ylim(bottom=1e-3 * least)
-    ax.legend(fontsize="small")
+    ax.legend()
     return figure
 
 
+@drawn
 def depth_profile(result: DepthProfile, *, ax: Axes | None = None) -> Figure:
     """Draw activity, saturation, displacement and gradient over the layers.
 
@@ -162,22 +195,28 @@ def depth_profile(result: DepthProfile, *, ax: Axes | None = None) -> Figure:
         result: of `ctep.analysis.depth_profile`.
         ax: where to draw; a new figure by default.
     """
-    titles = "activity", "saturated (%)", r"rms $s(\beta) - s(0)$", "gradient norm"
-    figure, panels = _panels(ax, 4, titles, "layer")
-    layers = np.arange(1, len(result.activity) + 1)
+    ylabels = "rms activity", "saturated (%)", r"rms $s(\beta) - s(0)$", "gradient norm"
+    title = f"Depth profile at a nudge of {result.beta:g}"
+    figure, rows = panels(ax, ylabels, "layer", title)
+    layers = np.arange(1, len(result.rms) + 1)
     first, second = islice(styles(), 2)
-    panels[0].plot(layers, result.activity, **first)
-    panels[1].plot(layers, 100 * result.low, label="lower end", **first)
-    panels[1].plot(layers, 100 * result.high, label="upper end", **second)
-    panels[1].legend(fontsize="small")
-    panels[2].plot(layers, _positive(result.displacement), **first)
-    panels[3].plot(layers, _positive(result.gradient), **first)
-    for panel in panels[2:]:
-        panel.set_yscale("log")
-    panels[-1].set_xticks(layers[:: max(1, len(layers) // 10)])
+    if len(layers) > 30:
+        first, second = (_changed(style, markersize=2) for style in (first, second))
+    rows[0].plot(layers, result.rms, **first)
+    from_zero(rows[0], result.rms)
+    rows[1].plot(layers, 100 * result.low, label="lower end", **first)
+    rows[1].plot(layers, 100 * result.high, label="upper end", **second)
+    rows[1].set_ylim(-5, 105)
+    rows[1].legend()
+    rows[2].plot(layers, positive(result.displacement), **first)
+    rows[3].plot(layers, positive(result.gradient), **first)
+    for row in rows[2:]:
+        logarithmic(row)
+    whole_ticks(rows[-1])
     return figure
 
 
+@drawn
 def weight_statistics(result: WeightStatistics, *, ax: Axes | None = None) -> Figure:
     """Draw the spread of each coupling's weights, their norms and the largest one.
 
@@ -185,7 +224,8 @@ def weight_statistics(result: WeightStatistics, *, ax: Axes | None = None) -> Fi
         result: of `ctep.analysis.weight_statistics`.
         ax: where to draw; a new figure by default.
     """
-    figure, (top, low) = _panels(ax, 2, ("weight", "norm"), "")
+    ylabels, title = ("weight (no unit)", "norm (no unit)"), "Weights of each coupling"
+    figure, (top, low) = panels(ax, ylabels, "coupling", title)
     place = np.arange(len(result.names))
     first, second, third = (
         _changed(style, linestyle="") for style in islice(styles(), 3)
@@ -194,14 +234,14 @@ def weight_statistics(result: WeightStatistics, *, ax: Axes | None = None) -> Fi
     top.plot(place, result.largest, label="largest", **second)
     low.plot(place, result.norm, label="elements", **first)
     low.plot(place, result.operator_norm, label="operator", **third)
-    low.set(xlabel="coupling")
-    low.set_ylim(bottom=0)
-    low.set_xticks(place, result.names, rotation=60 if len(place) > 8 else 0)
+    from_zero(low, np.concatenate([result.norm, result.operator_norm]))
+    name_ticks(low, result.names)
     for panel in (top, low):
-        panel.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+        beside(panel)
     return figure
 
 
+@drawn
 def history(result: Result | Sequence[dict], *, ax: Axes | None = None) -> Figure:
     """Draw a training run over its epochs, each kind of number in its own panel.
 
@@ -212,8 +252,6 @@ def history(result: Result | Sequence[dict], *, ax: Axes | None = None) -> Figur
     Raises:
         ValueError: if there is no epoch.
     """
-    from matplotlib.ticker import MaxNLocator
-
     records = result.history if isinstance(result, Result) else list(result)
     if not records:
         raise ValueError(
@@ -224,44 +262,27 @@ def history(result: Result | Sequence[dict], *, ax: Axes | None = None) -> Figur
         for panel in _PANELS
         if any(record.get(key) is not None for record in records for key in panel[1])
     ]
-    titles = [title for title, *_ in shown]
-    figure, panels = _panels(ax, len(shown), titles, "epoch")
+    figure, rows = panels(ax, [title for title, *_ in shown], "epoch", "Training run")
     epochs = [record["epoch"] for record in records]
-    for panel, (_, keys, factor, logarithmic) in zip(panels, shown, strict=True):
+    for panel, (_, keys, factor, log) in zip(rows, shown, strict=True):
         for (key, name), style in zip(keys.items(), styles(), strict=False):
             values = [record.get(key) for record in records]
             if any(value is not None for value in values):
-                values = [np.nan if v is None else factor * v for v in values]
+                values = np.array(values, float)  # None becomes NaN
+                if factor is None:
+                    values = missing(values, np.float32)
+                else:
+                    values = positive(values) if log else factor * values
                 panel.plot(epochs, values, label=name, **style)
-        if logarithmic:
-            panel.set_yscale("log")
+        if log:
+            logarithmic(panel)
         else:
             # An offset beside the axis would hide that values are near 98 or near 1.
             panel.ticklabel_format(useOffset=False)
         if len(keys) > 1:
-            panel.legend(fontsize="small")
-    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+            panel.legend()
+    whole_ticks(rows[-1])
     return figure
-
-
-def _panels(
-    ax: Axes | None, count: int, ylabels: Sequence[str], xlabel: str
-) -> tuple[Figure, list[Axes]]:
-    """Return a figure and panels above each other, in the place of `ax` if given."""
-    figure, whole = axes(ax, "", "")
-    if ax is None:
-        figure.set_size_inches(5, 1 + 1.5 * count)
-    whole.axis("off")
-    height = 1 / count
-    panels = []
-    for n in range(count):
-        box = (0, 1 - (n + 1) * height, 1, 0.88 * height)
-        panel = whole.inset_axes(box, sharex=panels[0] if panels else None)
-        axes(panel, xlabel if n == count - 1 else "", ylabels[n])
-        panel.tick_params(labelbottom=n == count - 1)
-        panels.append(panel)
-    figure.align_ylabels(panels)
-    return figure, panels
 
 
 def _legend_above(panel, columns, title=None):
@@ -273,8 +294,3 @@ def _legend_above(panel, columns, title=None):
 
 def _changed(style: dict, **changes) -> dict:
     return {**style, **changes}
-
-
-def _positive(values):
-    """Return values with NaN for what a logarithmic axis cannot show."""
-    return np.where(values > 0, values, np.nan)
