@@ -18,6 +18,11 @@ def along(weights: Array, ndim: int) -> Array:
     return weights.reshape(weights.shape + (1,) * (ndim - weights.ndim))
 
 
+def weighed(weights: Array, values: Array) -> Array:
+    """Return values times a number per example, or per nudge."""
+    return along(weights, values.ndim) * values
+
+
 def replaced(state: State, n: int, value: Array) -> State:
     """Return a state with another block `n`."""
     return (*state[:n], value, *state[n + 1 :])

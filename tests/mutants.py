@@ -202,8 +202,8 @@ MUTANTS = [
     Mutant(
         "contrast of energies drops its second order",
         NETWORK,
-        "nudged = _weigh(weights, state[j] + increments[j])",
-        "nudged = _weigh(weights, jnp.broadcast_to(state[j], increments[j].shape))",
+        "nudged = weighed(weights, state[j] + increments[j])",
+        "nudged = weighed(weights, jnp.broadcast_to(state[j], increments[j].shape))",
         "increments",
     ),
     Mutant(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
 from .. import _checks as checks
-from .._arrays import along
+from .._arrays import weighed
 from .._custom_types import Shape, State
 from .._parameter import declared
 from .base import AbstractNetwork
@@ -231,7 +231,7 @@ class Network(AbstractNetwork):
 
     def energy_contrast(self, x, state, increments, weights):
         # sum_k w_k d_k; the products of two increments are added phase by phase.
-        mean = tuple(_weigh(weights, d).sum(0) for d in increments)
+        mean = tuple(weighed(weights, d).sum(0) for d in increments)
         real = tuple(d.real for d in mean)
         total = self._bias_contrast(self._rescaled(real))
         for c in self.couplings:
@@ -246,7 +246,7 @@ class Network(AbstractNetwork):
             # One axis more, for the nudges: all of them start from one free state.
             anchor = jax.tree_util.tree_map(lambda leaf: leaf[None], anchor)
             change, _ = c.forward.apply_increment(increments[i], anchor)
-            nudged = _weigh(weights, state[j] + increments[j])
+            nudged = weighed(weights, state[j] + increments[j])
             total = total - scale * jnp.vdot(real[j], image)
             # Plain products, without conjugates, of nudged states and what they get.
             total = total - scale * jnp.vdot(nudged.real, change.real)
@@ -280,7 +280,7 @@ class Network(AbstractNetwork):
             # once, while `h` and `u` are this layer's.
             mean = path_integral(lambda t: layer.activation(h + t * u) * u)  # noqa: B023
             scale = 1 / a if rescale else 1
-            total = total - scale * jnp.sum(_weigh(weights, mean).real)
+            total = total - scale * jnp.sum(weighed(weights, mean).real)
         return total
 
     def differentiable(self):
@@ -324,10 +324,6 @@ def _without_fixed(mask):
 
 def _sum(values, shape):
     return jnp.sum(values, tuple(range(-len(shape), 0)))
-
-
-def _weigh(weights, values):
-    return along(weights, values.ndim) * values
 
 
 def _check(network):

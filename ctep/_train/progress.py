@@ -60,7 +60,6 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """Print a line without disturbing the bar."""
-        # Else rich would read what stands in brackets as markup of its own.
         if self._screen is not None:
             self._screen.say(printable(text))
 
