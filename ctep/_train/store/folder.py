@@ -13,9 +13,10 @@ from typing import Any
 import jax.tree_util as jtu
 
 from .identity import foreign
+from .lock import NAME as LOCK, Lock
 
 
-def claim(folder: str | Path, identity: dict[str, Any], *, resume: bool) -> None:
+def claim(folder: str | Path, identity: dict[str, Any], *, resume: bool) -> Lock:
     """Make `folder` the folder of one run, and of no other.
 
     Args:
@@ -24,9 +25,12 @@ def claim(folder: str | Path, identity: dict[str, Any], *, resume: bool) -> None
             if it has one, may change when resuming, which draws a warning.
         resume: whether the run is expected to be there already.
 
+    Returns:
+        What keeps other writers away until it is released.
+
     Raises:
-        ValueError: if the folder is a file, or holds another run, this run but
-            `resume` is False, other files, or a damaged `run.json`.
+        ValueError: if the folder is a file, is being written, or holds another run,
+            this run but `resume` is False, other files, or a damaged `run.json`.
         FileNotFoundError: if `resume` is True and there is no run.
         OSError: if the disk refused.
         TypeError: if `identity` holds what JSON cannot.
@@ -36,23 +40,46 @@ def claim(folder: str | Path, identity: dict[str, Any], *, resume: bool) -> None
     new = plain_json(identity, "identity")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"`out` is the file {folder}, so name a folder instead.")
-    if path.exists():
-        _compare(path, new, resume)
-        return
-    if resume:
+    if resume and not path.exists():
         raise FileNotFoundError(
             f"`resume=True`, but `out` ({folder}) holds no `run.json`: correct `out`, "
             "or start the run without `resume`."
         )
     with writing(path):
         folder.mkdir(parents=True, exist_ok=True)
-        for other in folder.iterdir():
-            if other.name != ".run.json.tmp":  # of a run killed while claiming
-                raise ValueError(
-                    f"`out` ({folder}) holds {other.name} but no run, and a run does "
-                    "not mix with other files: name a new or an empty folder."
-                )
-        write_atomically(path, (json.dumps(new, indent=2) + "\n").encode())
+        lock = Lock(folder)
+    try:
+        if path.exists():
+            _compare(path, new, resume)
+        else:
+            _check_empty(folder)
+            with writing(path):
+                write_atomically(path, (json.dumps(new, indent=2) + "\n").encode())
+    except BaseException:
+        lock.release()
+        raise
+    return lock
+
+
+def _check_empty(folder: Path) -> None:
+    for other in folder.iterdir():
+        # The first is of a run that was killed while claiming.
+        if other.name not in (".run.json.tmp", LOCK) and not _is_log(other):
+            raise ValueError(
+                f"`out` ({folder}) holds {other.name} but no run, and a run does "
+                "not mix with other files: name a new or an empty folder."
+            )
+
+
+def _is_log(path: Path) -> bool:
+    """Return whether a file holds what a program prints, perhaps this one."""
+    if path.suffix in (".log", ".out", ".err"):
+        return path.is_file()
+    for descriptor in (1, 2):  # standard output and errors
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return True
+    return False
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -110,7 +137,7 @@ def read(folder: str | Path, name: str) -> dict[str, Any]:
         FileNotFoundError: if there is no run.
         ValueError: if its `run.json` is damaged.
     """
-    path = Path(folder) / "run.json"
+    path = Path(folder).expanduser() / "run.json"
     if not path.is_file():
         raise FileNotFoundError(
             f"`{name}` is {folder}, which holds no run.json: pass the `out` of "
