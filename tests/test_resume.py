@@ -337,6 +337,28 @@ def test_a_home_and_a_log_of_its_own(whole, tmp_path, monkeypatch):
     assert ".lock" not in os.listdir(folder)
 
 
+def test_a_run_of_the_other_width(whole, tmp_path, x64):
+    """Oracle: what JAX is set to, which the sentence asks to set back."""
+    before = {path: path.read_bytes() for path in whole.out.iterdir()}
+    match = '= "float32.*", not "float64.*set `jax_enable_x64` to False, as it was'
+    with pytest.raises(ValueError, match=match):
+        fit(whole.out, resume=True, epochs=4)
+    network, _ = ctep.restore(whole.out)
+    assert bits(network) == bits(whole.network)
+    # Its arrays are as they were, and the sums of an epoch are not.
+    match = "holds .*float32.*, where .*float64.*: set `jax_enable_x64` to False"
+    with pytest.raises(ValueError, match=match):
+        fit(whole.out, resume=True, epochs=4, network=network)
+    assert {path: path.read_bytes() for path in whole.out.iterdir()} == before
+    fit(tmp_path / "wide", epochs=1)
+    match = "has a float64 array at .*, where JAX has float32: set `jax_enable_x64` to"
+    with jax.enable_x64(False), pytest.raises(ValueError, match=match):
+        ctep.restore(tmp_path / "wide")
+    match = '= "float64.*", not "float32.*set `jax_enable_x64` to True, as it was'
+    with jax.enable_x64(False), pytest.raises(ValueError, match=match):
+        fit(tmp_path / "wide", resume=True)
+
+
 # ----------------------------------------------------------------- a second writer
 
 WRITER = """

@@ -10,10 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.tree_util as jtu
+import numpy as np
 
 from .identity import foreign
 from .lock import NAME as LOCK, Lock
+
+_WIDTH = re.compile(r"\b(u?int|float|complex)(?:32|64|128)\b")
+_WIDE = re.compile(r"\b(?:u?int64|float64|complex128)\b")
 
 
 def claim(folder: str | Path, identity: dict[str, Any], *, resume: bool) -> Lock:
@@ -175,9 +180,8 @@ def _compare(path: Path, new: dict, resume: bool) -> None:
     name = key.removeprefix("content.")
     change = f"{there} holds a run with {name} = {pair[0]}, not {pair[1]}"
     if settings:
-        raise ValueError(
-            f"{change}: name another `out`, or set that back and pass `resume=True`."
-        )
+        back = width_remedy(*pair) or "set that back and pass `resume=True`"
+        raise ValueError(f"{change}: name another `out`, or {back}.")
     if not resume:
         raise ValueError(
             f"{there} already holds this run: pass `resume=True` to continue it, or "
@@ -201,6 +205,22 @@ def compared(told: dict[str, Any]) -> dict[str, Any]:
     That is in `content`, field by field.
     """
     return {key: value for key, value in told.items() if not _is_printed(key)}
+
+
+def width_remedy(was: str, now: str) -> str:
+    """Return what to do where two texts differ by widths of numbers that JAX decides.
+
+    Empty where they differ otherwise, or JAX is set as it was.
+    """
+    kinds = {_WIDTH.sub(r"\1", text) for text in (was, now)}
+    wide = bool(_WIDE.search(was))
+    if len(kinds) > 1 or wide == _is_wide():
+        return ""
+    return f"set `jax_enable_x64` to {wide}, as it was for that run"
+
+
+def _is_wide() -> bool:
+    return jax.dtypes.canonicalize_dtype(np.float64) == np.float64
 
 
 def _is_printed(key):
