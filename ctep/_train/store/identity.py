@@ -9,9 +9,11 @@ argument and both of its values.
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import math
 import platform
+import re
 import types
 from collections.abc import Iterable, Iterator
 from importlib import metadata
@@ -62,7 +64,8 @@ def described(
     """
     who = {
         "network": str(network).splitlines(),
-        **{name: str(part) for name, part in parts.items()},
+        # Where an object lies says nothing of it, and is elsewhere in another process.
+        **{n: re.sub(r" at 0x[0-9a-f]+", "", str(p)) for n, p in parts.items()},
         **settings,
         "versions": {"python": platform.python_version(), **versions()},
         "content": content(network, **parts, optimizer=optimizer),
@@ -164,7 +167,9 @@ class _Description:
         if dataclasses.is_dataclass(value):
             names = [field.name for field in dataclasses.fields(value)]
         else:
-            names = list(getattr(value, "__dict__", ()))
+            slots = [getattr(kind, "__slots__", ()) for kind in type(value).__mro__]
+            named = [[s] if isinstance(s, str) else s for s in slots]
+            names = [*getattr(value, "__dict__", ()), *itertools.chain(*named)]
         held = {name: getattr(value, name, None) for name in names}
         kind = type(value)
         return {"class": _name(kind), **_code_of(kind), **self._each(held)}
@@ -274,11 +279,19 @@ def _names(code) -> list[str]:
 def _code(code) -> bytes:
     """Return what a function does, without where it stands and what it says of it."""
     consts = [
-        _code(c).hex() if isinstance(c, types.CodeType) else repr(c)
+        _constant(c)
         for c in code.co_consts
         if not isinstance(c, str) or " " not in c  # documentation
     ]
     return repr((code.co_code, consts, code.co_names, code.co_varnames)).encode()
+
+
+def _constant(value) -> str:
+    if isinstance(value, types.CodeType):
+        return _code(value).hex()
+    # As `x in {"a", "b"}` has one, in an order that changes with the seed of hashes.
+    parts = sorted(map(repr, value)) if isinstance(value, frozenset) else value
+    return repr(parts)
 
 
 def _code_of(kind) -> dict[str, str]:
