@@ -193,7 +193,10 @@ def test_a_script_without_a_guard_is_told(tiny, tmp_path):
     """Reading processes import the script; it must not train in them too."""
     with script(tmp_path, epochs=1, call="run()") as process:
         err = process.communicate(timeout=120)[1]
-    assert "put the call under `if __name__ == '__main__':`" in err
+    # Of the process itself, not of those that were to read.
+    assert "`workers` is 1, but its processes ended before they read anything" in err
+    assert process.returncode == 1
+    assert "completed" not in err
 
 
 def test_no_process_outlives_a_run_that_is_killed(tiny, tmp_path):
