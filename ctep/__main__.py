@@ -1,0 +1,5 @@
+"""`python -m ctep` is `ctep`."""
+
+from .cli import main
+
+main()
