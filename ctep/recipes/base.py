@@ -5,7 +5,7 @@ import functools
 import json
 from collections.abc import Callable
 from importlib import resources
-from typing import Protocol, TypedDict
+from typing import Protocol, TypedDict, runtime_checkable
 
 import jax
 import optax
@@ -40,6 +40,7 @@ class Options(TypedDict):
     key: PRNGKeyArray
 
 
+@runtime_checkable
 class Builder(Protocol):
     """A function that builds the network of a recipe."""
 
