@@ -905,8 +905,8 @@ MUTANTS = [
     Mutant(
         "what is printed tells runs apart",
         "_train/store/folder.py",
-        "if not _is_printed(k)}",
-        "if k}",
+        "if not _is_printed(key)}",
+        "if key}",
         "identity",
     ),
     # ---------------------------------------------------------- the loop and its data

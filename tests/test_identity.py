@@ -16,6 +16,7 @@ import optax
 import pytest
 
 import ctep
+from ctep._train.store.folder import compared
 
 KEY = jax.random.key(0)
 RATE = 0.01
@@ -254,6 +255,133 @@ print(json.dumps(content(BASE["network"], **parts)))
     )
     told = json.loads(done.stdout.splitlines()[-1])
     assert told == json.loads((run / "run.json").read_text())["content"]
+
+
+# One line each, evaluated in processes of their own.
+KINDS = {
+    "partial": "functools.partial(own, 2.0)",
+    "other partial": "functools.partial(own, 3.0)",
+    "partial of a method": "functools.partial(Scaled(2.0).times, 1.0)",
+    "lambda": "lambda x: x in {'one', 'two', 'three', 'four'}",
+    "closure": "make(2.0)",
+    "closure of a method": "make(Scaled(2.0).times)",
+    "closure of itself": "recursive()",
+    "function": "own",
+    "class": "Scaled",
+    "object": "Scaled(2.0)",
+    "other object": "Scaled(3.0)",
+    "bound method": "Scaled(2.0).times",
+    "class method": "Scaled.made",
+    "static function": "Scaled.still",
+    "object with slots": "Slotted(2.0)",
+    "other slots": "Slotted(3.0)",
+    "default representation": "object()",
+    "keys that are functions": "Scaled({own: 1, Scaled: 2, (own, 1): 3})",
+    "set of functions": "{own, Scaled, jnp.tanh, 'one', 'two'}",
+    "jitted": "jax.jit(own)",
+    "jitted closure": "jax.jit(make(2.0))",
+    "jitted method": "eqx.filter_jit(Scaled(2.0).times)",
+    "vmapped": "jax.vmap(own)",
+    "gradient": "jax.grad(own)",
+    "custom derivative": "jax.custom_jvp(own)",
+    "cached": "functools.lru_cache(own)",
+    "schedule": "optax.cosine_decay_schedule(0.1, 100)",
+    "other schedule": "optax.cosine_decay_schedule(0.1, 200)",
+    "joined schedules": "optax.join_schedules([own, make(2.0)], [10])",
+    "optimizer": "optax.adam(optax.linear_schedule(0.1, 0.0, 5))",
+    "masked optimizer": "optax.masked(optax.sgd(0.1), lambda tree: {own: True})",
+    "ufunc": "np.tanh",
+    "other ufunc": "np.sin",
+    "jnp function": "jnp.tanh",
+    "other jnp function": "jnp.sin",
+    "jnp ufunc": "jnp.add",
+    "jax activation": "jax.nn.relu",
+    "numpy function": "np.dot",
+    "other numpy function": "np.sort",
+    "builtin": "math.tanh",
+    "method of a builtin": "[1, 2].index",
+    "other method of a builtin": "[1, 3].index",
+    "unbound method of a builtin": "str.upper",
+    "operator": "operator.itemgetter(1)",
+    "other operator": "operator.itemgetter(2)",
+    "pattern": "re.compile('a+')",
+    "other pattern": "re.compile('b+')",
+    "member": "Colour.RED",
+    "other member": "Colour.BLUE",
+    "dtype": "jnp.dtype('float32')",
+    "scalar type": "jnp.float32",
+    "slice": "slice(1, 2)",
+    "long double": "np.longdouble(2)",
+    "path": "pathlib.PurePosixPath('a/b')",
+    "module": "eqx.nn.Lambda(Scaled(2.0).times)",
+}
+KIND_SCRIPT = """
+import enum, functools, json, math, operator, pathlib, re, sys
+import equinox as eqx, jax, jax.numpy as jnp, numpy as np, optax
+import ctep
+from ctep._train.store.identity import described
+
+class Scaled:
+    def __init__(self, by): self.by, self.owner = by, self
+    def times(self, x): return self.by * x
+    @classmethod
+    def made(cls, x): return cls(x)
+    @staticmethod
+    def still(x): return x
+
+class Slotted:
+    __slots__ = ("by",)
+    def __init__(self, by): self.by = by
+
+class Colour(enum.Enum):
+    RED = 1
+    BLUE = 2
+
+class Loss(ctep.AbstractLoss):
+    by: object = eqx.field(static=True)
+    def __call__(self, output, target): return output.sum()
+
+TABLE = {Scaled: Slotted(1.0)}
+def own(x, by=object()): return x if TABLE else x
+def make(by): return lambda x: (by, x)
+def recursive():
+    def again(x): return again(x)
+    return again
+
+network = ctep.mlp((3, 2, 2), key=jax.random.key(0))
+for name, code in json.loads(sys.stdin.read()).items():
+    value = eval(code)
+    try:
+        parts = {"nudge": ctep.OutputError(Loss(value))}
+    except (TypeError, ValueError):
+        parts = {"nudge": value}
+    print(json.dumps([name, described(network, parts, value, {}, {})]))
+"""
+
+
+def told(seed):
+    done = subprocess.run(
+        [sys.executable, "-c", KIND_SCRIPT],
+        env={**os.environ, "PYTHONHASHSEED": seed},
+        input=json.dumps(KINDS),
+        capture_output=True,
+        text=True,
+    )
+    assert not done.returncode, done.stderr
+    return dict(map(json.loads, done.stdout.splitlines()))
+
+
+def test_values_of_every_kind_are_told_alike_everywhere():
+    """Oracle: other processes, with other addresses and other seeds of hashes."""
+    one, two = told("1"), told("2")
+    changed = [n for n in one if compared(one[n]) != compared(two[n])]
+    assert changed == []
+    assert set(one) == set(KINDS)
+    assert "0x" not in json.dumps(one)
+    # And told apart: what differs by its numbers alone, or by its name alone.
+    said = {name: json.dumps(who["content"]["optimizer"]) for name, who in one.items()}
+    pairs = [(name, name.removeprefix("other ")) for name in KINDS]
+    assert [a for a, b in pairs if a != b and said.get(a) == said.get(b)] == []
 
 
 def test_names_of_one_s_own(run):

@@ -217,7 +217,7 @@ class Recipe:
 @functools.cache
 def reached() -> dict[str, str]:
     """Return what recipes have reached in runs that are kept, by name."""
-    file = resources.files(__package__).joinpath("reached.json")
+    file = resources.files("ctep.recipes").joinpath("reached.json")
     return json.loads(file.read_text(encoding="utf-8"))
 
 

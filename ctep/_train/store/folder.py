@@ -136,10 +136,7 @@ def _compare(path: Path, new: dict, resume: bool) -> None:
     if weaker:
         _weaken(was, now)
     elif "content.version" in now:
-        # They are for people; what they print is in `content`, field by field.
-        was, now = (
-            {k: v for k, v in d.items() if not _is_printed(k)} for d in (was, now)
-        )
+        was, now = compared(was), compared(now)
     changed = sorted(key for key in was | now if was.get(key) != now.get(key))
     versions = {key for key in changed if key.split(".")[0] == "versions"}
     other = {key.split(".")[-1] for key in versions}
@@ -169,6 +166,14 @@ def _compare(path: Path, new: dict, resume: bool) -> None:
     if changed:
         text = f"{change}: it goes on, but perhaps not bit for bit as before."
         warnings.warn(text, stacklevel=3)
+
+
+def compared(told: dict[str, Any]) -> dict[str, Any]:
+    """Return what `run.json` says without what it prints, in any order, for people.
+
+    That is in `content`, field by field.
+    """
+    return {key: value for key, value in told.items() if not _is_printed(key)}
 
 
 def _is_printed(key):

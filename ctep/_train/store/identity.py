@@ -6,10 +6,10 @@ descriptions are, and where they are not, the first line that differs names the
 argument and both of its values.
 """
 
+import copyreg
 import dataclasses
 import functools
 import hashlib
-import itertools
 import json
 import math
 import platform
@@ -38,6 +38,8 @@ _SPOKEN = {
     "__module__",
     "__qualname__",
 }
+# Of what Python prints by default, the part that is another in each process.
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{4,}")
 # Globals whose values are part of what a function computes.
 _TELLING = (int, float, complex, str, bytes, type(None), np.generic, np.ndarray)
 _TELLING += (jax.Array, dict, list, tuple)
@@ -64,8 +66,7 @@ def described(
     """
     who = {
         "network": str(network).splitlines(),
-        # Where an object lies says nothing of it, and is elsewhere in another process.
-        **{n: re.sub(r" at 0x[0-9a-f]+", "", str(p)) for n, p in parts.items()},
+        **{name: str(part) for name, part in parts.items()},
         **settings,
         "versions": {"python": platform.python_version(), **versions()},
         "content": content(network, **parts, optimizer=optimizer),
@@ -75,7 +76,16 @@ def described(
             f"`identity` holds {twice[0]!r}, which `run.json` says already: choose "
             "another name."
         )
-    return who | own
+    return _steady(who | own)
+
+
+def _steady(value: Any) -> Any:
+    """Return JSON values without the addresses in what they print."""
+    if isinstance(value, dict):
+        return {key: _steady(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_steady(part) for part in value]
+    return _ADDRESS.sub("", value) if isinstance(value, str) else value
 
 
 def content(network: AbstractNetwork, **parts: Any) -> dict[str, Any]:
@@ -157,21 +167,24 @@ class _Description:
             self._above.pop()
 
     def _each(self, parts: dict[str, Any]) -> dict[str, Any]:
-        return {str(name): self(part) for name, part in parts.items()}
+        return {self._key(name): self(part) for name, part in parts.items()}
+
+    def _key(self, name: Any) -> str:
+        # A function or an object prints as its address.
+        plain = isinstance(name, str | int | float | None)
+        return str(name) if plain else json.dumps(self(name))
 
     @functools.singledispatchmethod
     def _of(self, value):
         """Describe an object by its class and its fields."""
         if wrapped := getattr(value, "__wrapped__", None):  # of `jax.jit` and its like
             return self(wrapped)
+        kind = type(value)
         if dataclasses.is_dataclass(value):
             names = [field.name for field in dataclasses.fields(value)]
+            held = {name: getattr(value, name, None) for name in names}
         else:
-            slots = [getattr(kind, "__slots__", ()) for kind in type(value).__mro__]
-            named = [[s] if isinstance(s, str) else s for s in slots]
-            names = [*getattr(value, "__dict__", ()), *itertools.chain(*named)]
-        held = {name: getattr(value, name, None) for name in names}
-        kind = type(value)
+            held = getattr(value, "__dict__", {}) or _pickled(value)
         return {"class": _name(kind), **_code_of(kind), **self._each(held)}
 
     @_of.register
@@ -188,7 +201,9 @@ class _Description:
 
     @_of.register
     def _(self, value: np.generic):
-        return self(value.item())
+        item = value.item()
+        # Of more than 64 bits is no number of Python's.
+        return str(value) if isinstance(item, np.generic) else self(item)
 
     @_of.register(jax.Array)
     @_of.register(np.ndarray)
@@ -224,8 +239,14 @@ class _Description:
         return {"of": "functools.partial", **self._each(held)}
 
     @_of.register
-    def _(self, value: types.ModuleType | types.BuiltinFunctionType):
+    def _(self, value: types.ModuleType):
         return {"of": value.__name__}  # not all that it holds
+
+    @_of.register
+    def _(self, value: types.BuiltinFunctionType):
+        owner = value.__self__
+        bound = owner is not None and not isinstance(owner, types.ModuleType)
+        return {"of": value.__name__, **({"self": self(owner)} if bound else {})}
 
     @_of.register
     def _(self, value: types.MethodType):
@@ -279,7 +300,7 @@ def _names(code) -> list[str]:
 def _code(code) -> bytes:
     """Return what a function does, without where it stands and what it says of it."""
     consts = [
-        _constant(c)
+        _code(c).hex() if isinstance(c, types.CodeType) else _constant(c)
         for c in code.co_consts
         if not isinstance(c, str) or " " not in c  # documentation
     ]
@@ -287,11 +308,30 @@ def _code(code) -> bytes:
 
 
 def _constant(value) -> str:
-    if isinstance(value, types.CodeType):
-        return _code(value).hex()
-    # As `x in {"a", "b"}` has one, in an order that changes with the seed of hashes.
-    parts = sorted(map(repr, value)) if isinstance(value, frozenset) else value
-    return repr(parts)
+    # The order of a set changes with the seed of Python's hashes.
+    is_set = isinstance(value, frozenset)
+    return str(sorted(map(_constant, value))) if is_set else repr(value)
+
+
+def _pickled(value) -> dict[str, Any]:
+    """Return what an object without a dictionary is pickled as; nothing if it is not.
+
+    Slots, patterns, enumerations, getters and universal functions of NumPy say so what
+    they hold.
+    """
+    reduce = copyreg.dispatch_table.get(type(value))
+    try:
+        found = reduce(value) if reduce else value.__reduce_ex__(2)
+    except Exception:  # of any kind: it is code of whoever wrote the class
+        return {}
+    if isinstance(found, str):
+        return {"name": found}
+    parts: list[Any] = [*found[1:5], None, None, None]
+    args, state, items, pairs = parts[:4]
+    # Of an object that is made of nothing it is its class, which is said already.
+    held = {"args": [part for part in args if part is not type(value)], "state": state}
+    held |= {"items": [*(items or ())], "pairs": [*(pairs or ())]}
+    return {name: part for name, part in held.items() if part}
 
 
 def _code_of(kind) -> dict[str, str]:

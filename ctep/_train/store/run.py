@@ -9,7 +9,7 @@ from ..devices import hosts
 from ..devices.placement import Placement
 from ..loop import TrainState
 from . import checkpoint, history as log
-from .folder import claim, matches
+from .folder import claim, compared, matches
 from .history import best
 
 
@@ -45,7 +45,7 @@ class Run:
         self.folder, self.resume = folder, resume
         self._keep, self._place = keep, place
         # Before the folder is claimed: processes that differ leave nothing there.
-        hosts.check_same(identity)
+        hosts.check_same(compared(identity))
         if folder is not None:
             # Shared, so that what the first process finds there ends all of them.
             hosts.share(lambda: claim(folder, identity, resume=resume) or b"")
