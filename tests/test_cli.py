@@ -14,6 +14,7 @@ import equinox as eqx
 import jax
 import matrix
 import numpy as np
+import optax
 import pytest
 
 import ctep
@@ -428,7 +429,11 @@ def pupil(monkeypatch):
     def nudge(epochs, teacher):
         return ctep.OutputError() + 0.5 * ctep.Distillation(teacher, ((2, 2),))
 
-    digits = recipes.RECIPES["digits"]
+    # One object, at a rate that any number of epochs has.
+    adam = optax.adam(2e-3)
+    digits = dataclasses.replace(
+        recipes.RECIPES["digits"], optimizer=lambda epochs, steps: adam
+    )
     master = {"name": "master", "rule": ctep.Backprop(), "epochs": 1}
     pupil = {"name": "pupil", "nudge": nudge, "teacher": "master"}
     for changes in (master, pupil):
@@ -487,7 +492,9 @@ def test_an_interrupted_teacher_goes_on(run, tmp_path, monkeypatch):
     words = ("--epochs", 1, "--scale", 0.1, "--out", out)
     with monkeypatch.context() as patch:
         interrupt(patch, signal.SIGTERM)
-        result = recipes.train("pupil", epochs=1, scale=0.1, out=out)
+        result = recipes.train(
+            "pupil", epochs=1, scale=0.1, out=out, catch_signals=True
+        )
         code, text, _ = run("fit", "pupil", *words)
     assert (result.status, result.out, code) == ("interrupted", kept, 143)
     command = shlex.split(text.splitlines()[-1].removeprefix("Continue with: "))
