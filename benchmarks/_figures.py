@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ctep.recipes import RECIPES, get
+
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 NOT_RUN = "not run"
 
@@ -12,6 +14,7 @@ NOT_RUN = "not run"
 # residual connections, best with them, best of backpropagation (arXiv:2508.11659), and
 # of Hopfield networks after 300 epochs (arXiv:2509.26003).
 ACCURACY = {
+    "digits": ("- (digits)", "-", "-", "-", "-"),
     "fre-2x512": ("98.30 / 98.20", "98.30±.07", "98.08", "-", "98.29±.05"),
     "fre-3x512": ("-", "98.36±.06", "98.17", "-", "98.36±.08"),
     "fre-10x64": ("97.4 / -", "92.49±.32", "-", "97.49±.05", "97.61"),
@@ -136,6 +139,44 @@ def full_runs(recipe, folder=RESULTS):
         p for kind in kinds for p in folder.glob(f"accuracy-{recipe}-{kind}*.json")
     ]
     return [json.loads(path.read_text()) for path in sorted(paths)]
+
+
+def reached():
+    """Return what each recipe has reached in its kept runs, in a sentence, by name."""
+    found = {name: full_runs(name) for name in RECIPES}
+    return {name: _sentence(name, runs) for name, runs in found.items() if runs}
+
+
+def _sentence(name, runs):
+    """Return the accuracy of the best and of the final epoch, with its protocol."""
+    details = [run["details"] for run in runs]
+    best, final = (
+        _spread([d[key] for d in details])
+        for key in ("best_test_accuracy", "final_test_accuracy")
+    )
+    both = f"{best} % best and final" if best == final else (
+        f"{best} % best, {final} % final"
+    )  # fmt: skip
+    (epochs,) = {d["epochs"] for d in details}
+    length = f"of {epochs} epochs" if epochs != get(name).epochs else "epoch"
+    how = {_precision(run) for run in runs} - {"float32"}
+    seeds = sorted(seed for run in runs for seed in run["seeds"])
+    which = f"{len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"
+    return f"{both} {length} ({', '.join([which, *sorted(how)])})"
+
+
+def _precision(run):
+    words = run["command"].split()
+    flag = "--precision"
+    return words[words.index(flag) + 1] if flag in words else "float32"
+
+
+def _spread(values):
+    percents = 100 * np.array(values)
+    if len(percents) == 1:
+        return f"{percents[0]:.2f}"
+    deviation = f"{percents.std(ddof=1):.2f}".removeprefix("0")
+    return f"{percents.mean():.2f}±{deviation}"
 
 
 def percent(value):

@@ -1,6 +1,11 @@
-"""Write the tables of docs/benchmarks.md from the JSON files in docs/results."""
+"""Write what the JSON files in docs/results say, where people read it.
+
+That is the tables of docs/benchmarks.md, and ctep/recipes/reached.json, by which
+`ctep recipes` says what each recipe has reached.
+"""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -11,10 +16,13 @@ from _figures import (
     figures,
     layers,
     protocol,
+    reached,
     relaxations,
 )
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "benchmarks.md"
+REACHED = ROOT / "ctep" / "recipes" / "reached.json"
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 
 # Title, head and rows of each table.
@@ -49,13 +57,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="fail if out of date")
     args = parser.parse_args()
-    text = PAGE.read_text()
-    before, rest = text.split(BEGIN)
+    before, rest = PAGE.read_text().split(BEGIN)
     _, after = rest.split(END)
-    new = f"{before}{BEGIN}\n\n{chr(10).join(tables())}\n{END}{after}"
-    if args.check and new != text:
-        sys.exit(f"{PAGE.name} is out of date: run `python benchmarks/render.py`")
-    PAGE.write_text(new)
+    new = {
+        PAGE: f"{before}{BEGIN}\n\n{chr(10).join(tables())}\n{END}{after}",
+        REACHED: json.dumps(reached(), indent=2, ensure_ascii=False) + "\n",
+    }
+    for path, text in new.items():
+        if args.check and text != path.read_text(encoding="utf-8"):
+            sys.exit(f"{path.name} is out of date: run `python benchmarks/render.py`")
+        path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Arguments of the wrong kind, answered in one sentence before anything is compiled."""
 
+import dataclasses
 import math
 import numbers
 import operator
@@ -58,7 +59,7 @@ def function(name: str, value: Any, example: str) -> None:
 
 def flag(name: str, value: Any) -> None:
     """Raise `TypeError` unless `value` is `True` or `False`."""
-    instance(name, value, (bool, np.bool_), "True or False", f"{name}=True")
+    instance(name, number(value), bool, "True or False", f"{name}=True")
 
 
 def choice(name: str, value: Any, options: tuple[str | None, ...]) -> None:
@@ -72,22 +73,46 @@ def choice(name: str, value: Any, options: tuple[str | None, ...]) -> None:
         )
 
 
-def real(name: str, value: Any, example: str) -> None:
-    """Raise unless `value` is a real number that an array can hold."""
-    _number(name, value, numbers.Real, "a number", example)
+def number(value: Any) -> Any:
+    """Return a number of NumPy or JAX as the Python number, anything else as it is.
+
+    So equal numbers make equal hyperparameters, with one hash and one program, and
+    none of them promotes the dtype that it meets.
+    """
+    if not isinstance(value, np.generic | np.ndarray | jax.Array) or value.shape:
+        return value
+    kinds = jnp.number, jnp.bool_
+    known = any(jnp.issubdtype(value.dtype, kind) for kind in kinds)
+    if isinstance(value, Tracer) or not known:
+        return value
+    return np.asarray(value).item()
 
 
-def integer(name: str, value: Any, example: str) -> None:
-    """Raise unless `value` is a whole number that an array can hold."""
-    _number(name, value, numbers.Integral, "a whole number", example)
+def plain(record: Any) -> None:
+    """Make the numbers in a new dataclass Python's, see `number`."""
+    for field in dataclasses.fields(record):
+        # As a frozen dataclass itself sets them.
+        object.__setattr__(record, field.name, number(getattr(record, field.name)))
+
+
+def real(name: str, value: Any, example: str) -> Any:
+    """Return a real number that an array can hold as Python's, or raise."""
+    return _number(name, value, numbers.Real, "a number", example)
+
+
+def integer(name: str, value: Any, example: str) -> Any:
+    """Return a whole number that an array can hold as Python's, or raise."""
+    return _number(name, value, numbers.Integral, "a whole number", example)
 
 
 def is_whole(value: Any) -> bool:
     """Return whether `value` is a whole number, and no truth value."""
+    value = number(value)
     return isinstance(value, numbers.Integral) and type(value) is not bool
 
 
 def _number(name, value, kind, noun, example):
+    value = number(value)
     # To Python `True` is a number. Here it is a slip, and no flag is of `None`'s kind.
     known = type(None) if isinstance(value, bool) else kind
     instance(name, value, known, noun, example)
@@ -96,6 +121,7 @@ def _number(name, value, kind, noun, example):
             f"`{name}` is {shown(value)}, which no array can hold: pass for example "
             f"`{example}`."
         )
+    return value
 
 
 def epoch(value: Any) -> None:
@@ -109,26 +135,26 @@ def epoch(value: Any) -> None:
         )
 
 
-def positive(name: str, value: Any, example: str) -> None:
-    """Raise unless `value` is a finite number above 0."""
-    real(name, value, example)
+def positive(name: str, value: Any, example: str) -> Any:
+    """Return a finite number above 0 as Python's, or raise."""
+    value = real(name, value, example)
     if not 0 < value < math.inf:
         raise ValueError(
             f"`{name}` is {value}, but must be positive and finite: pass for example "
             f"`{example}`."
         )
+    return value
 
 
 def count(name: str, value: Any, example: str, least: int = 1) -> int:
     """Return a whole number of at least `least`, or raise."""
-    integer(name, value, example)
+    value = integer(name, value, example)
     if value < least:
         raise ValueError(
             f"`{name}` is {value}, but must be a whole number of at least {least}: "
             f"pass for example `{example}`."
         )
-    # NumPy's integers are none to JSON, and `run.json` holds some of these counts.
-    return int(value)
+    return value
 
 
 def shape(name: str, value: Any) -> tuple[int, ...]:
@@ -155,7 +181,7 @@ def is_listed(value: Any) -> bool:
     """Return whether `value` holds several things in an order, and is no text."""
     # Axes have an order, which a set lacks, and the letters of a text are no numbers.
     several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
-    return several or (isinstance(value, np.ndarray) and value.ndim > 0)
+    return several or (isinstance(value, np.ndarray | jax.Array) and value.ndim > 0)
 
 
 def positive_shape(name: str, value: Any) -> tuple[int, ...]:
@@ -227,6 +253,19 @@ def key(value: Any) -> Key[Array, ""]:
     return value if typed else jax.random.wrap_key_data(value)
 
 
+def native(value: np.ndarray) -> np.ndarray:
+    """Return numbers in a dtype that JAX knows: in this machine's order of bytes.
+
+    Those of more than 64 bits, of which NumPy has some, become floats of 64.
+    """
+    dtype = value.dtype
+    if dtype.kind not in "iufc":
+        return value
+    if dtype.char in "gG":  # long doubles, of the size that the machine has
+        dtype = np.dtype(np.float64 if dtype.kind == "f" else np.complex128)
+    return value.astype(dtype.newbyteorder("="), copy=False)
+
+
 def array(name: str, value: Any) -> Array:
     """Return real numbers as an array, or raise if it would hold others than these."""
     unmasked(name, value)
@@ -234,7 +273,7 @@ def array(name: str, value: Any) -> Array:
         # NumPy keeps what JAX would wrap or overflow, but cannot read what is traced.
         given = value if _is_of_jax(value) else np.asarray(value)
         with np.errstate(over="ignore"):  # what overflows is reported below
-            out = jnp.asarray(given)
+            out = jnp.asarray(given if _is_of_jax(given) else native(given))
     except (TypeError, ValueError, OverflowError) as error:
         raise TypeError(
             f"`{name}` cannot be made an array of numbers, but must be one: convert "

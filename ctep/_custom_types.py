@@ -2,6 +2,8 @@
 
 from typing import TypeAlias
 
+import jax
+import numpy as np
 from jaxtyping import Array, Float, Inexact, PyTree
 
 Shape: TypeAlias = tuple[int, ...]
@@ -12,3 +14,6 @@ State: TypeAlias = tuple[Inexact[Array, "..."], ...]
 Lead: TypeAlias = Float[Array, "..."]
 # What a problem keeps of a state between two block updates; see docs/notation.md.
 Memory: TypeAlias = PyTree
+
+# A number of Python, or one of NumPy or JAX that is made one.
+Number: TypeAlias = int | float | np.number | np.ndarray | jax.Array

@@ -1,5 +1,6 @@
 import gc
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,10 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 import hypothesis
 import jax
 import pytest
+
+# A job in the background of a shell ignores Ctrl-C, and so would what is tested.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 gc.set_threshold(20_000, 20, 20)  # tracing makes many objects that stay
 

@@ -14,6 +14,7 @@ import equinox as eqx
 import jax
 import matrix
 import numpy as np
+import optax
 import pytest
 
 import ctep
@@ -112,15 +113,19 @@ def test_progress_is_on_stderr_and_the_result_on_stdout(run):
     assert not any(row in other for row in table)
 
 
-def test_fit_resumes(run, out):
+def test_fit_resumes(run, tmp_path):
     """One more epoch is trained, and none twice; the first is as it was."""
+    out = tmp_path / "run"
+    # A recipe whose rate does not follow the number of epochs.
+    fit = ("fit", "fre-2x512", "--dataset", "digits", "--scale", 0.03, "--out", out)
+    assert run(*fit, "--epochs", 1)[0] == 0
     first = rows(out)
-    code, text, progress = run("fit", "--epochs", 2, "--out", out, "--resume")
+    code, text, progress = run(*fit, "--epochs", 2, "--resume")
     assert code == 0
     assert [line[:9] for line in progress.splitlines()[1:]] == ["epoch 2/2"]
     assert rows(out)[:1] == first
     assert [record["epoch"] for record in rows(out)] == [1, 2]
-    code, again, progress = run("fit", "--epochs", 2, "--out", out, "--resume")
+    code, again, progress = run(*fit, "--epochs", 2, "--resume")
     assert (code, progress) == (0, "")
     assert again == text
 
@@ -280,8 +285,8 @@ def test_analyse_takes_the_run_as_it_was(run, out, tmp_path, monkeypatch):
     np.testing.assert_allclose(given["x"], digits.x_test[:4].reshape(4, 64), rtol=1e-6)
     np.testing.assert_array_equal(given["y"], digits.y_test[:4])
     assert [record["epoch"] for record in given["history"]] == [1]
-    fresh, _ = recipes.get("digits").setup(digits, seed=0)
-    trained, _ = ctep.restore(out, fresh)
+    fresh, how = recipes.get("digits").setup(digits, seed=0, epochs=1)
+    trained, _ = ctep.restore(out, fresh, optimizer=how["optimizer"])
     same = jax.tree_util.tree_map(np.array_equal, given["network"], trained)
     assert all(jax.tree_util.tree_leaves(same))
     code, _, err = run("analyse", out, "--examples", "0")
@@ -383,7 +388,8 @@ def test_unprepared_dataset(run, monkeypatch):
 def test_out_of_another_run(run, out, tmp_path):
     """It names what differs, or asks for `--resume`; no file changes."""
     before = {path: path.read_bytes() for path in out.iterdir()}
-    assert_refused(run("fit", "--out", out), "already holds this run: pass .*resume")
+    again = run("fit", "--epochs", 1, "--out", out)
+    assert_refused(again, "already holds this run: pass .*resume")
     assert_refused(run("fit", "--out", out, "--seed", 1), "holds a run with .* name an")
     resumed = run("fit", "fre-2x512", "--dataset", "digits", "--out", out, "--resume")
     assert_refused(resumed, "holds a run with .* = .*, not ")
@@ -423,7 +429,11 @@ def pupil(monkeypatch):
     def nudge(epochs, teacher):
         return ctep.OutputError() + 0.5 * ctep.Distillation(teacher, ((2, 2),))
 
-    digits = recipes.RECIPES["digits"]
+    # One object, at a rate that any number of epochs has.
+    adam = optax.adam(2e-3)
+    digits = dataclasses.replace(
+        recipes.RECIPES["digits"], optimizer=lambda epochs, steps: adam
+    )
     master = {"name": "master", "rule": ctep.Backprop(), "epochs": 1}
     pupil = {"name": "pupil", "nudge": nudge, "teacher": "master"}
     for changes in (master, pupil):
@@ -482,7 +492,9 @@ def test_an_interrupted_teacher_goes_on(run, tmp_path, monkeypatch):
     words = ("--epochs", 1, "--scale", 0.1, "--out", out)
     with monkeypatch.context() as patch:
         interrupt(patch, signal.SIGTERM)
-        result = recipes.train("pupil", epochs=1, scale=0.1, out=out)
+        result = recipes.train(
+            "pupil", epochs=1, scale=0.1, out=out, catch_signals=True
+        )
         code, text, _ = run("fit", "pupil", *words)
     assert (result.status, result.out, code) == ("interrupted", kept, 143)
     command = shlex.split(text.splitlines()[-1].removeprefix("Continue with: "))

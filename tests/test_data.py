@@ -15,6 +15,7 @@ import matrix
 import numpy as np
 import pytest
 
+from ctep import _checks as checks
 from ctep.data import (
     ArrayRecords,
     Dataset,
@@ -26,6 +27,7 @@ from ctep.data import (
 from ctep.data.images import ImageRecords
 from ctep.data.selection import hold_out
 
+VERSIONS = "3.0.1", "3.0.9", "3.0.10", "3.1.0", "4.0.0"
 X = np.linspace(0, 1, 12, dtype=np.float32).reshape(4, 3)
 Y = np.array([0, 1, 2, 1])
 
@@ -250,6 +252,62 @@ def test_refuses(data, options, error, match):
     assert "\n" not in str(caught.value)
 
 
+# Values that float32 and float64 hold alike, and labels.
+ORDERS = [">f2", ">f4", ">f8", "g", ">g", "<f4"], ["i8", ">i8", ">i2", ">u4", "<u2"]
+
+
+@pytest.mark.parametrize("x", ORDERS[0])
+@pytest.mark.parametrize("y", ORDERS[1])
+def test_any_order_of_bytes_and_long_doubles(x, y):
+    """Oracle: the dataset of the same numbers in this machine's own dtypes."""
+    numbers = np.array([[0.5, -2.0, 3.25]] * 4)
+    data, plain = load((numbers.astype(x), Y.astype(y))), load((numbers, Y))
+    assert data.digest == plain.digest
+    assert_holds(data, arrays_of(plain))
+    assert jnp.asarray(data.x_train).dtype == jnp.float32
+    values = load((numbers, numbers.astype(x)))
+    assert values.digest == load((numbers, numbers)).digest
+
+
+@pytest.mark.parametrize("dtype", [">f8", "g"])
+def test_float64_of_any_kind_stays_with_x64(x64, dtype):
+    """Oracle: a third, which 32 bits round."""
+    data = load((np.full((2, 2), 1 / 3).astype(dtype), Y[:2]))
+    assert data.x_train.dtype == np.float64
+    np.testing.assert_array_equal(data.x_train, 1 / 3)
+
+
+def test_a_long_double_beyond_any_float_is_told():
+    if np.finfo("g").max > np.finfo("f8").max:
+        with pytest.raises(ValueError, match="`x` must be finite in float32"):
+            load((np.full((4, 3), np.longdouble("1e4000")), Y))
+
+
+@pytest.mark.parametrize("field", ["dtype", "target"])
+@pytest.mark.parametrize("dtype", [np.dtype("float32").newbyteorder(), np.dtype("g")])
+def test_records_that_no_device_holds(field, dtype):
+    records = ArrayRecords(X, Y)
+    setattr(records, field, dtype)
+    match = f"^`train` has the `{field}` {dtype.str}, but devices hold .*: convert what"
+    with pytest.raises(TypeError, match=match):
+        Dataset("own", records, None, "")
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">i4", "g", ">c8", "G"])
+def test_arguments_in_any_order_of_bytes(dtype):
+    """Oracle: the same numbers, cast by NumPy."""
+    given = np.array([[0.5, 2.0]]).astype(dtype)
+    if given.dtype.kind == "c":
+        with pytest.raises(TypeError, match="`x` has dtype complex64, but"):
+            checks.array("x", given)
+    else:
+        found = checks.array("x", given)
+        np.testing.assert_array_equal(found, given.astype(found.dtype))
+    if dtype == "g" and given.dtype.itemsize > 8:
+        with pytest.raises(ValueError, match="`x`"):
+            checks.array("x", np.array([np.longdouble("1e4000")]))
+
+
 @pytest.mark.parametrize("dtype", ["bool", "object", "complex64", "str", "int32"])
 def test_refuses_dtype(dtype):
     match = r"`x` must be uint8.*; convert it, for example with `x.astype\('float32'\)`"
@@ -401,6 +459,33 @@ def test_highest_version_is_read(root):
     data = load("tiny")
     assert data.source == "tiny 10.0.0 (TFDS)"
     assert_holds(data, arrays)
+
+
+def test_a_version_is_read_by_name(root):
+    """Oracle: what was written as each version; names are spelt as TFDS does."""
+    written = {v: write_tiny(root, v, key=i) for i, v in enumerate(VERSIONS)}
+    for name, version in {
+        "tiny:3.0.1": "3.0.1",
+        "tiny:3.0.*": "3.0.10",
+        "tiny:3.*.*": "3.1.0",
+        "tiny:*.*.*": "4.0.0",
+        "tiny": "4.0.0",
+    }.items():
+        data = load(name)
+        assert data.source == f"tiny {version} (TFDS)"
+        assert_holds(data, written[version])
+    with pytest.raises(ValueError, match=r"got 'tinny:3.0.1'; did you mean 'tiny'"):
+        load("tinny:3.0.1")
+    for name in ("tiny:", "tiny:3", "tiny:3.0", "tiny:../x", "tiny:3.0.1/x"):
+        with pytest.raises(ValueError, match="must be a name such as 'mnist', not a"):
+            load(name)
+
+
+def test_a_version_that_is_not_prepared(root, monkeypatch):
+    write_tiny(root)
+    monkeypatch.setattr(images.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(FileNotFoundError, match=r"'mnist:3.0.1', which is not prep"):
+        load("mnist:3.0.1")
 
 
 def test_validation_stands_in_for_test(root):

@@ -412,3 +412,62 @@ def test_another_print_is_the_same_run(run, tmp_path):
     who["network"], who["rule"] = ["another print"], "one-sided"
     (out / "run.json").write_text(json.dumps(who))
     assert fit(out, resume=True).status == "completed"
+
+
+CALLED = """
+import functools, sys
+import jax, numpy as np, optax
+import ctep
+
+class Weight:
+    def __init__(self, size): self.size = size
+    def __call__(self, epoch): return self.size
+    def half(self, epoch): return self.size / 2 if "a" in {"a", "b", "c"} else 1.0
+
+class Slim:
+    __slots__ = ("size",)
+    def __init__(self, size): self.size = size
+    def __call__(self, epoch): return self.size
+
+def local(size):
+    def weight(epoch): return size
+    return weight
+
+size = float(sys.argv[2])
+weights = [
+    Weight(size), Weight(size).half, Slim(size), local(size),
+    functools.partial(Weight(size).half), jax.jit(local(size)),
+    optax.cosine_decay_schedule(size, 5), np.vectorize(local(size)),
+    lambda epoch: size if "x" in {"x", "yy", "zzz"} else 0.0,
+]
+nudge = ctep.OutputError()
+for weight in weights:
+    nudge = nudge + weight * ctep.OutputError()
+from ctep._train.store.identity import described
+parts = {"nudge": nudge, "rule": ctep.OneSided(), "solver": ctep.Sweeps()}
+network = ctep.mlp((4, 3), readout=False, key=jax.random.key(0))
+import json
+print(json.dumps(described(network, parts, optax.adam(1e-3), {}, {}), sort_keys=True))
+"""
+
+
+def test_nothing_depends_on_where_an_object_lies(tmp_path):
+    """Nor on the order of a set: two processes say the same, of callables of all kinds.
+
+    Another number in any of them is told, in slots too.
+    """
+    script = tmp_path / "called.py"
+    script.write_text(CALLED)
+
+    def said(seed, size):
+        env = os.environ | {"PYTHONHASHSEED": seed, "JAX_PLATFORMS": "cpu"}
+        command = [sys.executable, str(script), "run", size]
+        return subprocess.check_output(command, env=env, text=True)
+
+    first = said("1", "0.5")
+    assert first == said("2", "0.5")
+    assert "0x" not in first
+    told, other = json.loads(first), json.loads(said("1", "0.25"))
+    parts = [json.dumps(found["content"]["nudge"]["nudges"]) for found in (told, other)]
+    assert parts[0].count("0.5") > 5
+    assert parts[1].count("0.25") > 5

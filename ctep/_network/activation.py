@@ -194,8 +194,8 @@ class Sigmoid(AbstractActivation):
         Laborieux and Zenke, 2022, arXiv:2209.00530.
     """
 
-    slope: float = eqx.field(static=True, default=1.0)
-    shift: float = eqx.field(static=True, default=0.0)
+    slope: float = eqx.field(static=True, default=1.0, converter=checks.number)
+    shift: float = eqx.field(static=True, default=0.0, converter=checks.number)
 
     def __check_init__(self):
         checks.real("slope", self.slope, "1.0")
@@ -247,8 +247,8 @@ class Clip(AbstractActivation):
         ValueError: if `lo` is not below `hi`.
     """
 
-    lo: float = eqx.field(static=True)
-    hi: float = eqx.field(static=True)
+    lo: float = eqx.field(static=True, converter=checks.number)
+    hi: float = eqx.field(static=True, converter=checks.number)
 
     def __check_init__(self):
         checks.real("lo", self.lo, "0.0")

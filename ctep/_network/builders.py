@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from .. import _checks as checks
+from .._custom_types import Number
 from .activation import AbstractActivation, Tanh
 from .coupling import Coupling, Fixed, Tied, drawn
 from .dense import Dense
@@ -22,7 +23,7 @@ def mlp(
     sizes: Sequence[int | tuple[int, ...]],
     *,
     activation: AbstractActivation = Tanh(),
-    feedback: float | Tied | Fixed | None = 1.0,
+    feedback: Number | Tied | Fixed | None = 1.0,
     bias: bool = True,
     readout: bool = True,
     output_activation: AbstractActivation | None = None,
@@ -81,7 +82,7 @@ def graph(
     *,
     feedback_edges: Iterable[tuple[int, int]] | None = None,
     activation: AbstractActivation = Tanh(),
-    feedback: float | Tied | Fixed | Callable[[int, int], Any] | None = 1.0,
+    feedback: Number | Tied | Fixed | Callable[[int, int], Any] | None = 1.0,
     bias: bool = True,
     readout: bool = True,
     output_activation: AbstractActivation | None = None,
@@ -186,10 +187,9 @@ def graph(
 
 def feedback_of(value) -> Tied | Fixed | None:
     """Return the feedback that a number or an object stands for."""
+    value = checks.number(value)
     if isinstance(value, numbers.Real):
-        # A plain number: a scalar of NumPy has a dtype of its own, and a float64 would
-        # promote float32 states where JAX has 64 bits enabled.
-        return Tied(int(value) if checks.is_whole(value) else float(value))  # pyright: ignore[reportArgumentType]
+        return Tied(value)  # pyright: ignore[reportArgumentType]
     kinds = (Tied, Fixed, type(None))
     checks.instance("feedback", value, kinds, "a number, Tied, Fixed or None", "0.1")
     return value

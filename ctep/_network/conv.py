@@ -12,7 +12,7 @@ from jax.custom_derivatives import SymbolicZero, linear_call
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .. import _checks as checks
-from .._custom_types import Shape
+from .._custom_types import Number, Shape
 from .dense import Precision, check_precision, multiply
 from .interleave import interleave
 from .operator import AbstractLinear, enclosed
@@ -54,17 +54,17 @@ class Conv(AbstractLinear):
     def __init__(
         self,
         in_shape: Shape,
-        channels: int,
+        channels: Number,
         *,
-        kernel: int | Sequence[int] = 3,
-        stride: int | Sequence[int] = 1,
-        padding: str | int | Sequence[Sequence[int]] = "same",
+        kernel: Number | Sequence[int] = 3,
+        stride: Number | Sequence[int] = 1,
+        padding: str | Number | Sequence[Sequence[int]] = "same",
         key: PRNGKeyArray,
         init=jax.nn.initializers.he_uniform(),
         precision: Precision = "float32",
     ):
         self.in_shape = checks.image("in_shape", in_shape)
-        checks.count("channels", channels, "64")
+        channels = checks.count("channels", channels, "64")
         size = checks.one_or_two("kernel", kernel, "3")
         self.stride = checks.one_or_two("stride", stride, "1")
         self.padding = _padding(padding, self.in_shape, size, self.stride)
@@ -80,8 +80,8 @@ class Conv(AbstractLinear):
                 f"of an image of {self.in_shape[0]} x {self.in_shape[1]}: make it "
                 "smaller or the padding wider."
             )
-        self.out_shape = (*left, int(channels))
-        shape = (*size, self.in_shape[-1], int(channels))
+        self.out_shape = (*left, channels)
+        shape = (*size, self.in_shape[-1], channels)
         self.weight = checks.weights(init, key, shape)
         self.precision = check_precision(precision)
 

@@ -18,7 +18,7 @@ class Tied(eqx.Module):
 
     # Static: whether there is an energy, and what a nudge weighs in each layer, is
     # decided by it in Python. Another scale compiles anew.
-    scale: float = eqx.field(static=True, default=1.0)
+    scale: float = eqx.field(static=True, default=1.0, converter=checks.number)
 
     def __check_init__(self):
         _check_scale(self.scale)
@@ -35,7 +35,7 @@ class Fixed(eqx.Module):
         ValueError: if `scale` is not positive (for no feedback pass `None`).
     """
 
-    scale: float = eqx.field(static=True, default=1.0)
+    scale: float = eqx.field(static=True, default=1.0, converter=checks.number)
     operator: AbstractOperator | None = None
 
     def __check_init__(self):
@@ -70,8 +70,8 @@ class Coupling(eqx.Module):
             is not there, lacks its fixed weights, or joins a layer to itself.
     """
 
-    source: int = eqx.field(static=True)
-    target: int = eqx.field(static=True)
+    source: int = eqx.field(static=True, converter=checks.number)
+    target: int = eqx.field(static=True, converter=checks.number)
     forward: AbstractOperator | None
     feedback: Tied | Fixed | None = None
 

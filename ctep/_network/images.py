@@ -7,6 +7,7 @@ import jax
 from jaxtyping import PRNGKeyArray
 
 from .. import _checks as checks
+from .._custom_types import Number
 from .activation import AbstractActivation, HardSigmoid, Identity, ReLU6
 from .builders import feedback_of
 from .conv import Conv
@@ -23,18 +24,18 @@ _HE = jax.nn.initializers.he_uniform()
 def vgg(
     channels: Sequence[int],
     dense: Sequence[int] = (),
-    classes: int = 10,
+    classes: Number = 10,
     *,
     input_shape: Sequence[int] = (32, 32, 3),
     pooled: Iterable[int] | None = None,
     pool: Callable[[tuple[int, ...]], AbstractPool] = MaxPool,
     pool_first: bool = False,
-    kernel: int = 3,
-    padding: str | int = "same",
+    kernel: Number = 3,
+    padding: str | Number = "same",
     activation: AbstractActivation = HardSigmoid(),
-    feedback: float | Tied | Fixed | None = 1.0,
+    feedback: Number | Tied | Fixed | None = 1.0,
     bias: bool = True,
-    bias_gain: float = 0.0,
+    bias_gain: Number = 0.0,
     readout: bool = True,
     output_activation: AbstractActivation = Identity(),
     init: Any = _HE,
@@ -85,7 +86,7 @@ def vgg(
     shape = checks.image("input_shape", input_shape)
     channels = checks.counts("channels", channels)
     dense = checks.counts("dense", dense, least=0)
-    checks.count("classes", classes, "10")
+    classes = checks.count("classes", classes, "10")
     where = _pooled(pooled, len(channels))
     checks.function("pool", pool, "ctep.MaxPool")
     checks.flag("pool_first", pool_first)
@@ -102,19 +103,19 @@ def vgg(
     for width in dense:
         operator = _chained(before, _dense(_source(shape, before), (width,)))
         shape, before = plan.layer(activation, operator), []
-    last = _chained(before, _dense(_source(shape, before), (int(classes),)))
+    last = _chained(before, _dense(_source(shape, before), (classes,)))
     return plan.network(last, output_activation, readout)
 
 
 def hopfield_resnet(
     channels: Sequence[int] = (128, 256, 512, 512),
-    classes: int = 10,
+    classes: Number = 10,
     *,
     input_shape: Sequence[int] = (32, 32, 3),
     activation: AbstractActivation = ReLU6(),
-    feedback: float | Tied | Fixed | None = 1.0,
+    feedback: Number | Tied | Fixed | None = 1.0,
     bias: bool = True,
-    bias_gain: float = 0.0,
+    bias_gain: Number = 0.0,
     readout: bool = False,
     output_activation: AbstractActivation = Identity(),
     init: Any = _HE,
@@ -161,7 +162,7 @@ def hopfield_resnet(
     """
     source = shape = checks.image("input_shape", input_shape)
     channels = checks.counts("channels", channels)
-    checks.count("classes", classes, "10")
+    classes = checks.count("classes", classes, "10")
     inits = _inits(init, 2 * len(channels) + 1)
     if skip_init is not None:
         checks.function("skip_init", skip_init, "jax.nn.initializers.zeros")
@@ -173,7 +174,7 @@ def hopfield_resnet(
         target = len(plan.layers)
         plan.couple(target - 2, target, skip, skip_init or inits[0])
         source = shape
-    last = _dense(shape, (int(classes),))
+    last = _dense(shape, (classes,))
     return plan.network(last, output_activation, readout)
 
 
@@ -183,7 +184,7 @@ class _Plan:
     def __init__(self, input_shape, feedback, bias, bias_gain, inits, key):
         checks.key(key)
         checks.flag("bias", bias)
-        checks.real("bias_gain", bias_gain, "0.5")
+        bias_gain = checks.real("bias_gain", bias_gain, "0.5")
         self.input_shape, self.key = input_shape, key
         self.layers, self.couplings = [], []
         self._feedback = feedback_of(feedback)

@@ -31,7 +31,7 @@ class Layer(eqx.Module):
     )
     activation: AbstractActivation
     bias: Float[Array, "..."] | None = None
-    tau: float = eqx.field(static=True, default=1.0)
+    tau: float = eqx.field(static=True, default=1.0, converter=checks.number)
 
     def __check_init__(self):
         if any(n < 1 for n in self.shape):

@@ -39,7 +39,7 @@ class _ByType:
     def __call__(self, operator: AbstractOperator, order: int | float = 2) -> float:
         example = "ctep.Dense((512,), (10,), key=key)"
         checks.instance("operator", operator, AbstractOperator, "an operator", example)
-        checks.real("order", order, "2")
+        order = checks.real("order", order, "2")
         if order not in (1, 2, math.inf):
             raise ValueError(
                 f"`order` is {checks.shown(order)}, but a norm is that of order 1, 2 "
@@ -106,7 +106,7 @@ def operator_norm(operator: AbstractOperator, order: int | float = 2) -> float:
     return math.inf
 
 
-def product(*factors: float) -> float:
+def product(*factors: Any) -> float:
     """Return a product of bounds: 0 of a constant, whatever else is unknown."""
     # Plainly multiplied, 0 times infinity is NaN.
     return math.prod(factors) if all(factors) else 0.0

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array
 
 from .. import _checks as checks
-from .._custom_types import Shape
+from .._custom_types import Number, Shape
 from .interleave import interleave
 from .operator import AbstractLinear, AbstractOperator
 
@@ -25,7 +25,7 @@ class _Window(eqx.Module):
     in_shape: Shape = eqx.field(static=True)
     size: tuple[int, int] = eqx.field(static=True)
 
-    def __init__(self, in_shape: Shape, size: int | Sequence[int] = 2):
+    def __init__(self, in_shape: Shape, size: Number | Sequence[int] = 2):
         self.in_shape = checks.image("in_shape", in_shape)
         self.size = checks.one_or_two("size", size, "2")
         if min(self.out_shape) < 1:
@@ -121,7 +121,7 @@ class MaxPool(AbstractPool):
 
     window: _Window
 
-    def __init__(self, in_shape: Shape, size: int | Sequence[int] = 2):
+    def __init__(self, in_shape: Shape, size: Number | Sequence[int] = 2):
         self.window = _Window(in_shape, size)
 
     @property
@@ -196,7 +196,7 @@ class AveragePool(AbstractPool, AbstractLinear):
 
     window: _Window
 
-    def __init__(self, in_shape: Shape, size: int | Sequence[int] = 2):
+    def __init__(self, in_shape: Shape, size: Number | Sequence[int] = 2):
         self.window = _Window(in_shape, size)
 
     @property
@@ -237,12 +237,11 @@ class SoftmaxPool(AbstractPool):
     def __init__(
         self,
         in_shape: Shape,
-        size: int | Sequence[int] = 2,
-        temperature: float = 1.0,
+        size: Number | Sequence[int] = 2,
+        temperature: Number = 1.0,
     ):
         self.window = _Window(in_shape, size)
-        checks.positive("temperature", temperature, "1.0")
-        self.temperature = temperature
+        self.temperature = checks.positive("temperature", temperature, "1.0")
 
     @property
     def linear(self):

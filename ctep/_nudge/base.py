@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact, PRNGKeyArray, PyTree
 
 from .. import _checks as checks
-from .._custom_types import State
+from .._custom_types import Number, State
 from .._network import AbstractNetwork, AbstractOperator, AbstractPull
 from .._network.norms import states
 from .._parameter import declared
@@ -39,8 +39,11 @@ class Head:
     block: int | None
     loss: AbstractLoss
     operator: AbstractOperator | None = None
-    temperature: float = 1.0
-    weight: float = 1.0
+    temperature: Number = 1.0
+    weight: Number = 1.0
+
+    def __post_init__(self):
+        checks.plain(self)
 
 
 class AbstractNudge(eqx.Module):
@@ -163,7 +166,7 @@ class AbstractNudge(eqx.Module):
             return NotImplemented
         return Sum((self, other))
 
-    def __mul__(self, weight: int | float | Callable[[Array], Array]) -> AbstractNudge:
+    def __mul__(self, weight: Number | Callable[[Array], Array]) -> AbstractNudge:
         return Scaled(weight=weight, nudge=self)
 
     __rmul__ = __mul__
@@ -305,6 +308,7 @@ class Scaled(_Wrapper):
 
 def _weight(value: Any) -> Any:
     """Return a weight, or raise."""
+    value = checks.number(value)
     # A class can be called too, but not with an epoch.
     kinds = int | float if inspect.isclass(value) else int | float | Callable
     noun = "a number or a function of the epoch"

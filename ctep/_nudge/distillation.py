@@ -57,7 +57,7 @@ class Distillation(AbstractNudge):
     pairs: tuple[tuple[int, int], ...] = eqx.field(
         static=True, converter=lambda value: tuple(checks.pairs("pairs", value))
     )
-    temperature: float = eqx.field(static=True, default=4.0)
+    temperature: float = eqx.field(static=True, default=4.0, converter=checks.number)
     mapping: Literal["linear"] | None = eqx.field(static=True, default=None)
     maps: tuple[Conv | Dense, ...] | None = parameter(default=None)
 

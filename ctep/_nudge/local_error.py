@@ -52,7 +52,7 @@ class LocalError(AbstractNudge):
         static=True, converter=lambda value: checks.counts("layers", value)
     )
     loss: AbstractLoss = CrossEntropy()
-    temperature: float = eqx.field(static=True, default=4.0)
+    temperature: float = eqx.field(static=True, default=4.0, converter=checks.number)
     projections: tuple[Dense, ...] | None = parameter(default=None)
 
     def __check_init__(self):

@@ -2,19 +2,21 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from .. import _checks as checks
+from .._custom_types import Number
 
 
 # Dataclasses and no closures: a program is compiled once per schedule, and closures
 # of equal numbers are not equal.
 @dataclasses.dataclass(frozen=True)
 class _Linear:
-    start: float
-    epochs: int
+    start: Any
+    epochs: Any
 
     def __call__(self, epoch: Array) -> Array:
         return self.start * jnp.maximum(1 - epoch / self.epochs, 0)
@@ -22,8 +24,8 @@ class _Linear:
 
 @dataclasses.dataclass(frozen=True)
 class _Exponential:
-    start: float
-    rate: float
+    start: Any
+    rate: Any
 
     def __call__(self, epoch: Array) -> Array:
         return self.start * jnp.exp(-self.rate * epoch)
@@ -31,16 +33,16 @@ class _Exponential:
 
 @dataclasses.dataclass(frozen=True)
 class _Cosine:
-    start: float
-    epochs: int
-    least: float
+    start: Any
+    epochs: Any
+    least: Any
 
     def __call__(self, epoch: Array) -> Array:
         turn = jnp.cos(math.pi * jnp.minimum(epoch / self.epochs, 1))
         return self.least + 0.5 * (self.start - self.least) * (1 + turn)
 
 
-def linear(start: float, epochs: int):
+def linear(start: Number, epochs: Number):
     r"""Return the weight $\kappa(E) = \kappa_0 (1 - E / E_{total})$.
 
     Args:
@@ -50,12 +52,12 @@ def linear(start: float, epochs: int):
     Raises:
         ValueError: if `epochs` is not positive.
     """
-    checks.real("start", start, "0.65")
-    checks.positive("epochs", epochs, "250")
+    start = checks.real("start", start, "0.65")
+    epochs = checks.positive("epochs", epochs, "250")
     return _Linear(start, epochs)
 
 
-def exponential(start: float, rate: float = 0.02):
+def exponential(start: Number, rate: Number = 0.02):
     r"""Return the weight $\kappa(E) = \kappa_0 e^{-r E}$.
 
     Args:
@@ -65,12 +67,12 @@ def exponential(start: float, rate: float = 0.02):
     Raises:
         ValueError: if `rate` is not positive.
     """
-    checks.real("start", start, "0.65")
-    checks.positive("rate", rate, "0.02")
+    start = checks.real("start", start, "0.65")
+    rate = checks.positive("rate", rate, "0.02")
     return _Exponential(start, rate)
 
 
-def cosine(start: float, epochs: int, least: float = 0.0):
+def cosine(start: Number, epochs: Number, least: Number = 0.0):
     r"""Return a weight that falls along half a cosine.
 
     $$\kappa(E) = \kappa_{min} + \tfrac12 (\kappa_0 - \kappa_{min})
@@ -84,7 +86,7 @@ def cosine(start: float, epochs: int, least: float = 0.0):
     Raises:
         ValueError: if `epochs` is not positive.
     """
-    checks.real("start", start, "0.65")
-    checks.real("least", least, "0.0")
-    checks.positive("epochs", epochs, "250")
+    start = checks.real("start", start, "0.65")
+    least = checks.real("least", least, "0.0")
+    epochs = checks.positive("epochs", epochs, "250")
     return _Cosine(start, epochs, least)

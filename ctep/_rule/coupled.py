@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
@@ -49,8 +50,8 @@ class Coupled(AbstractStencil):
         Stern et al., 2021, arXiv:2011.03861; contrastive learning: Movellan, 1991.
     """
 
-    eta: float = 0.1
-    rescale: bool = True
+    eta: float = eqx.field(default=0.1, converter=checks.number)
+    rescale: bool = eqx.field(default=True, converter=checks.number)
 
     def __check_init__(self):
         checks.positive("eta", self.eta, "0.1")

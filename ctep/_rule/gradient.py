@@ -8,6 +8,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 from .. import _checks as checks
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge, OutputError
+from .._sharding import compiler_divides, like_weights
 from .._solver import AbstractSolver, Sweeps, explain, usable
 from .arguments import check_batch, check_kinds
 from .base import AbstractRule, Task
@@ -15,6 +16,7 @@ from .stencil import Centered
 from .underived import underived
 
 
+@compiler_divides(like_weights)
 def gradient(
     network: AbstractNetwork,
     x: ArrayLike,

@@ -1,5 +1,6 @@
 """Equilibrium propagation with complex nudges on a circle."""
 
+import equinox as eqx
 import numpy as np
 
 from .. import _checks as checks
@@ -48,9 +49,9 @@ class Holomorphic(AbstractStencil):
         Laborieux and Zenke, 2022, arXiv:2209.00530.
     """
 
-    radius: float = 0.1
-    points: int = 4
-    rescale: bool = True
+    radius: float = eqx.field(default=0.1, converter=checks.number)
+    points: int = eqx.field(default=4, converter=checks.number)
+    rescale: bool = eqx.field(default=True, converter=checks.number)
 
     def __check_init__(self):
         checks.positive("radius", self.radius, "0.1")

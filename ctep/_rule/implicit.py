@@ -1,5 +1,6 @@
 """The exact gradient, by implicit differentiation."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 
@@ -42,9 +43,9 @@ class Implicit(AbstractRule):
         Recurrent backpropagation: Almeida, 1987; Pineda, 1987.
     """
 
-    tolerance: float | None = None
-    restart: int = 40
-    max_steps: int = 25
+    tolerance: float | None = eqx.field(default=None, converter=checks.number)
+    restart: int = eqx.field(default=40, converter=checks.number)
+    max_steps: int = eqx.field(default=25, converter=checks.number)
 
     def __check_init__(self):
         if self.tolerance is not None:

@@ -3,6 +3,7 @@
 import dataclasses
 
 import diffrax as dfx
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,15 +58,15 @@ class Oscillating(AbstractStencil):
         Laborieux and Zenke, 2022, arXiv:2209.00530.
     """
 
-    radius: float = 0.1
+    radius: float = eqx.field(default=0.1, converter=checks.number)
     # In this time 8.5 % of the orbits did not close where feedback was symmetric, and
     # 0.01 % where it was 0.5 (784-64-32-10, in two epochs of MNIST).
-    period: float = 50.0
-    periods: int = 2
-    points: int = 8
+    period: float = eqx.field(default=50.0, converter=checks.number)
+    periods: int = eqx.field(default=2, converter=checks.number)
+    points: int = eqx.field(default=8, converter=checks.number)
     solver: dfx.AbstractSolver = dfx.Heun()
-    dt: float = 0.5
-    rescale: bool = True
+    dt: float = eqx.field(default=0.5, converter=checks.number)
+    rescale: bool = eqx.field(default=True, converter=checks.number)
 
     def __check_init__(self):
         checks.positive("radius", self.radius, "0.1")

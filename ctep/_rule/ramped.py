@@ -1,5 +1,6 @@
 """A nudge that grows step by step and is left before anything rests."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,9 +39,9 @@ class Ramped(AbstractStencil):
         The code published with arXiv:2508.11659.
     """
 
-    beta: float = 0.1
-    steps: int = 50
-    rescale: bool = True
+    beta: float = eqx.field(default=0.1, converter=checks.number)
+    steps: int = eqx.field(default=50, converter=checks.number)
+    rescale: bool = eqx.field(default=True, converter=checks.number)
 
     def __check_init__(self):
         checks.positive("beta", self.beta, "0.1")

@@ -9,6 +9,7 @@ Known algorithms are a choice of nudges, of the problem, and of the way it is so
 
 import abc
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -235,8 +236,8 @@ class OneSided(AbstractStencil):
         Scellier and Bengio, 2017, arXiv:1602.05179.
     """
 
-    beta: float = 0.01
-    rescale: bool = True
+    beta: float = eqx.field(default=0.01, converter=checks.number)
+    rescale: bool = eqx.field(default=True, converter=checks.number)
 
     def __check_init__(self):
         checks.positive("beta", self.beta, "0.1")
@@ -274,8 +275,8 @@ class Centered(AbstractStencil):
         Laborieux et al., 2021, arXiv:2006.03824.
     """
 
-    beta: float = 0.1
-    rescale: bool = True
+    beta: float = eqx.field(default=0.1, converter=checks.number)
+    rescale: bool = eqx.field(default=True, converter=checks.number)
 
     def __check_init__(self):
         checks.positive("beta", self.beta, "0.1")
@@ -310,8 +311,8 @@ class RandomSign(AbstractStencil):
         Laborieux et al., 2021, arXiv:2006.03824, with one sign per batch.
     """
 
-    beta: float = 0.1
-    rescale: bool = True
+    beta: float = eqx.field(default=0.1, converter=checks.number)
+    rescale: bool = eqx.field(default=True, converter=checks.number)
 
     def __check_init__(self):
         checks.positive("beta", self.beta, "0.1")

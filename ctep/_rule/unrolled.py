@@ -44,9 +44,9 @@ class Unrolled(AbstractRule):
         doi:10.3389/fnins.2021.633674.
     """
 
-    steps: int = 100
-    truncate: int | None = None
-    rematerialise: bool = False
+    steps: int = eqx.field(default=100, converter=checks.number)
+    truncate: int | None = eqx.field(default=None, converter=checks.number)
+    rematerialise: bool = eqx.field(default=False, converter=checks.number)
 
     def __check_init__(self):
         checks.count("steps", self.steps, "100")

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax.numpy as jnp
 import optimistix as optx
 
@@ -37,9 +38,9 @@ class FixedPoint(AbstractSolver):
     """
 
     solver: Any = None
-    max_steps: int = 1000
-    rtol: float = 1e-3
-    atol: float = 1e-3
+    max_steps: int = eqx.field(default=1000, converter=checks.number)
+    rtol: float = eqx.field(default=1e-3, converter=checks.number)
+    atol: float = eqx.field(default=1e-3, converter=checks.number)
 
     def __check_init__(self):
         kinds = (

@@ -44,14 +44,14 @@ class FixedSweeps(AbstractSolver):
     where a free phase has ended short of rest.
     """
 
-    free: int = 100
-    nudged: int = 20
-    rtol: float = 0.0
-    atol: float = 0.0
+    free: int = eqx.field(default=100, converter=checks.number)
+    nudged: int = eqx.field(default=20, converter=checks.number)
+    rtol: float = eqx.field(default=0.0, converter=checks.number)
+    atol: float = eqx.field(default=0.0, converter=checks.number)
     order: AbstractOrder | None = None
-    relaxation: float = 1.0
+    relaxation: float = eqx.field(default=1.0, converter=checks.number)
     gather: tuple[float, ...] = eqx.field(default=(), converter=shares)
-    follow: bool = True
+    follow: bool = eqx.field(default=True, converter=checks.number)
 
     def __check_init__(self):
         for name in ("free", "nudged"):

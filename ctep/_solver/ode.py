@@ -1,6 +1,7 @@
 """Continuous time: Diffrax follows the dynamics until it rests."""
 
 import diffrax as dfx
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 
@@ -50,12 +51,12 @@ class ODE(AbstractSolver):
 
     solver: dfx.AbstractSolver = dfx.Tsit5()
     stepsize_controller: dfx.AbstractStepSizeController = dfx.PIDController(1e-4, 1e-6)
-    dt0: float | None = None
-    t1: float = 200.0
-    interval: float = 10.0
-    max_steps: int = 10_000
-    rtol: float = 1e-3
-    atol: float = 1e-3
+    dt0: float | None = eqx.field(default=None, converter=checks.number)
+    t1: float = eqx.field(default=200.0, converter=checks.number)
+    interval: float = eqx.field(default=10.0, converter=checks.number)
+    max_steps: int = eqx.field(default=10_000, converter=checks.number)
+    rtol: float = eqx.field(default=1e-3, converter=checks.number)
+    atol: float = eqx.field(default=1e-3, converter=checks.number)
 
     def __check_init__(self):
         kind, example = dfx.AbstractSolver, "diffrax.Tsit5()"

@@ -20,9 +20,8 @@ from .order import AbstractOrder, Backward, Forward
 
 def shares(value) -> tuple[float, ...]:
     """Return the shares of `gather` as plain numbers, or raise `TypeError`."""
-    for share in (members := checks.members("gather", value)):
-        checks.real("gather", share, "(0.25, 0.05)")
-    return tuple(float(share) for share in members)
+    shares = checks.members("gather", value)
+    return tuple(float(checks.real("gather", s, "(0.25, 0.05)")) for s in shares)
 
 
 class Sweeps(AbstractSolver):
@@ -69,11 +68,11 @@ class Sweeps(AbstractSolver):
     Cost: one `apply` and one `adjoint` per coupling and sweep.
     """
 
-    max_sweeps: int = 100
-    rtol: float = 1e-3
-    atol: float = 1e-3
+    max_sweeps: int = eqx.field(default=100, converter=checks.number)
+    rtol: float = eqx.field(default=1e-3, converter=checks.number)
+    atol: float = eqx.field(default=1e-3, converter=checks.number)
     order: AbstractOrder | None = None
-    relaxation: float = 1.0
+    relaxation: float = eqx.field(default=1.0, converter=checks.number)
     gather: tuple[float, ...] = eqx.field(default=(), converter=shares)
 
     def __check_init__(self):

@@ -15,6 +15,7 @@ from .. import _checks as checks, data
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge, OutputError
 from .._rule import check_inputs, check_kinds
+from .._sharding import by_example, compiler_divides, without_mesh
 from .._solver import (
     AbstractSolver,
     Equilibrium,
@@ -29,6 +30,7 @@ from .score import Score, as_inputs, score
 _TOGETHER = 500  # examples that `predict` settles at once
 
 
+@compiler_divides(by_example)
 def settle(
     network: AbstractNetwork,
     x: ArrayLike,
@@ -73,6 +75,7 @@ def settle(
     return _settled(network, x.astype(network.dtype), solver, throw)
 
 
+@compiler_divides(by_example)
 def predict(
     network: AbstractNetwork,
     x: ArrayLike,
@@ -145,6 +148,7 @@ def predict(
     return jnp.concatenate(parts)[: len(x)]
 
 
+@without_mesh
 def evaluate(
     network: AbstractNetwork,
     dataset: str | Sequence | data.Dataset,

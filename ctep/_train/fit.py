@@ -13,9 +13,11 @@ import optax
 from jaxtyping import PRNGKeyArray
 
 from .. import _checks as checks, data
+from .._custom_types import Number
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge, OutputError
 from .._rule import AbstractRule, OneSided, check_kinds
+from .._sharding import without_mesh
 from .._solver import AbstractSolver, Sweeps
 from ..data.selection import hold_out
 from .devices.feed import feeds
@@ -32,6 +34,7 @@ from .trained import trained
 from .watch import Watch
 
 
+@without_mesh
 def fit(
     network: AbstractNetwork,
     dataset: str | Sequence | data.Dataset,
@@ -40,20 +43,20 @@ def fit(
     rule: AbstractRule | None = None,
     solver: AbstractSolver | None = None,
     optimizer: optax.GradientTransformation | None = None,
-    epochs: int = 10,
-    batch_size: int | None = None,
+    epochs: Number = 10,
+    batch_size: Number | None = None,
     key: PRNGKeyArray | None = None,
-    validation: float = 0.0,
+    validation: Number = 0.0,
     pipeline: data.Pipeline | None = None,
     carry_state: bool = False,
-    probe: int = 64,
+    probe: Number = 64,
     watch: Watch = Watch(),
-    workers: int | None = None,
+    workers: Number | None = None,
     mesh: jax.sharding.Mesh | None = None,
     shard_parameters: bool = False,
     out: str | Path | None = None,
     resume: bool = False,
-    keep: int = 2,
+    keep: Number = 2,
     callback: Callable[[dict, AbstractNetwork], Any] | None = None,
     catch_signals: bool = False,
     data_dir: str | Path | None = None,
@@ -170,6 +173,7 @@ def fit(
     flags = {"carry_state": carry_state, "shard_parameters": shard_parameters}
     flags |= {"catch_signals": catch_signals, "progress": progress}
     _check_flags(out, **flags, resume=resume)
+    validation = checks.real("validation", validation, "0.1")
     _check_ends(watch, validation, callback)
     pipeline = data.Pipeline() if pipeline is None else pipeline
     place = _place(mesh, shard_parameters)
@@ -240,7 +244,6 @@ def _told(loaded, count, key, out):
 
 
 def _check_ends(watch, validation, callback):
-    checks.real("validation", validation, "0.1")
     if watch.patience is not None and not validation:
         raise ValueError(
             f"`watch` has a patience of {watch.patience} epochs, but there is no "

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .. import _checks as checks
-from .._custom_types import State
+from .._custom_types import Number, State
 from .._network import AbstractNetwork, Network
 from .._solver import AbstractSolver, FixedSweeps, Sweeps
 from .._solver.descent import descent
@@ -69,15 +69,16 @@ class Watch:
         ValueError: if an argument is out of range.
     """
 
-    unsettled: float = 0.5
-    saturated: float = 0.99
-    chance: int = 5
-    rise: float = 1e-3
+    unsettled: Number = 0.5
+    saturated: Number = 0.99
+    chance: Number = 5
+    rise: Number = 1e-3
     stop: Sequence[str] = ("unsettled",)
-    cosine: float = 0.9
-    patience: int | None = None
+    cosine: Number = 0.9
+    patience: Number | None = None
 
     def __post_init__(self):
+        checks.plain(self)
         for name in ("unsettled", "saturated"):
             value = getattr(self, name)
             checks.real(name, value, "0.5")

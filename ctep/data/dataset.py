@@ -44,6 +44,8 @@ class Dataset:
         for name, records in (("train", self.train), ("test", test)):
             example = "ctep.data.ArrayRecords(x, y)"
             checks.instance(name, records, AbstractRecords, "records", example)
+            for field in ("dtype", "target"):
+                _check_native(name, field, getattr(records, field).base)
         if test.shape != self.train.shape:
             raise ValueError(
                 f"`x_test` has examples of shape {test.shape}, but those of `x_train` "
@@ -130,6 +132,15 @@ class Dataset:
             f"Dataset({self.name!r}: {self.examples} training and {test} test "
             f"examples, {self.train.dtype}{list(self.shape)}, {what}, "
             f"source: {self.source})"
+        )
+
+
+def _check_native(name: str, field: str, dtype: np.dtype) -> None:
+    if checks.native(np.empty(0, dtype)).dtype != dtype:
+        raise TypeError(
+            f"`{name}` has the `{field}` {dtype.str}, but devices hold numbers of at "
+            "most 64 bits in the machine's own order: convert what `read` returns, "
+            f"and say so in `{field}`."
         )
 
 

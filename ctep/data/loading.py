@@ -9,7 +9,7 @@ import numpy as np
 
 from .dataset import Dataset
 from .images import load_images, prepare, quiet_tfds
-from .prepared import data_root, find, names
+from .prepared import VERSION, data_root, find, names
 from .records import ArrayRecords
 
 _FORMS = "`(x, y)` or `((x, y), (x_test, y_test))`"
@@ -25,7 +25,8 @@ def load(
 
     Args:
         dataset: `"digits"`, embedded and small; the name of an image classification
-            dataset of TFDS, such as `"mnist"` or `"cifar10"`; arrays, as `(x, y)` or
+            dataset of TFDS, such as `"mnist"`, `"cifar10"` or, of one version,
+            `"mnist:3.0.1"`; arrays, as `(x, y)` or
             `((x, y), (x_test, y_test))`; or a `Dataset`, returned as it is.
             In arrays, `x` is uint8 (pixels from 0 to 255) or floating, of shape
             `(examples, ...)`, and `y` holds class numbers from 0, or values: see
@@ -91,7 +92,7 @@ def _named(name: str, data_dir: str | os.PathLike[str] | None) -> Dataset:
     if name == "digits":
         return _digits()
     # A name becomes a folder below `data_dir`, and must not lead out of it.
-    if not re.fullmatch(r"\w+(/\w[\w.+-]*)?", name, re.ASCII):
+    if not re.fullmatch(rf"\w+(/\w[\w.+-]*)?(:{VERSION})?", name, re.ASCII):
         raise ValueError(
             f"`dataset` must be a name such as 'mnist', not a path, but got {name!r}; "
             "pass the folder of prepared datasets as `data_dir`, and data of your own "
@@ -126,9 +127,12 @@ def _digits() -> Dataset:
 def _check_known(name: str, at_hand: list[str]) -> None:
     with quiet_tfds() as tfds:
         builders = tfds.list_builders(with_community_datasets=False)
-    if name.split("/")[0] in builders:
+    plain = name.partition(":")[0]
+    if plain.split("/")[0] in builders:
         return
-    near = difflib.get_close_matches(name.lower(), dict.fromkeys([*at_hand, *builders]))
+    near = difflib.get_close_matches(
+        plain.lower(), dict.fromkeys([*at_hand, *builders])
+    )
     raise ValueError(
         f"`dataset` must be 'digits' or a dataset of TFDS, but got {name!r}; "
         + (f"did you mean {_either(near)}?" if near else f"try {_either(at_hand)}.")

@@ -22,7 +22,8 @@ _STATISTICS = {
 
 def _numbers(value: Any) -> tuple[float, ...]:
     """Return one number or several as a tuple."""
-    return tuple(value) if checks.is_listed(value) else (value,)
+    value = value if checks.is_listed(value) else (value,)
+    return tuple(map(checks.number, value))
 
 
 class Pipeline(eqx.Module):
@@ -50,14 +51,14 @@ class Pipeline(eqx.Module):
         ValueError: if a number is out of range.
     """
 
-    pad: int = eqx.field(static=True, default=0)
-    flip: float = eqx.field(static=True, default=0.0)
-    crop: int = eqx.field(static=True, default=0)
+    pad: int = eqx.field(static=True, default=0, converter=checks.number)
+    flip: float = eqx.field(static=True, default=0.0, converter=checks.number)
+    crop: int = eqx.field(static=True, default=0, converter=checks.number)
     fill: str = eqx.field(static=True, default="zero")
     # Equinox hashes static fields, so these are tuples of numbers and no arrays.
     mean: tuple[float, ...] = eqx.field(static=True, converter=_numbers, default=(0.0,))
     std: tuple[float, ...] = eqx.field(static=True, converter=_numbers, default=(1.0,))
-    std_factor: float = eqx.field(static=True, default=1.0)
+    std_factor: float = eqx.field(static=True, default=1.0, converter=checks.number)
 
     def __check_init__(self):
         for name in ("pad", "crop"):

@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+VERSION = r"(?:\d+|\*)(?:\.(?:\d+|\*)){2}"
 _FILES = ("dataset_info.json", "features.json")
 
 
@@ -22,11 +23,16 @@ def data_root(data_dir: str | os.PathLike[str] | None) -> Path:
 
 
 def find(root: Path, name: str) -> "Prepared | None":
-    """Return the highest prepared version of a dataset, or None."""
+    """Return the highest prepared version of a dataset, or None.
+
+    A name may end in the version that is wanted, in which `*` is any number.
+    """
+    plain, _, version = name.partition(":")
+    wanted = re.escape(version or "*.*.*").replace(r"\*", r"\d+")
     versions = [
         folder
-        for folder in (root / name).glob("*.*.*")
-        if re.fullmatch(r"\d+\.\d+\.\d+", folder.name)
+        for folder in (root / plain).glob("*.*.*")
+        if re.fullmatch(wanted, folder.name)
         and all((folder / file).is_file() for file in _FILES)
     ]
     if not versions:
@@ -59,6 +65,11 @@ class Prepared:
         """The features of one example, by name."""
         content = json.loads((self.folder / _FILES[1]).read_text())
         return content.get("featuresDict", {}).get("features", {})
+
+    @property
+    def _plain(self) -> str:
+        """The name without a version, which `folder` has."""
+        return self.name.partition(":")[0]
 
     @property
     def file_format(self) -> str:
@@ -118,7 +129,7 @@ class Prepared:
             lossy = ", JPEG copy"
         elif encoding == "jpeg":
             lossy = ", JPEG"
-        return f"{self.name} {self.folder.name} (TFDS{lossy})"
+        return f"{self._plain} {self.folder.name} (TFDS{lossy})"
 
     @property
     def content(self) -> str:
@@ -139,4 +150,4 @@ class Prepared:
             if file.name in _FILES:
                 digest.update(file.read_bytes())
         version = self.folder.name
-        return f"{self.name.replace('/', '-')}-{version}-{digest.hexdigest()[:16]}"
+        return f"{self._plain.replace('/', '-')}-{version}-{digest.hexdigest()[:16]}"

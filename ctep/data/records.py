@@ -150,7 +150,8 @@ def _array(value: Any, label: str) -> np.ndarray:
             f"{type(value).__name__}; convert it with `numpy.asarray`."
         )
     checks.unmasked(label, value)
-    array = np.asarray(value)
+    with np.errstate(over="ignore"):  # an infinity is reported below
+        array = checks.native(np.asarray(value))
     if array.size == 0:
         raise ValueError(
             f"`{label}` must hold at least one example, but got shape {array.shape}; "

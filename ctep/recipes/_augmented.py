@@ -56,7 +56,11 @@ _VGG19 = ((64, 64, 128, 128, *(256,) * 4, *(512,) * 8), (2, 4, 8, 12, 16))
 
 
 def network(
-    architecture, dense: int, init=within(1.0), activation=HardSigmoid(), **options
+    architecture,
+    dense: int,
+    init=within(1.0),
+    activation=HardSigmoid(),
+    feedback: float | None = 1.0,
 ):
     """Return the builder of a VGG.
 
@@ -65,11 +69,11 @@ def network(
         dense: number of dense layers of 512 before the outputs.
         init: initialiser of the weights.
         activation: what every layer does with its drive.
-        options: other arguments of `ctep.vgg`.
+        feedback: scale of the feedback, if none is asked for.
     """
     channels, pooled = architecture
 
-    def build(shape, classes, key, scale):
+    def build(shape, classes, key, scale, *, feedback=feedback):
         return vgg(
             widths(channels, scale),
             widths((512,) * dense, scale),
@@ -77,9 +81,9 @@ def network(
             input_shape=shape,
             pooled=pooled,
             activation=activation,
+            feedback=feedback,
             init=init,
             key=key,
-            **options,
         )
 
     return build
@@ -90,17 +94,16 @@ def augmented(dataset: str) -> Pipeline:
     return padded(dataset, crop=4, flip=0.5)
 
 
-def _sgd(rates, decay: float = 3e-4):
+def _sgd(rates: tuple[float, ...], decay: float = 3e-4):
     """Return SGD with momentum, weight decay and cosine rates, layer by layer.
 
     The gradient of all parameters together is clipped to a norm of 1 first.
 
     Args:
-        rates: one learning rate for all, or one per layer from input to output; what
+        rates: learning rates, one for all, or one per layer from input to output; what
             a nudge owns learns at the first one.
         decay: weight decay, for all weights alike.
     """
-    rates = (rates,) if isinstance(rates, float) else tuple(rates)
 
     def build(epochs, steps):
         def one(rate):
@@ -140,7 +143,7 @@ def _recipe(
     *,
     beta,
     phases,
-    rates: float | tuple[float, ...] = 0.03,
+    rates: tuple[float, ...] = (0.03,),
     source="",
     dataset="cifar10",
     batch_size=128,
@@ -169,6 +172,7 @@ def _recipe(
             gather=(0.25, 0.06),
         ),
         optimizer=_sgd(rates),
+        rate=max(rates),
         batch_size=batch_size,
         epochs=250,
         source=_SOURCE + source,
@@ -203,6 +207,7 @@ def _teacher(name, architecture, dense, dataset, published) -> Recipe:
         rule=Backprop(),
         solver=Sweeps(),
         optimizer=lambda epochs, steps: optax.adam(cosine_decay(1e-3, epochs, steps)),
+        rate=1e-3,
         batch_size=128,
         epochs=100,
         published=published,

@@ -12,9 +12,9 @@ from ._augmented import VGG11, VGG13, augmented, network
 from .base import Recipe, cosine_decay, widths
 
 
-def _mlp(shape, classes, key, scale):
+def _mlp(shape, classes, key, scale, *, feedback=0.1):
     sizes = (math.prod(shape), *widths((128, 128), scale), classes)
-    return mlp(sizes, activation=Tanh(), feedback=0.1, key=key)
+    return mlp(sizes, activation=Tanh(), feedback=feedback, key=key)
 
 
 DIGITS = Recipe(
@@ -24,30 +24,33 @@ DIGITS = Recipe(
     network=_mlp,
     rule=OneSided(0.01),
     solver=Sweeps(),
-    optimizer=lambda epochs, steps: optax.adam(2e-3),
+    # At a constant rate the last epochs lose what was won before. Over twice as many
+    # epochs the test accuracy goes up and down by a percent on the way.
+    optimizer=lambda epochs, steps: optax.adam(cosine_decay(2e-3, epochs, steps)),
+    rate=2e-3,
     batch_size=50,
-    epochs=20,
+    epochs=10,
     published="none",
-    ours="98.06 % best, 97.22 % final epoch (seed 0)",
     source="A first example, not a published system.",
 )
 
 # How the deep ones are built. With feedback of 0.003 VGG-11 ends three epochs at 1.001
 # times the loss of its twin, with 0.03 at 1.037.
+_FEEDBACK = 0.003
 _WEAK = {
     "activation": ReLU6(),
-    "feedback": 0.003,
     "init": jax.nn.initializers.he_uniform(),
 }
 
 
-def _resnet13(shape, classes, key, scale):
+def _resnet13(shape, classes, key, scale, *, feedback=_FEEDBACK):
     """Return the layers of Hopfield-ResNet13 with a readout outside the dynamics."""
     return hopfield_resnet(
         widths((128, 256, 512, 512), scale),
         classes,
         input_shape=shape,
         readout=True,
+        feedback=feedback,
         key=key,
         **_WEAK,
     )
@@ -66,6 +69,7 @@ def _recipe(name, summary, network, **fields) -> Recipe:
         solver=Sweeps(rtol=5e-2, atol=5e-2),
         # At 1e-3 the full widths saturate in the first epoch, and fre-vgg11's twin too.
         optimizer=lambda epochs, steps: optax.adam(cosine_decay(3e-4, epochs, steps)),
+        rate=3e-4,
         batch_size=128,
         epochs=50,
         published="none",
@@ -80,20 +84,18 @@ DEEP = (
     _recipe(
         "fre-vgg11",
         "VGG-11, ReLU6, feedback 0.003, no intermediate signals",
-        network(VGG11, 2, **_WEAK),
-        ours="82.64 % best and final of 25 epochs (seed 0, tensorfloat32)",
+        network(VGG11, 2, feedback=_FEEDBACK, **_WEAK),
         cost="9.2 s on a shared H100",
     ),
     _recipe(
         "fre-vgg13",
         "VGG-13, ReLU6, feedback 0.003, no intermediate signals",
-        network(VGG13, 2, **_WEAK),
+        network(VGG13, 2, feedback=_FEEDBACK, **_WEAK),
     ),
     _recipe(
         "fre-resnet13",
         "4 residual blocks of 2 convolutions, ReLU6, feedback 0.003",
         _resnet13,
-        ours="76.53 % best, 76.46 % final of 15 epochs (seed 0, tensorfloat32)",
         cost="10 s on a shared H100",
     ),
 )

@@ -11,9 +11,11 @@ from .._solver import FixedSweeps
 from .base import Recipe, widths
 
 
-def _network(shape, classes, key, scale):
+def _network(shape, classes, key, scale, *, feedback=1.0):
     sizes = (math.prod(shape), *widths((512, 512), scale), classes)
-    return mlp(sizes, activation=HardSigmoid(), readout=False, key=key)
+    return mlp(
+        sizes, activation=HardSigmoid(), feedback=feedback, readout=False, key=key
+    )
 
 
 RECIPES = (
@@ -29,6 +31,7 @@ RECIPES = (
         solver=FixedSweeps(free=100, nudged=20, rtol=1e-3, atol=1e-3),
         # The layer near the input learns slower at symmetric feedback; Adam evens that.
         optimizer=lambda epochs, steps: optax.adam(1e-3),
+        rate=1e-3,
         batch_size=500,
         epochs=50,
         published="98.05 % (as quoted by arXiv:2508.11659; another sigmoid, "

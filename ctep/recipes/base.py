@@ -1,8 +1,11 @@
 """What a recipe says: the axes, the data and the protocol of one published system."""
 
 import dataclasses
+import functools
+import json
 from collections.abc import Callable
-from typing import TypedDict
+from importlib import resources
+from typing import Protocol, TypedDict, runtime_checkable
 
 import jax
 import optax
@@ -16,6 +19,8 @@ from .._rule import AbstractRule, check_kinds
 from .._solver import AbstractSolver
 from .._train.watch import Watch
 from ..data import Dataset, Pipeline
+from ..data.selection import hold_out
+from .changes import Changes
 
 
 class Options(TypedDict):
@@ -27,11 +32,28 @@ class Options(TypedDict):
     optimizer: optax.GradientTransformation
     epochs: int
     batch_size: int
+    validation: float
     pipeline: Pipeline
     carry_state: bool
     watch: Watch
     probe: int
     key: PRNGKeyArray
+
+
+@runtime_checkable
+class Builder(Protocol):
+    """A function that builds the network of a recipe."""
+
+    def __call__(
+        self,
+        shape: tuple[int, ...],
+        classes: int,
+        key: PRNGKeyArray,
+        scale: float,
+        /,
+        *,
+        feedback: float = ...,
+    ) -> AbstractNetwork: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,15 +65,15 @@ class Recipe:
         summary: one line for a list.
         dataset: the name of what it was published on.
         network: function of the input's shape, the number of classes, a key, and a
-            factor for every width.
+            factor for every width; `feedback`, the scale of it, has a default.
         rule: how the gradient is made.
         solver: how rest is found.
         optimizer: function of the epochs and the steps of one epoch.
+        rate: the largest learning rate that it has.
         batch_size: examples per step.
         epochs: the length of a full run.
         published: accuracy in the source, with its protocol.
         source: where the system was published, and where the recipe departs from it.
-        ours: accuracy of this recipe, with its protocol.
         cost: seconds per epoch as measured, median of a run, with the machine.
         nudge: what pulls, a function of the epochs and the teacher.
         pipeline: function of the dataset's name.
@@ -64,15 +86,15 @@ class Recipe:
     name: str
     summary: str
     dataset: str
-    network: Callable[[tuple[int, ...], int, PRNGKeyArray, float], AbstractNetwork]
+    network: Builder
     rule: AbstractRule
     solver: AbstractSolver
     optimizer: Callable[[int, int], optax.GradientTransformation]
+    rate: float
     batch_size: int
     epochs: int
     published: str
     source: str
-    ours: str = "not run"
     cost: str = "not measured"
     nudge: Callable[[int, AbstractNetwork | None], AbstractNudge] = (
         lambda epochs, teacher: OutputError()
@@ -82,6 +104,11 @@ class Recipe:
     watch: Watch = dataclasses.field(default_factory=Watch)
     probe: int = 64
     teacher: str | None = None
+
+    @property
+    def ours(self) -> str:
+        """Accuracy of this recipe in the runs that are kept, with its protocol."""
+        return reached().get(self.name, "not run")
 
     def setup(
         self,
@@ -93,6 +120,12 @@ class Recipe:
         rule: AbstractRule | None = None,
         precision: Precision = "float32",
         teacher: AbstractNetwork | None = None,
+        feedback: float | None = None,
+        beta: float | None = None,
+        rate: float | None = None,
+        solver_tol: float | None = None,
+        batch_size: int | None = None,
+        validation: float = 0.0,
     ) -> tuple[AbstractNetwork, Options]:
         """Return the network of a run, and what to pass to `ctep.fit` with it.
 
@@ -104,12 +137,51 @@ class Recipe:
             rule: what makes the gradient instead of the recipe's rule.
             precision: that of products: "float32", "tensorfloat32" or "bfloat16".
             teacher: the trained network, of a recipe that has one.
+            feedback: scale of the feedback; that of a skip follows as in the recipe.
+            beta: nudge of the rule.
+            rate: the largest learning rate; all others are multiplied alike.
+            solver_tol: relative and absolute tolerance of the solver.
+            batch_size: examples per step.
+            validation: fraction of the training set that is held out.
 
         Raises:
             TypeError: if an argument is not of its kind.
             ValueError: if an option is out of range, or a teacher is missing or not
                 asked for.
         """
+        changes = Changes(feedback, beta, rate, solver_tol)
+        self._check(dataset, seed, epochs, scale, rule, teacher)
+        size = self.batch_size if batch_size is None else batch_size
+        size = checks.count("batch_size", size, "50")
+        weights, key = jax.random.split(jax.random.key(seed))
+        pipeline = self.pipeline(dataset.name)
+        shape = pipeline.shape(dataset.shape)
+        epochs = self.epochs if epochs is None else epochs
+        count = _remaining(dataset, validation, key)
+        size = min(size, count)
+        # Optax refuses a cosine of no steps, before `fit` can say what is wrong.
+        optimizer = self.optimizer(max(epochs, 1), -(-count // size))
+        options: Options = {
+            "nudge": self.nudge(epochs, teacher),
+            "rule": changes.rule(self.rule if rule is None else rule),
+            "solver": changes.solver(self.solver),
+            "optimizer": changes.optimizer(optimizer, self.rate),
+            "epochs": epochs,
+            "batch_size": size,
+            "validation": validation,
+            "pipeline": pipeline,
+            "carry_state": self.carry_state,
+            "watch": self.watch,
+            "probe": self.probe,
+            "key": key,
+        }
+        given = {} if feedback is None else {"feedback": float(feedback)}
+        classes = dataset.classes
+        assert classes is not None  # as `_check` has seen
+        network = self.network(shape, classes, weights, scale, **given)
+        return with_precision(network, precision), options
+
+    def _check(self, dataset, seed, epochs, scale, rule, teacher):
         example = 'ctep.data.load("digits")'
         checks.instance("dataset", dataset, Dataset, "a dataset", example)
         checks.instance("seed", seed, int, "a whole number", "0")
@@ -140,28 +212,21 @@ class Recipe:
                 f"`dataset` {dataset.name!r} has values for targets, but recipes are "
                 "for classes: build a network with `ctep.mlp` and call `ctep.fit`."
             )
-        weights, key = jax.random.split(jax.random.key(seed))
-        pipeline = self.pipeline(dataset.name)
-        shape = pipeline.shape(dataset.shape)
-        epochs = self.epochs if epochs is None else epochs
-        batch_size = min(self.batch_size, dataset.examples)
-        steps = -(-dataset.examples // batch_size)
-        options: Options = {
-            "nudge": self.nudge(epochs, teacher),
-            "rule": self.rule if rule is None else rule,
-            "solver": self.solver,
-            # Optax refuses a cosine of no steps, before `fit` can say what is wrong.
-            "optimizer": self.optimizer(max(epochs, 1), steps),
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "pipeline": pipeline,
-            "carry_state": self.carry_state,
-            "watch": self.watch,
-            "probe": self.probe,
-            "key": key,
-        }
-        network = self.network(shape, dataset.classes, weights, scale)
-        return with_precision(network, precision), options
+
+
+@functools.cache
+def reached() -> dict[str, str]:
+    """Return what recipes have reached in runs that are kept, by name."""
+    file = resources.files("ctep.recipes").joinpath("reached.json")
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _remaining(dataset, validation, key) -> int:
+    """Return the number of examples that are left to train on."""
+    checks.real("validation", validation, "0.1")
+    if not validation:
+        return dataset.examples
+    return len(hold_out(dataset.examples, validation, key)[0])
 
 
 def widths(values: tuple[int, ...], scale: float) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import PRNGKeyArray
 
+from ... import _checks as checks
 from ...data import AbstractRecords, Dataset
 from ...data.records import Batch
 from ...data.selection import BatchOrder
@@ -131,7 +132,8 @@ class StreamedFeed(AbstractFeed):
             found = self._records
             x = np.zeros((0, *found.shape), found.dtype)
             return x, np.zeros(0, found.target)
-        return self._records.read(rows if self._index is None else self._index[rows])
+        x, y = self._records.read(rows if self._index is None else self._index[rows])
+        return checks.native(np.asarray(x)), checks.native(np.asarray(y))
 
     def targets(self):
         return self._records.y[slice(None) if self._index is None else self._index]

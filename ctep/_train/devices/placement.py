@@ -8,17 +8,20 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+from ..._sharding import automatic
+
 
 class Placement(eqx.Module):
     """Places arrays on the devices of a mesh.
 
     Args:
-        mesh: batches are divided along all its axes together.
+        mesh: batches are divided along all its axes together, whatever their type.
         shard_parameters: whether each weight, and what the optimiser knows of it, is
             divided along its widest axis that the devices divide evenly.
     """
 
-    mesh: Mesh = eqx.field(static=True)
+    # On explicit axes each operation between examples would have to name a sharding.
+    mesh: Mesh = eqx.field(static=True, converter=automatic)
     shard_parameters: bool = eqx.field(static=True, default=False)
 
     @staticmethod
