@@ -1,5 +1,6 @@
-"""`python -m ctep` is `ctep`."""
+"""`python -m ctep`, where the command `ctep` is not on the path."""
 
 from .cli import main
 
-main()
+if __name__ == "__main__":
+    main()

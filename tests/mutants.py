@@ -905,8 +905,8 @@ MUTANTS = [
     Mutant(
         "what is printed tells runs apart",
         "_train/store/folder.py",
-        "if not _is_printed(key)}",
-        "if key}",
+        "for key, value in told.items() if not _is_printed(key)}",
+        "for key, value in told.items()}",
         "identity",
     ),
     # ---------------------------------------------------------- the loop and its data

@@ -216,6 +216,43 @@ def test_foreign_files_are_refused(damage, data, fault):
     assert_falls_back(damage, data, fault)
 
 
+@pytest.mark.parametrize("epoch", [2, 3])
+def test_a_later_format_is_no_damage(tmp_path, epoch):
+    """Oracle: the bytes on disk before; a later release is one that says so itself."""
+    checkpoint.save(tmp_path, SMALL, {"epoch": 1}, epoch=1)
+    path = checkpoint.save(tmp_path, SMALL, {}, epoch=epoch)
+    line, _, payload = path.read_bytes().partition(b"\n")
+    header = json.loads(line) | {"format": 2, "more": [1]}
+    del header["sha256"]
+    header["sha256"] = checkpoint._digest(header, payload)
+    path.write_bytes(json.dumps(header).encode() + b"\n" + payload)
+    before = path.read_bytes()
+    for where in (tmp_path, path):
+        with pytest.raises(CheckpointError, match=r"a later release \(format 2, not"):
+            checkpoint.load(where, SMALL)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("narrow", "wide"),
+    [("float32", "float64"), ("int32", "int64"), ("complex64", "complex128")],
+)
+def test_the_other_width_is_named_with_what_sets_it(tmp_path, x64, narrow, wide):
+    """Oracle: both dtypes as NumPy spells them; what JAX is set to is the remedy."""
+    trees = {dtype: {"w": np.zeros(64, dtype)} for dtype in (narrow, wide)}
+    checkpoint.save(tmp_path, trees[narrow], {}, epoch=0)
+    text = rf"`\['w'\]: {narrow}\[64\]`, where .*{wide}\[64\]` is .* to False, as it"
+    with pytest.raises(ValueError, match=text):
+        checkpoint.load(tmp_path, trees[wide])
+    checkpoint.save(tmp_path, trees[wide], {}, epoch=0)
+    # Set as it was: the difference is somebody's own.
+    with pytest.raises(ValueError, match="a checkpoint of another network"):
+        checkpoint.load(tmp_path, trees[narrow])
+    match = rf"{wide}.*{narrow}.* to True, as it was"
+    with jax.enable_x64(False), pytest.raises(ValueError, match=match):
+        checkpoint.load(tmp_path, trees[narrow])
+
+
 def test_no_checkpoint_is_an_error_that_names_each_fault(tmp_path):
     with pytest.raises(CheckpointError, match="holds no file `checkpoint-"):
         checkpoint.load(tmp_path / "nowhere", SMALL)

@@ -7,6 +7,7 @@ import random
 import shlex
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -24,6 +25,7 @@ import ctep
 from ctep._train.loop import Loop
 from ctep._train.progress import Reporter
 from ctep._train.store import checkpoint
+from ctep._train.store.lock import Lock
 
 ADAM = optax.adam(3e-3)  # one object: what is equal is compiled once
 
@@ -318,6 +320,105 @@ def test_out_that_cannot_be_a_run(tmp_path):
     with pytest.raises(ValueError, match="`resume` is True but `out` is None"):
         fit(resume=True)
     assert os.listdir(tmp_path) == ["thesis.tex"]
+
+
+def test_a_home_and_a_log_of_its_own(whole, tmp_path, monkeypatch):
+    """Oracle: the weights of the run with a plain path; `~` is the variable HOME."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = tmp_path / "runs" / "x"
+    folder.mkdir(parents=True)
+    (folder / "train.log").write_text("printed")
+    assert_same_run(fit("~/runs/x"), whole)
+    assert (folder / "train.log").read_text() == "printed"
+    network, _ = ctep.restore("~/runs/x", chain(), optimizer=ADAM)
+    assert bits(network) == bits(whole.network)
+    assert ctep.restore("~/runs/x")
+    assert not os.path.exists("~")
+    assert ".lock" not in os.listdir(folder)
+
+
+def test_a_run_of_the_other_width(whole, tmp_path, x64):
+    """Oracle: what JAX is set to, which the sentence asks to set back."""
+    before = {path: path.read_bytes() for path in whole.out.iterdir()}
+    match = '= "float32.*", not "float64.*set `jax_enable_x64` to False, as it was'
+    with pytest.raises(ValueError, match=match):
+        fit(whole.out, resume=True, epochs=4)
+    network, _ = ctep.restore(whole.out)
+    assert bits(network) == bits(whole.network)
+    # Its arrays are as they were, and the sums of an epoch are not.
+    match = "holds .*float32.*, where .*float64.*: set `jax_enable_x64` to False"
+    with pytest.raises(ValueError, match=match):
+        fit(whole.out, resume=True, epochs=4, network=network)
+    assert {path: path.read_bytes() for path in whole.out.iterdir()} == before
+    fit(tmp_path / "wide", epochs=1)
+    match = "has a float64 array at .*, where JAX has float32: set `jax_enable_x64` to"
+    with jax.enable_x64(False), pytest.raises(ValueError, match=match):
+        ctep.restore(tmp_path / "wide")
+    match = '= "float64.*", not "float32.*set `jax_enable_x64` to True, as it was'
+    with jax.enable_x64(False), pytest.raises(ValueError, match=match):
+        fit(tmp_path / "wide", resume=True)
+
+
+# ----------------------------------------------------------------- a second writer
+
+WRITER = """
+import sys
+sys.path[:0] = sys.argv[1:3]
+from test_resume import fit
+def wait(record, network):
+    print("writing", flush=True)
+    sys.stdin.read()
+fit(sys.argv[3], callback=wait)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kills as POSIX does")
+def test_one_writer_at_a_time(whole, tmp_path):
+    """Oracle: another process that writes there, until it is killed."""
+    out, here = tmp_path / "run", os.path.dirname(__file__)
+    command = [sys.executable, "-c", WRITER, here, os.path.dirname(here), str(out)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as process:
+        while process.stdout.readline() != "writing\n":
+            assert process.poll() is None
+        who = f"process {process.pid} on {socket.gethostname()}"
+        before = {path: path.read_bytes() for path in out.iterdir()}
+        for resume in (True, False):
+            with pytest.raises(ValueError, match=f"is being written by {who}: wait"):
+                fit(out, resume=resume)
+        assert {path: path.read_bytes() for path in out.iterdir()} == before
+        ctep.restore(out)
+        process.kill()
+    # Its file is left behind, and is nobody's.
+    assert (out / ".lock").exists()
+    assert_same_run(fit(out, resume=True), whole)
+    assert not (out / ".lock").exists()
+
+
+def test_a_lock_ends_with_its_run(tmp_path):
+    """Whether the run ends with a result, an error, or by nothing holding it."""
+    with pytest.raises(ZeroDivisionError):
+        fit(tmp_path, callback=lambda record, network: 1 / 0)
+    lock = Lock(tmp_path)
+    with pytest.raises(ValueError, match=rf"written by process {os.getpid()} on"):
+        fit(tmp_path, resume=True)
+    del lock
+    assert fit(tmp_path, resume=True).status == "completed"
+    assert ".lock" not in os.listdir(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks of POSIX")
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks(tmp_path, monkeypatch, code):
+    """What some network file systems answer is a warning, and no other end."""
+    import fcntl
+
+    def answer(*args):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", answer)
+    with pytest.warns(UserWarning, match="on a file system without locks"):
+        assert fit(tmp_path, epochs=1).status == "completed"
 
 
 # ---------------------------------------------------------------- a refusing disk

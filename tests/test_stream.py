@@ -189,14 +189,24 @@ def script(tmp_path, **parts):
     return subprocess.Popen(command, text=True, start_new_session=True, **pipes)
 
 
-def test_a_script_without_a_guard_is_told(tiny, tmp_path):
-    """Reading processes import the script; it must not train in them too."""
-    with script(tmp_path, epochs=1, call="run()") as process:
-        err = process.communicate(timeout=120)[1]
-    # Of the process itself, not of those that were to read.
-    assert "`workers` is 1, but its processes ended before they read anything" in err
-    assert process.returncode == 1
-    assert "completed" not in err
+@pytest.mark.parametrize("source", ["a file", "standard input"])
+def test_a_script_that_cannot_be_imported_is_told(tiny, tmp_path, source):
+    """Oracle: the exit code that Python gives an error, and that nothing was trained.
+
+    Reading processes import the script: it must not train in them too, or be lost.
+    """
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT.format(epochs=1, call="run()"))
+    command, given = [sys.executable, path], None
+    if source == "standard input":
+        command, given = [sys.executable], path.read_text()
+    done = subprocess.run(
+        command, input=given, capture_output=True, text=True, timeout=120
+    )
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("RuntimeError: `workers` is 1, but ")
+    assert "put the call under `if __name__ == '__main__':` in a file" in last
+    assert (done.returncode, done.stdout) == (1, "")
 
 
 def test_no_process_outlives_a_run_that_is_killed(tiny, tmp_path):

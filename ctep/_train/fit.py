@@ -193,7 +193,9 @@ def fit(
     settings = {"batch_size": batch_size, "validation": validation}
     settings |= {"carry_state": carry_state, **_told(loaded, count, key, out)}
     identity = described(network, parts, optimizer, settings, identity or {})
-    run = Run(None if out is None else Path(out), identity, resume, keep, place)
+    run = Run(
+        None if out is None else Path(out).expanduser(), identity, resume, keep, place
+    )
     own = jax.random.fold_in(key, 2**31 - 3)
     options = {"pipeline": pipeline, "key": own, "carry_state": carry_state}
     options["classes"] = loaded.classes is not None
@@ -209,6 +211,7 @@ def fit(
     finally:
         for feed in splits.values():
             feed.close()
+        run.close()
     if result.signal is not None and not catch_signals:
         pass_on(result.signal, result)
     return result

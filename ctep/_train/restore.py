@@ -64,7 +64,7 @@ def restore(
             `network` or `nudge` is left out and is not of the library's own classes.
         CheckpointError: if no checkpoint is valid.
     """
-    where = Path(out)
+    out = where = Path(out).expanduser()
     if best:
         epoch = history.best(checkpoint.read_config(where)["history"])
         if epoch is None:
@@ -73,7 +73,7 @@ def restore(
             )
         where = checkpoint.file_of(where, epoch)
     if network is None:
-        return _model(Path(out), where, nudge)
+        return _model(out, where, nudge)
     nudge = OutputError() if nudge is None else nudge
     check_kinds(network=network, nudge=nudge)
     # With any key: shapes count, and the checkpoint brings the numbers.

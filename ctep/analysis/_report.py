@@ -84,7 +84,7 @@ def analyse(
     batch(network, x, y, nudge, None, 0)
     if key is not None:
         checks.key(key)
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     found, sections = {}, []
     for name, analysis in _tasks(network, x, y, nudge, rule, key).items():

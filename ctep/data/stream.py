@@ -89,14 +89,27 @@ def read_ahead(
 
 
 def check_main(workers: int) -> None:
-    """Refuse a script that its own reading processes would run again."""
+    """Refuse a script that its own reading processes cannot import, or would run again.
+
+    Cost: once in a process, the import of the script by another one.
+    """
     # So Python marks a spawned process while it imports the script of its parent.
-    if workers and getattr(multiprocessing.current_process(), "_inheriting", False):
+    again = getattr(multiprocessing.current_process(), "_inheriting", False)
+    if workers and (again or not _is_importable()):
         raise RuntimeError(
             f"`workers` is {workers}, but each of these processes imports the script "
-            "that calls `ctep.fit`: put the call under `if __name__ == '__main__':`, "
-            "or pass `workers=0`."
+            "that calls `ctep.fit`, and cannot: put the call under "
+            "`if __name__ == '__main__':` in a file, or pass `workers=0`."
         )
+
+
+@functools.cache
+def _is_importable() -> bool:
+    """Return whether a spawned process gets as far as its task, here a trivial one."""
+    process = multiprocessing.get_context("spawn").Process(target=os.getpid)
+    process.start()
+    process.join()
+    return process.exitcode == 0
 
 
 def _settle_in(number: int, count: int) -> None:

@@ -109,7 +109,7 @@ def train(
         },
         show=progress,
     )
-    out = None if out is None else Path(out)
+    out = None if out is None else Path(out).expanduser()
     if recipe.teacher is not None and teacher is None:
         result = session.teach(get(recipe.teacher), out)
         if result.status != "completed":
@@ -173,7 +173,8 @@ def restore(
         ValueError: if it is not the run of a recipe.
         ctep.CheckpointError: if no checkpoint is valid.
     """
-    path, kept = Path(run) / "run.json", folder.read(run, "run")
+    kept = folder.read(run, "run")
+    path = Path(run).expanduser() / "run.json"
     try:
         name, trained_on, seed = kept["recipe"], str(kept["data"]), int(kept["seed"])
         scale, rule = float(kept.get("scale", 1.0)), RULES[kept.get("rule_name")]
@@ -243,7 +244,7 @@ def reopen(
         return Reopened(found.recipe.name, found.dataset, found.network, **how)
     network, nudge = _restore(run, best=best)
     names = "rule", "solver", "pipeline"
-    rule, solver, pipeline = (part(Path(run), name) for name in names)
+    rule, solver, pipeline = (part(Path(run).expanduser(), name) for name in names)
     trained_on = str(kept.get("dataset")).rpartition(",")[0]
     loaded = _dataset(run, trained_on, dataset, data_dir)
     return Reopened(

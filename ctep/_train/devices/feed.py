@@ -104,7 +104,7 @@ class StreamedFeed(AbstractFeed):
         self.order, self._place, self._workers = order, place, workers
         self._length = min(order.batches, max(1, _EXAMPLES // order.batch_size))
         self._columns = place.columns(order.width)
-        self._next, self._ahead, self._started = 0, None, False
+        self._next, self._ahead = 0, None
 
     def blocks(self, epoch, start):
         order = self.order(epoch)
@@ -113,7 +113,6 @@ class StreamedFeed(AbstractFeed):
             try:
                 parts = [self.read(epoch * self.order.batches + i) for i in found]
             except Exception as error:  # of any kind, perhaps from another process
-                self._check_started(error)
                 last = str(error).strip().splitlines() or [type(error).__name__]
                 raise Unreadable(
                     f"Batch {first + 1} of epoch {epoch + 1} could not be read "
@@ -125,17 +124,6 @@ class StreamedFeed(AbstractFeed):
             arrays = x, y, rows[:, self._columns]
             arrays = [self._place.stack(a, self.order.width) for a in arrays]
             yield Partial(_sliced, *arrays), found
-
-    def _check_started(self, error):
-        """Raise if processes that were to read have ended before they read anything."""
-        ended = self._workers and not self._started
-        if ended and "Worker process was terminated" in str(error):
-            raise RuntimeError(
-                f"`workers` is {self._workers}, but its processes ended before they "
-                "read anything, as they do where they cannot import the script, or run "
-                "it again: put the call of `ctep.fit` under `if __name__ == "
-                "'__main__':` of a file, or pass `workers=0`."
-            ) from error
 
     def sample(self, rows):
         rows = np.asarray(rows)
@@ -157,9 +145,7 @@ class StreamedFeed(AbstractFeed):
             # Two blocks: one is read while the devices work on the other.
             self._ahead = read_ahead(read, number, self._workers, 2 * self._length)
         self._next = number + 1
-        batch = next(self._ahead)
-        self._started = True
-        return batch
+        return next(self._ahead)
 
     def close(self):
         if self._ahead is not None:

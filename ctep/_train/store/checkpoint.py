@@ -20,8 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from .folder import matches, plain_json, write_atomically
+from .folder import matches, plain_json, width_remedy, write_atomically
 
+# All formats have `magic`, `format`, `bytes` and `sha256` as this one does, so that it
+# can be told of a later one that it is whole.
 _FORMAT = 1
 _NAME = re.compile(r"checkpoint-(\d{6,})\.ctep")
 # Leaves that checkpoints of 0.1.0 lack, where the template's value is right.
@@ -31,6 +33,10 @@ _SAVED = (jax.Array, jax.ShapeDtypeStruct, np.ndarray, np.generic, int, float, c
 
 class CheckpointError(OSError):
     """A checkpoint could not be written, or none could be read."""
+
+
+class _Newer(CheckpointError):
+    """A checkpoint is whole, and of a later release."""
 
 
 def fingerprint(tree: PyTree) -> list[str]:
@@ -160,6 +166,10 @@ def unpack(
     if saved != [line for line in wanted if line not in lacking]:
         pairs = itertools.zip_longest(saved, wanted, fillvalue="nothing")
         there, here = next((a, b) for a, b in pairs if a != b)
+        if remedy := width_remedy(there, here):
+            raise ValueError(
+                f"{path} holds `{there}`, where `{here}` is wanted: {remedy}."
+            )
         raise ValueError(
             f"{path} is a checkpoint of another network: it first differs by `{there}` "
             f"in the file against `{here}` in `template` ({len(saved)} leaves against "
@@ -267,6 +277,11 @@ def _check(path: Path) -> tuple[dict, bytes]:
         fault = "is no ctep checkpoint, or too short for one"
     elif header.get("format") != _FORMAT:
         fault = f"has format {header.get('format')}, not {_FORMAT}"
+        if _is_newer(header, payload):
+            raise _Newer(
+                f"{path} was written by a later release ({fault[4:]}): update ctep to "
+                "read it and to go on, or name another `out`."
+            )
     elif header.get("bytes") != len(payload):
         fault = f"is cut or overlong ({len(payload)} bytes, not {header.get('bytes')})"
     # The digest is of a header without itself, so it is taken out first.
@@ -277,6 +292,13 @@ def _check(path: Path) -> tuple[dict, bytes]:
     else:
         return header, content
     raise CheckpointError(f"{path} {fault}")
+
+
+def _is_newer(header: dict, payload: bytes) -> bool:
+    """Return whether a file of a later format is whole, not damaged to say so."""
+    rest = {key: value for key, value in header.items() if key != "sha256"}
+    later = matches(header, {"format": int}) and header["format"] > _FORMAT
+    return later and header.get("sha256") == _digest(rest, payload)
 
 
 def _is_described(header: dict) -> bool:
@@ -290,6 +312,8 @@ def _newest(where: Path) -> tuple[dict, bytes]:
     for path in [where] if where.is_file() else checkpoints(where):
         try:
             header, content = _check(path)
+        except _Newer:
+            raise  # what is older must not take its place
         except CheckpointError as error:
             faults.append(str(error))
         else:

@@ -10,12 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.tree_util as jtu
+import numpy as np
 
 from .identity import foreign
+from .lock import NAME as LOCK, Lock
+
+_WIDTH = re.compile(r"\b(u?int|float|complex)(?:32|64|128)\b")
+_WIDE = re.compile(r"\b(?:u?int64|float64|complex128)\b")
 
 
-def claim(folder: str | Path, identity: dict[str, Any], *, resume: bool) -> None:
+def claim(folder: str | Path, identity: dict[str, Any], *, resume: bool) -> Lock:
     """Make `folder` the folder of one run, and of no other.
 
     Args:
@@ -24,9 +30,12 @@ def claim(folder: str | Path, identity: dict[str, Any], *, resume: bool) -> None
             if it has one, may change when resuming, which draws a warning.
         resume: whether the run is expected to be there already.
 
+    Returns:
+        What keeps other writers away until it is released.
+
     Raises:
-        ValueError: if the folder is a file, or holds another run, this run but
-            `resume` is False, other files, or a damaged `run.json`.
+        ValueError: if the folder is a file, is being written, or holds another run,
+            this run but `resume` is False, other files, or a damaged `run.json`.
         FileNotFoundError: if `resume` is True and there is no run.
         OSError: if the disk refused.
         TypeError: if `identity` holds what JSON cannot.
@@ -36,23 +45,46 @@ def claim(folder: str | Path, identity: dict[str, Any], *, resume: bool) -> None
     new = plain_json(identity, "identity")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"`out` is the file {folder}, so name a folder instead.")
-    if path.exists():
-        _compare(path, new, resume)
-        return
-    if resume:
+    if resume and not path.exists():
         raise FileNotFoundError(
             f"`resume=True`, but `out` ({folder}) holds no `run.json`: correct `out`, "
             "or start the run without `resume`."
         )
     with writing(path):
         folder.mkdir(parents=True, exist_ok=True)
-        for other in folder.iterdir():
-            if other.name != ".run.json.tmp":  # of a run killed while claiming
-                raise ValueError(
-                    f"`out` ({folder}) holds {other.name} but no run, and a run does "
-                    "not mix with other files: name a new or an empty folder."
-                )
-        write_atomically(path, (json.dumps(new, indent=2) + "\n").encode())
+        lock = Lock(folder)
+    try:
+        if path.exists():
+            _compare(path, new, resume)
+        else:
+            _check_empty(folder)
+            with writing(path):
+                write_atomically(path, (json.dumps(new, indent=2) + "\n").encode())
+    except BaseException:
+        lock.release()
+        raise
+    return lock
+
+
+def _check_empty(folder: Path) -> None:
+    for other in folder.iterdir():
+        # The first is of a run that was killed while claiming.
+        if other.name not in (".run.json.tmp", LOCK) and not _is_log(other):
+            raise ValueError(
+                f"`out` ({folder}) holds {other.name} but no run, and a run does "
+                "not mix with other files: name a new or an empty folder."
+            )
+
+
+def _is_log(path: Path) -> bool:
+    """Return whether a file holds what a program prints, perhaps this one."""
+    if path.suffix in (".log", ".out", ".err"):
+        return path.is_file()
+    for descriptor in (1, 2):  # standard output and errors
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return True
+    return False
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -110,7 +142,7 @@ def read(folder: str | Path, name: str) -> dict[str, Any]:
         FileNotFoundError: if there is no run.
         ValueError: if its `run.json` is damaged.
     """
-    path = Path(folder) / "run.json"
+    path = Path(folder).expanduser() / "run.json"
     if not path.is_file():
         raise FileNotFoundError(
             f"`{name}` is {folder}, which holds no run.json: pass the `out` of "
@@ -148,9 +180,8 @@ def _compare(path: Path, new: dict, resume: bool) -> None:
     name = key.removeprefix("content.")
     change = f"{there} holds a run with {name} = {pair[0]}, not {pair[1]}"
     if settings:
-        raise ValueError(
-            f"{change}: name another `out`, or set that back and pass `resume=True`."
-        )
+        back = width_remedy(*pair) or "set that back and pass `resume=True`"
+        raise ValueError(f"{change}: name another `out`, or {back}.")
     if not resume:
         raise ValueError(
             f"{there} already holds this run: pass `resume=True` to continue it, or "
@@ -174,6 +205,22 @@ def compared(told: dict[str, Any]) -> dict[str, Any]:
     That is in `content`, field by field.
     """
     return {key: value for key, value in told.items() if not _is_printed(key)}
+
+
+def width_remedy(was: str, now: str) -> str:
+    """Return what to do where two texts differ by widths of numbers that JAX decides.
+
+    Empty where they differ otherwise, or JAX is set as it was.
+    """
+    kinds = {_WIDTH.sub(r"\1", text) for text in (was, now)}
+    wide = bool(_WIDE.search(was))
+    if len(kinds) > 1 or wide == _is_wide():
+        return ""
+    return f"set `jax_enable_x64` to {wide}, as it was for that run"
+
+
+def _is_wide() -> bool:
+    return jax.dtypes.canonicalize_dtype(np.float64) == np.float64
 
 
 def _is_printed(key):

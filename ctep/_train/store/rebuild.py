@@ -53,6 +53,10 @@ class _Foreign(Exception):
     """What is there is none of the library's own."""
 
 
+class _Wide(Exception):
+    """What is there has more bits than JAX is set to."""
+
+
 def rebuilt(said: Any, name: str, path: Path, arrays: bool = False) -> Any:
     """Return the object that was described.
 
@@ -75,6 +79,10 @@ def rebuilt(said: Any, name: str, path: Path, arrays: bool = False) -> Any:
     except _Foreign as error:
         raise ValueError(
             f"{path} has {error}, which cannot be built from a file: {_LEFT[name]}."
+        ) from error
+    except _Wide as error:
+        raise ValueError(
+            f"{path} has {error}: set `jax_enable_x64` to True, as it was for that run."
         ) from error
     # Whatever else its values make the constructors say, or stumble over.
     except Exception as error:
@@ -125,7 +133,8 @@ def _text(said, name, arrays):
         raise _Foreign(f"an array at `{name}`")
     dtype = np.dtype(found[1])
     if jax.dtypes.canonicalize_dtype(dtype) != dtype:
-        raise ValueError("it holds 64-bit numbers, for which set `jax_enable_x64`")
+        narrow = jax.dtypes.canonicalize_dtype(dtype)
+        raise _Wide(f"a {dtype} array at `{name}`, where JAX has {narrow}")
     return jnp.zeros([int(n) for n in found[2].split(",") if n], dtype)
 
 

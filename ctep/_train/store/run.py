@@ -43,12 +43,21 @@ class Run:
         place: Placement,
     ):
         self.folder, self.resume = folder, resume
-        self._keep, self._place = keep, place
+        self._keep, self._place, self._lock = keep, place, None
         # Before the folder is claimed: processes that differ leave nothing there.
         hosts.check_same(compared(identity))
         if folder is not None:
             # Shared, so that what the first process finds there ends all of them.
-            hosts.share(lambda: claim(folder, identity, resume=resume) or b"")
+            hosts.share(lambda: self._claim(folder, identity))
+
+    def _claim(self, folder: Path, identity: dict) -> bytes:
+        self._lock = claim(folder, identity, resume=self.resume)
+        return b""
+
+    def close(self) -> None:
+        """Let other runs write to the folder."""
+        if self._lock is not None:
+            self._lock.release()
 
     def restore(self, state: TrainState) -> Position:
         """Return where to begin, from the state of a new run."""
