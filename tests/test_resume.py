@@ -407,8 +407,17 @@ def test_a_lock_ends_with_its_run(tmp_path):
     assert ".lock" not in os.listdir(tmp_path)
 
 
+def test_a_lock_ends_before_the_first_batch_too(tmp_path):
+    """Oracle: the folder, while the error and so the frames of its run are kept."""
+    broken = optax.GradientTransformation(lambda params: 1 / 0, ADAM.update)
+    with pytest.raises(ZeroDivisionError) as kept:
+        fit(tmp_path, optimizer=broken)
+    assert os.listdir(tmp_path) == ["run.json"]
+    assert kept.tb is not None
+
+
 @pytest.mark.skipif(os.name == "nt", reason="locks of POSIX")
-@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EIO])
 def test_a_file_system_without_locks(tmp_path, monkeypatch, code):
     """What some network file systems answer is a warning, and no other end."""
     import fcntl

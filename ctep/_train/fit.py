@@ -196,22 +196,22 @@ def fit(
     run = Run(
         None if out is None else Path(out).expanduser(), identity, resume, keep, place
     )
-    own = jax.random.fold_in(key, 2**31 - 3)
-    options = {"pipeline": pipeline, "key": own, "carry_state": carry_state}
-    options["classes"] = loaded.classes is not None
-    moving = network, nudge, rule, solver, optimizer
-    loop, state = Loop.start(*moving, batch_size, place=place, **options)
-    # The same examples after every epoch, so that their cosines can be compared.
-    rows = jax.random.permutation(jax.random.fold_in(key, 2**31 - 1), count)[:probe]
     try:
+        own = jax.random.fold_in(key, 2**31 - 3)
+        options = {"pipeline": pipeline, "key": own, "carry_state": carry_state}
+        options["classes"] = loaded.classes is not None
+        moving = network, nudge, rule, solver, optimizer
+        loop, state = Loop.start(*moving, batch_size, place=place, **options)
+        # The same examples after every epoch, so that their cosines can be compared.
+        rows = jax.random.permutation(jax.random.fold_in(key, 2**31 - 1), count)[:probe]
         position = run.restore(state)
         chosen = splits["train"].sample(np.asarray(rows))
         job = Job(loop, run, splits, chosen, epochs, watch, exact, told, callback)
         result = train(job, position, progress)
     finally:
+        run.close()
         for feed in splits.values():
             feed.close()
-        run.close()
     if result.signal is not None and not catch_signals:
         pass_on(result.signal, result)
     return result

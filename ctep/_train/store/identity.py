@@ -215,7 +215,10 @@ class _Description:
         if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
             value = jax.random.key_data(value)
         value = np.asarray(value)
-        few = value.size <= _FEW and not value.dtype.hasobject
+        if value.dtype.hasobject:
+            # Its bytes are addresses.
+            return {"of": shape, "values": self(value.tolist())}
+        few = value.size <= _FEW
         return f"{shape} {value.tolist() if few else _digest(value.tobytes())}"
 
     @_of.register

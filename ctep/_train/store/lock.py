@@ -18,8 +18,9 @@ else:
     import fcntl
 
 NAME = ".lock"
-# Of file systems that know no locks, or whose server does not answer for them.
-_UNKNOWN = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
+# What systems answer where another process holds a lock. Any other answer is that of a
+# file system that knows none, or whose server does not answer for them.
+_BUSY = {errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 
 
 class Lock:
@@ -59,7 +60,7 @@ def _locked(path: Path) -> int | None:
             pass
         except OSError as error:
             os.close(descriptor)
-            if error.errno not in _UNKNOWN:
+            if error.errno in _BUSY:
                 raise _held(path) from error
             warnings.warn(
                 f"`out` ({path.parent}) is on a file system without locks "
