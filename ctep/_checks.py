@@ -21,8 +21,9 @@ def shown(value: Any) -> str:
     """Return a value as an error shows it: on one line, whatever it is."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
-    if getattr(value, "shape", ()):
-        return f"an array of shape {value.shape}"
+    shape = getattr(value, "shape", ())
+    if shape and isinstance(shape, tuple):
+        return f"an array of shape {shape}"
     what = repr(value)
     if "\n" in what or len(what) > 80:
         return f"an object of the class {type(value).__name__}"
