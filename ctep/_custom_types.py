@@ -15,5 +15,8 @@ Lead: TypeAlias = Float[Array, "..."]
 # What a problem keeps of a state between two block updates; see docs/notation.md.
 Memory: TypeAlias = PyTree
 
+# A number, or an array of one element per example and block that may be traced.
+Scale: TypeAlias = float | jax.Array
+
 # A number of Python, or one of NumPy or JAX that is made one.
 Number: TypeAlias = int | float | np.number | np.ndarray | jax.Array

@@ -29,7 +29,7 @@ def textbook(network, x, y, beta):
     scales, ws = network.attenuation, weights(network)
 
     def cost(last):
-        logits = network.readout.operator.product(last)
+        logits = network.readout.operator.image(last)
         return -jnp.sum(jax.nn.log_softmax(logits)[jnp.arange(len(y)), y])
 
     def settle(beta, state):

@@ -35,7 +35,7 @@ def times(parent, name):
 
 def linear(parent):
     """Return what makes a subclass of a linear operator the stronger one."""
-    return {name: times(parent, name) for name in ("product", "transposed")}
+    return {name: times(parent, name) for name in ("image", "transposed")}
 
 
 def _apply(parent):
@@ -150,7 +150,7 @@ def _distilled(network, kind):
 _COST = ("cost",)
 NETWORKS = {
     "activation": (ctep.Tanh, ("__call__",), _layer),
-    "operator": (ctep.Dense, ("product", "transposed"), _dense),
+    "operator": (ctep.Dense, ("image", "transposed"), _dense),
     "readout": (ctep.Readout, ("__call__",), _readout),
 }
 NUDGES = {

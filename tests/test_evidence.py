@@ -105,11 +105,11 @@ class Mirror(ctep.AbstractLinear):
     in_shape: tuple = eqx.field(static=True, default=(4,))
     out_shape: tuple = eqx.field(static=True, default=(4,))
 
-    def product(self, v):
+    def image(self, v):
         return 2 * v - v.sum(-1, keepdims=True)
 
     def transposed(self, u):
-        return self.product(u)
+        return self.image(u)
 
     def formula(self, weight, state):
         return f"mirror({state})"

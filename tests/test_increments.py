@@ -46,8 +46,8 @@ def _logistic(u, v):
     return np.exp(-u) * -np.expm1(-v) / (1 + np.exp(-u)) / (1 + np.exp(-u - v))
 
 
-def increment(activation, h, a):
-    return activation.increment(activation.anchor(h, activation(h)), a)
+def increment(activation, h, u, scale=1.0):
+    return activation.increment(activation.anchor(h, scale), u, scale)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -57,16 +57,18 @@ def increment(activation, h, a):
     exponent=st.integers(-30, -1),
     mantissa=st.floats(1, 9, width=32),
     sign=st.sampled_from([-1, 1]),
+    grade=st.one_of(st.just(0.0), st.floats(-37, 2)),
 )
-def test_increments_keep_relative_precision(name, h, exponent, mantissa, sign):
-    """Oracle: `expm1` and exact clipping in float64, from 1e-30 to 1."""
-    activation = ACTIVATIONS[name]
-    h, a = np.float32(h), np.float32(sign * mantissa * 10.0**exponent)
-    got = float(increment(activation, jnp.asarray(h), jnp.asarray(a)))
-    want = float(exact_increment(activation, h, a))
+def test_increments_keep_relative_precision(name, h, exponent, mantissa, sign, grade):
+    """Oracle: `expm1` and exact clipping in float64, in units from 1e-37 to 100."""
+    activation, scale = ACTIVATIONS[name], float(np.float32(10**grade))
+    h, u = np.float32(h), np.float32(sign * mantissa * 10.0**exponent)
+    got = float(increment(activation, jnp.asarray(h), jnp.asarray(u), scale))
+    a = np.float64(u) * scale
+    want = float(exact_increment(activation, h, a)) / scale
     # At an end of its range a clip moves by what is left of h + a.
     edge = any(abs(h - e) <= abs(a) for e in activation.range)
-    absolute = 1e-6 if edge and isinstance(activation, ctep.Clip) else 0.0
+    absolute = 1e-6 / scale if edge and isinstance(activation, ctep.Clip) else 0.0
     assert got == pytest.approx(want, rel=1e-5, abs=absolute)
 
 
@@ -184,7 +186,8 @@ def by_increments(p, solver, beta=0.1):
     start = tuple(jnp.zeros((1, *s.shape), s.dtype) for s in free.state)
     nudged = solver.solve(problem, start, throw=False)
     settled = free.settled.all() & nudged.settled.all()
-    return free.state, tuple(d[0] for d in nudged.state), settled
+    pairs = zip(p.network.attenuation, nudged.state, strict=True)
+    return free.state, tuple(a * e[0] for a, e in pairs), settled
 
 
 @oracles.FAST
@@ -254,7 +257,7 @@ def test_increments_equal_the_difference_of_newton_roots(name):
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", ["tanh regulated", "skips symmetric"])
 def test_energy_contrast_equals_the_difference_of_energies(name):
-    """Oracle: the gradient of sum_k w_k (E(s + d_k) - E(s)), subtracted in float64.
+    """Oracle: the gradient of sum_k w_k (E(s + a e_k) - E(s)), subtracted in float64.
 
     For any state and any increments: none of them need be at rest.
     """
@@ -271,7 +274,8 @@ def test_energy_contrast_equals_the_difference_of_energies(name):
 
     def difference(network):
         x = jnp.broadcast_to(p.x, (2, *p.x.shape))
-        moved = tuple(s + d for s, d in zip(state, increments, strict=True))
+        blocks = zip(state, network.attenuation, increments, strict=True)
+        moved = tuple(s + a * e for s, a, e in blocks)
         change = network.energies(moved, x) - network.energies(state, p.x)
         return jnp.sum(weights * change)
 

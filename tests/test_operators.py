@@ -191,12 +191,12 @@ def test_maximum_keeps_nan():
 
 
 @oracles.FAST
-def increments(operator, v, dv, u, du):
+def increments(operator, v, dv, u, du, scale=1.0):
     """Return the increments of the image and of the adjoint."""
-    _, tape, anchor = operator.anchor(v)
-    change, move = operator.apply_increment(dv, anchor)
-    back = operator.adjoint_anchor(u, tape)
-    return change, operator.adjoint_increment(du, move, anchor, back)
+    _, tape, anchor = operator.anchor(v, scale)
+    change, move = operator.apply_increment(dv, anchor, scale)
+    back = operator.adjoint_anchor(u, tape, scale)
+    return change, operator.adjoint_increment(du, move, anchor, back, scale)
 
 
 @oracles.FAST
@@ -216,6 +216,11 @@ def test_increments_are_differences(name, size):
     (change, back), (want, want_back) = increments(*given), differences(*given)
     np.testing.assert_allclose(change, want, atol=1e-9)
     np.testing.assert_allclose(back, want_back, atol=1e-8)
+    # In units of 0.01 the same increments are a hundred times as large.
+    given = operator, v, 100 * size * dv, u, 100 * size * du, 0.01
+    change, back = (0.01 * part for part in increments(*given))
+    np.testing.assert_allclose(change, want, atol=1e-9)
+    np.testing.assert_allclose(back, want_back, atol=1e-8)
 
 
 @matrix.parametrize("name", OPERATORS, FEW)
@@ -233,10 +238,11 @@ def test_increments_keep_their_precision(name):
         (operator, v, dv, u, du),
     )
     operator, v, dv, u, du = single
-    found, back = increments(operator, v, 1e-16 * dv, u, 1e-16 * du)
-    for a, b in ((found, want), (back, want_back)):
-        a, b = 1e16 * np.asarray(a, np.float64), 1e10 * np.asarray(b)
-        assert np.linalg.norm(a - b) < 3e-6 * np.linalg.norm(b)
+    for size, scale in ((1e-16, 1.0), (1.0, 1e-37)):
+        found, back = increments(operator, v, size * dv, u, size * du, scale)
+        for a, b in ((found, want), (back, want_back)):
+            a, b = np.asarray(a, np.float64) / size, 1e10 * np.asarray(b)
+            assert np.linalg.norm(a - b) < 3e-6 * np.linalg.norm(b)
 
 
 @pytest.mark.usefixtures("x64")
@@ -266,11 +272,11 @@ def test_softmax_moves_of_a_saturated_window():
     pool = ctep.SoftmaxPool((2, 2, 1))
     v = np.float32([[30.0, 9.0], [8.0, 7.5]])[..., None]
     dv = 1e-12 * np.float32([[0.0, 1.0], [-2.0, 0.5]])[..., None]
-    u, du = np.float32([[[2.0]]]), np.float32([[[0.0]]])
+    u, du = jnp.float32([[[2.0]]]), jnp.float32([[[0.0]]])
     with jax.enable_x64(True):
         want = jax.jvp(lambda v: image(pool, v), (np.float64(v),), (np.float64(dv),))[1]
         back = jax.jvp(
-            lambda v: pool.adjoint(np.float64(u), v),
+            lambda v: pool.adjoint(jnp.float64(u), v),
             (np.float64(v),),
             (np.float64(dv),),
         )[1]
@@ -506,9 +512,9 @@ def test_bfloat16_rounds_the_factors_alone(images):
         weight, shape = jnp.ones_like(operator.weight), (1, 2)
     operator = eqx.tree_at(lambda o: o.weight, operator, weight)
     operator = ctep.with_precision(operator, "bfloat16")
-    exact = operator.product(jnp.array([1, 1 / 512]).reshape(shape))
+    exact = operator.image(jnp.array([1, 1 / 512]).reshape(shape))
     np.testing.assert_array_equal(exact.ravel(), [1 + 1 / 512])
-    rounded = operator.product(jnp.array([1 + 1 / 512, 0]).reshape(shape))
+    rounded = operator.image(jnp.array([1 + 1 / 512, 0]).reshape(shape))
     np.testing.assert_array_equal(rounded.ravel(), [1.0])
 
 

@@ -128,7 +128,7 @@ class Sparse(ctep.AbstractLinear):
     in_shape: tuple = eqx.field(static=True)
     out_shape: tuple = eqx.field(static=True)
 
-    def product(self, v):
+    def image(self, v):
         return v @ (self.mask * self.weight)
 
     def transposed(self, u):

@@ -782,14 +782,11 @@ def test_every_solver_solves_increments_however_small(name):
         )
         exact = run(ctep.Sweeps(100, 1e-14, 1e-14), double(problem), double(start))
         assert explain(exact.result) is None
-    sizes = []
     for got, want in zip(rest.state, exact.state, strict=True):
         got, want = np.asarray(got[0], np.float64), np.asarray(want[0])
         error = np.max(np.abs(got - want), -1) / np.max(np.abs(want), -1)
         assert np.all(error < 1e-3)
-        sizes.append(np.max(np.abs(want)))
-    assert sizes[0] < 1e-11
-    assert sizes[-1] > 1e-4
+        assert np.max(np.abs(want)) > 1e-5  # in units of 1e-12 at the first layer
 
 
 def test_increments_are_measured_in_units_of_their_block():

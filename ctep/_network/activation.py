@@ -9,22 +9,22 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact, PyTree
 
 from .. import _checks as checks
+from .._custom_types import Scale
 from .._difference import difference
 
 
 class AbstractActivation(eqx.Module):
     r"""A monotone activation $\rho = \nabla G^*$ with $G$ convex.
 
-    Subclasses give the function and its largest slope; what else they know is used
-    where it is needed. The increment $\rho(h + a) - \rho(h)$ is that of
-    `ctep.difference`, which does not cancel.
+    Subclasses give the function; what else they know is used where it is needed: with
+    the largest slope certificates are proved, with the potential energies have values.
+    The increment $[\rho(h + a u) - \rho(h)]/a$ is that of `ctep.difference`, which
+    does not cancel.
 
     ```python
     import ctep, jax
 
     class Softplus(ctep.AbstractActivation):
-        lipschitz = 1.0
-
         def __call__(self, h):
             return jax.nn.softplus(h)
 
@@ -38,9 +38,9 @@ class AbstractActivation(eqx.Module):
         """Return the state that the drive `h` asks for."""
 
     @property
-    @abc.abstractmethod
     def lipschitz(self) -> float:
-        """The largest slope."""
+        """The largest slope; infinite, so that nothing is proved, if nobody says."""
+        return math.inf
 
     def potential(self, s: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
         r"""Return $G(s)$, element by element; $\nabla G$ inverts the activation.
@@ -79,34 +79,34 @@ class AbstractActivation(eqx.Module):
         # product with ones is the diagonal, whatever leading axes `h` has.
         return jax.jvp(self, (h,), (jnp.ones_like(h),))[1]
 
-    def anchor(self, h: Array, s: Array) -> PyTree:
+    def anchor(self, h: Array, scale: Scale = 1.0) -> PyTree:
         """Return what `increment` needs to know of the free phase.
 
         Args:
             h: drive of the free phase.
-            s: state of the free phase, `self(h)` up to the solver's tolerance.
+            scale: the unit of increments, a positive number.
 
         Returns:
             A tree of arrays with the leading axes of `h`.
         """
         # Not the state, which of a saturated unit is the end of the range: the drive
         # cannot be had back from it.
-        del s
         return h
 
-    def increment(self, anchor: PyTree, a: Array) -> Array:
-        r"""Return $\rho(h + a) - \rho(h)$ as precisely as `a` is known.
+    def increment(self, anchor: PyTree, u: Array, scale: Scale = 1.0) -> Array:
+        r"""Return $[\rho(h + a u) - \rho(h)]/a$ as precisely as $u$ is known.
 
         Args:
             anchor: what `anchor` returned at the free phase.
-            a: increment of the drive, as small as you like.
+            u: increment of the drive, in units of the scale.
+            scale: $a$, as small as you like.
 
         Returns:
-            The increment of the state.
+            The increment of the state, in units of the scale.
         """
         # The nudges may be an axis more than the free phase has.
-        h = jnp.broadcast_to(anchor, a.shape)
-        return difference(self, h.astype(a.dtype))[1](a)
+        h = jnp.broadcast_to(anchor, u.shape)
+        return difference(self, h.astype(u.dtype))[1](u, scale=scale)
 
 
 def _logistic_anchor(u):
@@ -119,8 +119,8 @@ def _logistic_anchor(u):
     return jnp.where(u < 0, -1, 1).astype(u.dtype), size, decay
 
 
-def _logistic_increment(anchor, v):
-    """Return 1/(1 + exp(-u - v)) - 1/(1 + exp(-u)), to the relative precision of v.
+def _logistic_increment(anchor, v, scale: Scale = 1.0):
+    """Return [1/(1 + exp(-u - a v)) - 1/(1 + exp(-u))]/a, as precisely as v is known.
 
     The textbook difference of tanh, t (1 - s^2) / (1 + s t), cancels in saturated
     units and divides 0 by 0 where the increment takes them across.
@@ -128,8 +128,14 @@ def _logistic_increment(anchor, v):
     sign, size, decay = anchor
     v = sign * v
     outward = v.real > 0
-    w = jnp.where(outward, -v, v)
-    step = jnp.expm1(w) * jnp.where(outward, -decay, 1)
+    inward = jnp.where(outward, -v, v)
+    w, step = inward, jnp.expm1(inward)
+    if not (isinstance(scale, float) and scale == 1):
+        w = scale * inward
+        # Below a rounding it is linear; its last digits a product with the scale loses.
+        little = jnp.abs(w) < jnp.finfo(w.dtype).eps
+        step = jnp.where(little, inward, jnp.expm1(w) / scale)
+    step = step * jnp.where(outward, -decay, 1)
     if jnp.iscomplexobj(v):
         # The form below overflows in saturated units, and infinity is not a number in
         # complex products. This one does not, unless the increment crosses both ends.
@@ -154,11 +160,12 @@ class Tanh(AbstractActivation):
         value = 0.5 * (_xlog1p(1 + s, s) + _xlog1p(1 - s, -s))
         return jnp.where(jnp.abs(s.real) <= 1, value, jnp.inf)
 
-    def anchor(self, h, s):
+    # By the plain transformation a sweep takes XX times as long.
+    def anchor(self, h, scale=1.0):
         return _logistic_anchor(2 * h)
 
-    def increment(self, anchor, a):
-        return 2 * _logistic_increment(anchor, 2 * a)
+    def increment(self, anchor, u, scale=1.0):
+        return 2 * _logistic_increment(anchor, 2 * u, scale)
 
     @property
     def formula(self):
@@ -213,11 +220,11 @@ class Sigmoid(AbstractActivation):
         value = self.shift * s + (_xlogx(s) + _xlogx(1 - s)) / self.slope
         return jnp.where((s.real >= 0) & (s.real <= 1), value, jnp.inf)
 
-    def anchor(self, h, s):
+    def anchor(self, h, scale=1.0):
         return _logistic_anchor(self.slope * (h - self.shift))
 
-    def increment(self, anchor, a):
-        return _logistic_increment(anchor, self.slope * a)
+    def increment(self, anchor, u, scale=1.0):
+        return _logistic_increment(anchor, self.slope * u, scale)
 
     @property
     def formula(self):
@@ -269,17 +276,17 @@ class Clip(AbstractActivation):
         inside = (s >= self.lo) & (s <= self.hi)
         return jnp.where(inside, 0.5 * s * s, jnp.inf)
 
-    def anchor(self, h, s):
-        # The image of the drive, which `s` equals up to the solver's tolerance:
-        # increments around `s` itself would not be zero where nothing pulls.
+    def anchor(self, h, scale=1.0):
+        # The image of the drive, which the state equals up to the solver's tolerance:
+        # increments around the state would not be zero where nothing pulls.
         s = self(h)
-        return s, h - s
+        return s, (h - s) / scale
 
-    def increment(self, anchor, a):
+    def increment(self, anchor, u, scale=1.0):
         s, excess = anchor
-        # Inside the range `excess` is exactly 0 and `a` keeps all of its digits;
-        # outside a unit stays at its end until `a` outweighs the excess.
-        return jnp.clip(a + excess, self.lo - s, self.hi - s)
+        # Inside the range `excess` is exactly 0 and `u` keeps all of its digits;
+        # outside a unit stays at its end until `u` outweighs the excess.
+        return jnp.clip(u + excess, (self.lo - s) / scale, (self.hi - s) / scale)
 
     @property
     def formula(self):
@@ -312,8 +319,8 @@ class Identity(AbstractActivation):
     def potential(self, s):
         return 0.5 * s * s
 
-    def increment(self, anchor, a):
-        return a
+    def increment(self, anchor, u, scale=1.0):
+        return u
 
     @property
     def formula(self):

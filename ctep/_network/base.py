@@ -58,7 +58,15 @@ class AbstractNetwork(eqx.Module):
     @property
     @abc.abstractmethod
     def attenuation(self) -> tuple[float, ...]:
-        """How much weaker than the output each block feels a nudge of the output."""
+        """How much weaker than the output each block feels a nudge of the output.
+
+        Increments are in its units: a block moves by its attenuation times them.
+        """
+
+    def moved(self, state: State, increments: State) -> State:
+        """Return $s_n + a_n e_n$, with $a_n$ the attenuation."""
+        blocks = zip(state, self.attenuation, increments, strict=True)
+        return tuple(s + (e if a == 1 else a * e) for s, a, e in blocks)
 
     @property
     @abc.abstractmethod
@@ -144,7 +152,7 @@ class AbstractNetwork(eqx.Module):
         pull: AbstractPull,
         context: PyTree,
     ) -> AbstractProblem:
-        """Return the problem of the nudged phases, for the increments.
+        r"""Return the problem of the nudged phases, for the increments.
 
         Args:
             x: the inputs, `(batch, *input_shape)`.
@@ -154,14 +162,15 @@ class AbstractNetwork(eqx.Module):
             context: the pull's arrays, `(phases or 1, batch or 1, ...)`.
 
         Returns:
-            A problem whose states are increments, `(phases, batch, *shape)`.
+            A problem whose states are increments $e_n = (s_n(\beta) - s_n)/a_n$ in
+            units of the attenuation, `(phases, batch, *shape)`.
         """
 
     @abc.abstractmethod
     def energy_contrast(
         self, x: Array, state: State, increments: State, weights: Array
     ) -> Float[Array, ""]:
-        r"""Return $\sum_k w_k (E(s + d_k) - E(s))$, summed over the batch.
+        r"""Return $\sum_k w_k (E(s + a e_k) - E(s))$, summed over the batch.
 
         Its derivative by the parameters is the gradient of energy-based EP. Of complex
         increments and weights it is the real part.
@@ -169,7 +178,7 @@ class AbstractNetwork(eqx.Module):
         Args:
             x: the inputs, `(batch, *input_shape)`.
             state: the free equilibrium, `(batch, *shape)` per block.
-            increments: $d_k$ in the units of the state, `(phases, batch, *shape)`.
+            increments: $e_k$ in units of the attenuation, `(phases, batch, *shape)`.
             weights: $w_k$ times the weight of each example, `(phases, batch)`.
         """
 
@@ -185,7 +194,7 @@ class AbstractNetwork(eqx.Module):
         Args:
             x: the inputs, `(batch, *input_shape)`.
             state: the free equilibrium, at which the drive is differentiated.
-            tangent: $v_n = \sum_k w_k d_{k,n}$, `(batch, *shape)`.
+            tangent: $v_n = \sum_k w_k e_{k,n}$, `(batch, *shape)`.
         """
 
     def drive_contrast(
@@ -193,17 +202,18 @@ class AbstractNetwork(eqx.Module):
     ) -> Float[Array, ""]:
         r"""Return what arrays of activations add to either contrast, 0 without any.
 
-        $$-\sum_{k,n} w_k c_n \int_0^1 \langle u_{k,n}, \rho_n(h_n + t u_{k,n})
+        $$-\sum_{k,n} w_k \int_0^1 \langle u_{k,n}, \rho_n(h_n + t a_n u_{k,n})
         \rangle\,dt,$$
 
-        $G_n(s + d_k) - G_n(s)$ by its derivative at a fixed state (of the Legendre
-        transform), with $u_k$ the increments of the drives.
+        $[G_n(s + a_n e_k) - G_n(s)]/a_n$ by its derivative at a fixed state (of the
+        Legendre transform), with $u_k$ the increments of the drives in units of the
+        attenuation $a_n$.
 
         Args:
             memory: what the free problem recalls of the free equilibrium.
             moved: what the problem of the increments recalls of them.
             weights: $w_k$ times the weight of each example, `(phases, batch)`.
-            rescale: whether to take $c_n$, or 1.
+            rescale: whether to leave $a_n$ out, by which each layer is smaller.
         """
         del memory, moved, weights, rescale
         return jnp.zeros(())

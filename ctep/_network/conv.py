@@ -85,7 +85,7 @@ class Conv(AbstractLinear):
         self.weight = checks.weights(init, key, shape)
         self.precision = check_precision(precision)
 
-    def product(self, v):
+    def image(self, v):
         flat = v.reshape((-1, *self.in_shape))
         out = multiply(self.precision, self._convolve, flat, self.weight)
         return out.reshape((*v.shape[:-3], *self.out_shape))

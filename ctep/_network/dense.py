@@ -52,7 +52,7 @@ class Dense(AbstractLinear):
         self.weight = checks.weights(init, key, size)
         self.precision = check_precision(precision)
 
-    def product(self, v):
+    def image(self, v):
         return self._times(v, self.weight, self.in_shape, self.out_shape)
 
     def transposed(self, u):

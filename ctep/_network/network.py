@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import warnings
 
 import equinox as eqx
 import jax
@@ -66,19 +65,6 @@ class Network(AbstractNetwork):
 
     def __check_init__(self):
         _check(self)
-        grades, numbers = self._grades, jnp.finfo(self.dtype)
-        weakest = min(range(len(grades)), key=lambda n: grades[n])
-        # Sooner than the attenuation itself leaves the dtype: an increment is that
-        # times a nudge and an error, so it loses its digits before.
-        if grades[weakest] < math.log(numbers.tiny / numbers.eps):
-            warnings.warn(
-                f"Feedback reaches layer {weakest + 1} of this network "
-                f"10^{grades[weakest] / math.log(10):.1f} times weaker than the "
-                f"output: the increments of equilibrium propagation leave {self.dtype} "
-                "there, and its gradient is rounded or lost. Use stronger feedback, "
-                "fewer layers or float64.",
-                stacklevel=3,
-            )
 
     @property
     def shapes(self):
@@ -117,6 +103,22 @@ class Network(AbstractNetwork):
             if c.returning is not None
         ]
         return graded(len(self.layers), joins)
+
+    @property
+    def units(self) -> tuple[float, ...]:
+        """The attenuation, or the least normal number where it is below.
+
+        So far down increments are linear to the last digit, and no unit is zero.
+        """
+        least = float(jnp.finfo(self.dtype).tiny)
+        return tuple(max(a, least) for a in self.attenuation)
+
+    def ratio(self, i: int, n: int, scale: float = 1.0) -> float:
+        """Return a scale times the attenuation of layer `i` over that of `n`."""
+        # By logarithms, whose difference is known where both are zero; and 1 where the
+        # scales say so, up to the rounding of the logarithms.
+        log = math.log(scale) + self._grades[i] - self._grades[n]
+        return 1.0 if abs(log) < 1e-9 else math.exp(log)
 
     @property
     def has_energy(self):
@@ -164,13 +166,6 @@ class Network(AbstractNetwork):
                 f"`network` has no feedback, so no nudge moves layer {still[0] + 1}, "
                 "whose weights would never be trained: build it with `feedback=0.1`, "
                 "or pass `rule=ctep.Backprop()`."
-            )
-        weakest = min(self._grades)
-        if weakest < math.log(jnp.finfo(self.dtype).tiny):
-            raise ValueError(
-                "`network` attenuates its feedback to "
-                f"10^{weakest / math.log(10):.1f}, which no {self.dtype} can hold: use "
-                "stronger feedback, fewer layers, float64, or `rule=ctep.Implicit()`."
             )
 
     def without_feedback(self):
@@ -230,28 +225,28 @@ class Network(AbstractNetwork):
         return total
 
     def energy_contrast(self, x, state, increments, weights):
-        # sum_k w_k d_k; the products of two increments are added phase by phase.
-        mean = tuple(weighed(weights, d).sum(0) for d in increments)
-        real = tuple(d.real for d in mean)
-        total = self._bias_contrast(self._rescaled(real))
+        # sum_k w_k e_k; the products of two increments are added phase by phase.
+        mean = tuple(weighed(weights, e).sum(0) for e in increments)
+        real = tuple(e.real for e in mean)
+        total = self._bias_contrast(real)
+        moved = self.moved(state, increments)
         for c in self.couplings:
             if c.forward is None:
                 continue
-            j, scale = c.target - 1, 1 / self.attenuation[c.target - 1]
+            i, j = c.source - 1, c.target - 1
             if not c.source:
-                total = total - scale * jnp.vdot(real[j], c.forward.apply(x)[0])
+                total = total - jnp.vdot(real[j], c.forward.apply(x)[0])
                 continue
-            i = c.source - 1
-            image, _, anchor = c.forward.anchor(state[i])
+            image, _, anchor = c.forward.anchor(state[i], self.units[i])
             # One axis more, for the nudges: all of them start from one free state.
             anchor = jax.tree_util.tree_map(lambda leaf: leaf[None], anchor)
-            change, _ = c.forward.apply_increment(increments[i], anchor)
-            nudged = weighed(weights, state[j] + increments[j])
-            total = total - scale * jnp.vdot(real[j], image)
+            change, _ = c.forward.apply_increment(increments[i], anchor, self.units[i])
+            nudged = self.ratio(i, j) * weighed(weights, moved[j])
+            total = total - jnp.vdot(real[j], image)
             # Plain products, without conjugates, of nudged states and what they get.
-            total = total - scale * jnp.vdot(nudged.real, change.real)
+            total = total - jnp.vdot(nudged.real, change.real)
             if jnp.iscomplexobj(nudged):
-                total = total + scale * jnp.vdot(nudged.imag, change.imag)
+                total = total + jnp.vdot(nudged.imag, change.imag)
         return total
 
     def field_contrast(self, x, state, tangent):
@@ -278,8 +273,8 @@ class Network(AbstractNetwork):
             h, u = memory[1][n], moved[1][n]
             # By the activation alone, for its class need not define `potential`; and at
             # once, while `h` and `u` are this layer's.
-            mean = path_integral(lambda t: layer.activation(h + t * u) * u)  # noqa: B023
-            scale = 1 / a if rescale else 1
+            mean = path_integral(lambda t: layer.activation(h + t * a * u) * u)  # noqa: B023
+            scale = 1 if rescale else a
             total = total - scale * jnp.sum(weighed(weights, mean).real)
         return total
 
@@ -293,10 +288,6 @@ class Network(AbstractNetwork):
         activation declares some by `ctep.parameter`, of its own only these.
         """
         return _without_fixed(declared(self, otherwise=True))
-
-    def _rescaled(self, tangent):
-        pairs = zip(tangent, self.attenuation, strict=True)
-        return tuple(v / a for v, a in pairs)
 
     def _bias_contrast(self, tangent):
         total = jnp.zeros((), tangent[0].dtype)

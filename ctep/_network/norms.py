@@ -79,10 +79,10 @@ def operator_norm(operator: AbstractOperator, order: int | float = 2) -> float:
         in_shape: tuple
         out_shape: tuple
 
-        def product(self, v):
+        def image(self, v):
             return v[..., ::-1]
 
-        transposed = product
+        transposed = image
 
     @ctep.operator_norm.register(Mirror)
     def _(operator, order):
@@ -183,7 +183,7 @@ def _largest_sum(operator, order):
     shape, image = (
         (operator.out_shape, size.transposed)
         if order == 1
-        else (operator.in_shape, size.product)
+        else (operator.in_shape, size.image)
     )
     sums = image(jnp.ones(shape))
     lost = math.prod(shape) * float(jnp.finfo(sums.dtype).eps)

@@ -8,107 +8,120 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from .. import _checks as checks
-from .._custom_types import Shape
+from .._arrays import leading
+from .._custom_types import Scale, Shape
+from .._difference import difference
 
 
 class AbstractOperator(eqx.Module):
-    r"""A map $c$ between the states of two layers, with its exact adjoint.
+    r"""A map $c$ between the states of two layers.
 
-    `apply` hands a *tape* to `adjoint`: what the adjoint of a map that is not linear
-    needs to know of the state it is taken at (where a pooling window had its
-    maximum). Nothing is ever computed twice. Increments start from *anchors*, which
-    are computed once at the free state. Linear operators leave all of these `None`.
-    Every operator maps 0 to 0, and all methods accept any number of leading axes.
-
-    A linear map is an `AbstractLinear`, two methods. Another one, $v^3$, says how its
-    image and its adjoint $3 v^2 u$ change, without a difference of two values:
+    A subclass says what the image is; adjoint and increments follow from it. Every
+    operator maps 0 to 0, and takes any number of leading axes.
 
     ```python
     import ctep, jax
+    import equinox as eqx
 
     class Cube(ctep.AbstractOperator):
-        in_shape: tuple
-        out_shape: tuple
-        linear = False
-        holomorphic = True
+        in_shape: tuple = eqx.field(static=True)
+        out_shape: tuple = eqx.field(static=True)
 
-        def apply(self, v):
-            return v**3, v
+        def image(self, v):
+            return v**3
 
-        def adjoint(self, u, tape):
-            return 3 * tape**2 * u
-
-        def anchor(self, v):
-            return v**3, v, v
-
-        def apply_increment(self, dv, anchor):
-            return dv * (3 * anchor**2 + 3 * anchor * dv + dv**2), dv
-
-        def adjoint_anchor(self, u, tape):
-            return u
-
-        def adjoint_increment(self, du, move, anchor, adjoint_anchor):
-            turn = move * (2 * anchor + move)
-            return 3 * (du * (anchor + move) ** 2 + adjoint_anchor * turn)
-
-    image, tape = Cube((8,), (8,)).apply(jax.numpy.ones((2, 8)))
+    cube = Cube((8,), (8,))
+    image, tape = cube.apply(jax.numpy.full((2, 8), 0.5))
+    print(cube.adjoint(jax.numpy.ones((2, 8)), tape)[0, 0])  # 3 * 0.5**2
     ```
+
+    What follows may be written faster by hand, as `MaxPool` does. `apply` hands a
+    *tape* to `adjoint`: what the adjoint of a map that is not linear needs to know of
+    the state it is taken at (where a pooling window had its maximum). Increments start
+    from *anchors*, which are computed once at the free state, and are in units of a
+    scale $a$, which may be 1e-30:
+
+    $$\hat c(e; a) = [c(v + a e) - c(v)] / a$$
+
+    A linear map is an `AbstractLinear`, which has no tapes and no anchors.
     """
 
     in_shape: eqx.AbstractVar[Shape]
     out_shape: eqx.AbstractVar[Shape]
 
-    @property
     @abc.abstractmethod
+    def image(self, v: Array) -> Array:
+        """Return the image of `v`, `(*lead, *out_shape)`."""
+
+    @property
     def linear(self) -> bool:
         """Whether the adjoint needs no tape."""
+        return False
 
     @property
-    @abc.abstractmethod
     def holomorphic(self) -> bool:
-        """Whether the map extends to complex states."""
+        """Whether the map extends to complex states; no, if nobody says so."""
+        return False
 
-    @abc.abstractmethod
     def apply(self, v: Array) -> tuple[Array, PyTree]:
         """Return the image of `v`, `(*lead, *out_shape)`, and its tape."""
+        return self.image(v), v
 
-    @abc.abstractmethod
     def adjoint(self, u: Array, tape: PyTree) -> Array:
         r"""Return $\partial \langle u, c(v) \rangle / \partial v$ at the taped $v$."""
+        return jax.vjp(self.image, tape)[1](u)[0]
 
-    @abc.abstractmethod
-    def anchor(self, v: Array) -> tuple[Array, PyTree, PyTree]:
+    def anchor(self, v: Array, scale: Scale = 1.0) -> tuple[Array, PyTree, PyTree]:
         """Return image and tape of `v`, and what its increments need to know of it."""
+        return *self.apply(v), v
 
-    @abc.abstractmethod
-    def apply_increment(self, dv: Array, anchor: PyTree) -> tuple[Array, PyTree]:
-        """Return $c(v + dv) - c(v)$ without subtracting, and the move of the tape."""
-
-    @abc.abstractmethod
-    def adjoint_anchor(self, u: Array, tape: PyTree) -> PyTree:
-        """Return what `adjoint_increment` needs to know of `u` at the taped state."""
-
-    @abc.abstractmethod
-    def adjoint_increment(
-        self, du: Array, move: PyTree, anchor: PyTree, adjoint_anchor: PyTree
-    ) -> Array:
-        """Return the adjoint of `u + du` at `v + dv` less that of `u` at `v`.
+    def apply_increment(
+        self, e: Array, anchor: PyTree, scale: Scale = 1.0
+    ) -> tuple[Array, PyTree]:
+        """Return the increment of the image, and the move of the tape.
 
         Args:
-            du: increment of `u`, `(*lead, *out_shape)`.
-            move: how the tape moves with `dv`, from `apply_increment`.
+            e: increment of `v` in units of the scale, `(*lead, *in_shape)`.
+            anchor: what `anchor` keeps of `v`.
+            scale: $a$, a positive number.
+        """
+        v = _like(anchor, e)
+        return difference(self.image, v)[1](e, scale=scale), e
+
+    def adjoint_anchor(self, u: Array, tape: PyTree, scale: Scale = 1.0) -> PyTree:
+        """Return what `adjoint_increment` needs to know of `u` at the taped state."""
+        return u
+
+    def adjoint_increment(
+        self,
+        e: Array,
+        move: PyTree,
+        anchor: PyTree,
+        adjoint_anchor: PyTree,
+        scale: Scale = 1.0,
+    ) -> Array:
+        """Return the increment of the adjoint, at a `v` that moves as well.
+
+        Args:
+            e: increment of `u` in units of the scale, `(*lead, *out_shape)`.
+            move: how the tape moves with `v`, from `apply_increment`.
             anchor: what `anchor` keeps of `v`.
             adjoint_anchor: what `adjoint_anchor` keeps of `u`.
+            scale: $a$, a positive number.
         """
+        v, u = _like(anchor, move), _like(adjoint_anchor, e)
+        return difference(self.adjoint, u, v)[1](e, move, scale=scale)
 
     def tape_at_zero(self, lead: Shape, dtype) -> PyTree:
         """Return the tape of `apply` at zeros, `(*lead, *in_shape)`."""
         return self.apply(jnp.zeros((*lead, *self.in_shape), dtype))[1]
 
-    def move_at_zero(self, lead: Shape, dtype, anchor: PyTree) -> PyTree:
+    def move_at_zero(
+        self, lead: Shape, dtype, anchor: PyTree, scale: Scale = 1.0
+    ) -> PyTree:
         """Return the move of the tape for an increment of zeros."""
         zeros = jnp.zeros((*lead, *self.in_shape), dtype)
-        return self.apply_increment(zeros, anchor)[1]
+        return self.apply_increment(zeros, anchor, scale)[1]
 
     def formula(self, weight: str, state: str) -> str:
         """Return how the map is printed."""
@@ -122,8 +135,8 @@ class AbstractOperator(eqx.Module):
 class AbstractLinear(AbstractOperator):
     """An operator whose adjoint is the same everywhere: no tapes and no anchors.
 
-    Subclasses map real states; a complex one is mapped part by part, so that what comes
-    back is the plain transpose and never the conjugate one.
+    A complex state is mapped part by part, so that what comes back is the plain
+    transpose and never the conjugate one.
 
     ```python
     import ctep, jax
@@ -135,10 +148,8 @@ class AbstractLinear(AbstractOperator):
         in_shape: tuple = eqx.field(static=True)
         out_shape: tuple = eqx.field(static=True)
 
-        def product(self, v):
+        def image(self, v):
             return v * self.weight
-
-        transposed = product
 
     one, two = jax.random.split(jax.random.key(0))
     tanh = ctep.Tanh()
@@ -154,13 +165,11 @@ class AbstractLinear(AbstractOperator):
     ```
     """
 
-    @abc.abstractmethod
-    def product(self, v: Array) -> Array:
-        """Return the image of a real `v`."""
-
-    @abc.abstractmethod
     def transposed(self, u: Array) -> Array:
         """Return the adjoint's image of a real `u`."""
+        shape = (*leading(u, self.out_shape), *self.in_shape)
+        v = jax.ShapeDtypeStruct(shape, u.dtype)
+        return jax.linear_transpose(self.image, v)(u)[0]
 
     @property
     def linear(self):
@@ -171,28 +180,39 @@ class AbstractLinear(AbstractOperator):
         return True
 
     def apply(self, v):
-        return _by_parts(self.product, v), None
+        return _by_parts(self.image, v), None
 
     def adjoint(self, u, tape):
         return _by_parts(self.transposed, u)
 
-    def anchor(self, v):
-        return _by_parts(self.product, v), None, None
+    def anchor(self, v, scale=1.0):
+        return _by_parts(self.image, v), None, None
 
-    def apply_increment(self, dv, anchor):
-        return _by_parts(self.product, dv), None
+    def apply_increment(self, e, anchor, scale=1.0):
+        return _by_parts(self.image, e), None
 
-    def adjoint_anchor(self, u, tape):
+    def adjoint_anchor(self, u, tape, scale=1.0):
         return None
 
-    def adjoint_increment(self, du, move, anchor, adjoint_anchor):
-        return _by_parts(self.transposed, du)
+    def adjoint_increment(self, e, move, anchor, adjoint_anchor, scale=1.0):
+        return _by_parts(self.transposed, e)
+
+    def tape_at_zero(self, lead, dtype):
+        return None
+
+    def move_at_zero(self, lead, dtype, anchor, scale=1.0):
+        return None
 
 
 def _by_parts(function, v):
     if not jnp.iscomplexobj(v):
         return function(v)
     return jax.lax.complex(function(v.real), function(v.imag))
+
+
+def _like(v, e):
+    """Return an anchor with the leading axes and the dtype of an increment."""
+    return jnp.broadcast_to(v, e.shape).astype(e.dtype)
 
 
 class Chain(AbstractOperator):
@@ -255,6 +275,9 @@ class Chain(AbstractOperator):
     def holomorphic(self):
         return all(o.holomorphic for o in self.operators)
 
+    def image(self, v):
+        return self.apply(v)[0]
+
     def apply(self, v):
         tapes = []
         for operator in self.operators:
@@ -267,43 +290,43 @@ class Chain(AbstractOperator):
             u = operator.adjoint(u, own)
         return u
 
-    def anchor(self, v):
+    def anchor(self, v, scale=1.0):
         tapes, anchors = [], []
         for operator in self.operators:
-            v, tape, anchor = operator.anchor(v)
+            v, tape, anchor = operator.anchor(v, scale)
             tapes.append(tape)
             anchors.append(anchor)
         return v, tuple(tapes), tuple(anchors)
 
-    def apply_increment(self, dv, anchor):
+    def apply_increment(self, e, anchor, scale=1.0):
         moves = []
         for operator, own in zip(self.operators, anchor, strict=True):
-            dv, move = operator.apply_increment(dv, own)
+            e, move = operator.apply_increment(e, own, scale)
             moves.append(move)
-        return dv, tuple(moves)
+        return e, tuple(moves)
 
-    def adjoint_anchor(self, u, tape):
+    def adjoint_anchor(self, u, tape, scale=1.0):
         out = []
         for n in reversed(range(len(self.operators))):
-            out.append(self.operators[n].adjoint_anchor(u, tape[n]))
+            out.append(self.operators[n].adjoint_anchor(u, tape[n], scale))
             # Only operators nearer to the source ask what reaches them.
             if not all(operator.linear for operator in self.operators[:n]):
                 u = self.operators[n].adjoint(u, tape[n])
         return tuple(reversed(out))
 
-    def adjoint_increment(self, du, move, anchor, adjoint_anchor):
+    def adjoint_increment(self, e, move, anchor, adjoint_anchor, scale=1.0):
         for operator, *own in self._backwards(move, anchor, adjoint_anchor):
-            du = operator.adjoint_increment(du, *own)
-        return du
+            e = operator.adjoint_increment(e, *own, scale)
+        return e
 
     def tape_at_zero(self, lead, dtype):
         # Every operator maps 0 to 0, so each of them stands at zeros. By `apply` a
         # pool's tape would cost the product with zeros of the convolution before it.
         return tuple(o.tape_at_zero(lead, dtype) for o in self.operators)
 
-    def move_at_zero(self, lead, dtype, anchor):
+    def move_at_zero(self, lead, dtype, anchor, scale=1.0):
         pairs = zip(self.operators, anchor, strict=True)
-        return tuple(o.move_at_zero(lead, dtype, own) for o, own in pairs)
+        return tuple(o.move_at_zero(lead, dtype, own, scale) for o, own in pairs)
 
     def formula(self, weight, state):
         for operator in self.operators:

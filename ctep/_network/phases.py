@@ -88,12 +88,18 @@ class StatePhase(AbstractProblem):
 
 
 class IncrementPhase(AbstractProblem):
-    r"""$d_n = \rho_n(h_n + dh_n + f_n) - \rho_n(h_n)$, solved for $d$ itself.
+    r"""The nudged phase, solved for its increments $e_n = (s_n(\beta) - s_n)/a_n$.
+
+    $$e_n = [\rho_n(h_n + a_n u_n) - \rho_n(h_n)] / a_n, \qquad u_n = f_n
+    + \sum_{c: i \to n} \frac{a_i}{a_n} \hat c(e_i; a_i)
+    + \sum_{c: n \to j} \gamma_c \frac{a_j}{a_n} \hat c^*(e_j; a_j)$$
+
+    with $a_n$ the attenuation, in units of which every number is of the order of the
+    nudge at any depth, and $\hat c(e; a) = [c(s + a e) - c(s)]/a$.
 
     `data` is `(anchors, sources, targets, state, image, context)`: what activations and
     couplings (by the state at either end) need to know of the free phase, its state
-    $s$ and $\rho(h)$, and the pull's arrays. Measured per block in units of the
-    block's largest increment, which may be 1e-30.
+    $s$ and $\rho(h)$, and the pull's arrays.
     """
 
     network: Layered
@@ -102,21 +108,20 @@ class IncrementPhase(AbstractProblem):
 
     @staticmethod
     def of(network: Layered, state: State, memory, pull, context) -> IncrementPhase:
-        anchors = tuple(
-            layer.activation.anchor(h, s)
-            for layer, h, s in zip(network.layers, memory[1], state, strict=True)
-        )
-        image = tuple(
-            layer.activation(h)
-            for layer, h in zip(network.layers, memory[1], strict=True)
-        )
+        layers = list(zip(network.layers, memory[1], network.units, strict=True))
+        anchors = tuple(layer.activation.anchor(h, a) for layer, h, a in layers)
+        image = tuple(layer.activation(h) for layer, h, _ in layers)
         sources, targets = [], []
         for c in network.couplings:
             source = target = tape = None
-            if c.source and c.forward is not None:
-                _, tape, source = c.forward.anchor(state[c.source - 1])
-            if c.returning is not None:
-                target = c.returning.adjoint_anchor(state[c.target - 1], tape)
+            if c.source:
+                unit, i = network.units[c.source - 1], c.source - 1
+                if c.forward is not None:
+                    _, tape, source = c.forward.anchor(state[i], unit)
+                # An adjoint is linear in its argument, so that the scale may be there.
+                if c.returning is not None:
+                    back = c.scale * state[c.target - 1]
+                    target = c.returning.adjoint_anchor(back, tape, unit)
             sources.append(source)
             targets.append(target)
         free = (anchors, tuple(sources), tuple(targets), state, image)
@@ -131,8 +136,8 @@ class IncrementPhase(AbstractProblem):
         least, largest = self.network.layers[n].activation.range
         # Not the free state, which is at rest up to a tolerance that is far larger than
         # increments may be: they could not settle where it lies outside these bounds.
-        image = self.data[4][n]
-        return least - image, largest - image
+        image, unit = self.data[4][n], self.network.units[n]
+        return (least - image) / unit, (largest - image) / unit
 
     def recall(self, state, zero=frozenset()):
         moves = []
@@ -142,9 +147,11 @@ class IncrementPhase(AbstractProblem):
                 moves.append(None)
             elif i in zero:
                 lead = leading(state[i], self.shapes[i])
-                moves.append(c.forward.move_at_zero(lead, state[i].dtype, anchor))
+                unit = self.network.units[i]
+                moves.append(c.forward.move_at_zero(lead, state[i].dtype, anchor, unit))
             else:
-                moves.append(c.forward.apply_increment(state[i], anchor)[1])
+                unit = self.network.units[i]
+                moves.append(c.forward.apply_increment(state[i], anchor, unit)[1])
         # Zeros as in `StatePhase`, but only for layers whose activation has arrays of
         # its own: `drive_contrast` alone reads the increments of drives.
         pairs = zip(state, self.network.layers, strict=True)
@@ -156,30 +163,34 @@ class IncrementPhase(AbstractProblem):
 
     def update(self, n, state, memory, zero=frozenset()):
         anchors, sources, targets, free, _, context = self.data
-        moves, drives, a = list(memory[0]), list(memory[1]), None
-        for c, coupling in enumerate(self.network.couplings):
+        network, unit = self.network, self.network.units[n]
+        moves, drives, u = list(memory[0]), list(memory[1]), None
+        for c, coupling in enumerate(network.couplings):
             i, j = coupling.source - 1, coupling.target - 1
             if j == n and coupling.forward and i >= 0 and i not in zero:
-                out, moves[c] = coupling.forward.apply_increment(state[i], sources[c])
-                a = _add(a, out)
+                out, moves[c] = coupling.forward.apply_increment(
+                    state[i], sources[c], network.units[i]
+                )
+                u = _add(u, _times(network.ratio(i, n), out))
             # The adjoint itself moves with its own side, where it is not linear.
             if i == n and coupling.returning and not {i, j} <= zero:
+                # In a chain the share is 1, whatever the scale.
+                share = network.ratio(j, n, coupling.scale)
                 back = coupling.returning.adjoint_increment(
-                    state[j], moves[c], sources[c], targets[c]
+                    _times(share, state[j]), moves[c], sources[c], targets[c], unit
                 )
-                a = _add(a, coupling.scale * back)
+                u = _add(u, back)
         # A force is no difference, so the rounded sum of state and increment will do.
-        nudged = tuple(s + d for s, d in zip(free, state, strict=True))
-        force = self.pull(n, nudged, context)
+        force = self.pull(n, network.moved(free, state), context)
         if force is not None:
-            a = _add(a, self.network.attenuation[n] * force)
-        if a is None:
+            u = _add(u, force)
+        if u is None:
             return jnp.zeros_like(state[n]), (tuple(moves), tuple(drives))
-        layer = self.network.layers[n]
+        layer = network.layers[n]
         if layer.learns:
-            drives[n] = jnp.broadcast_to(a, state[n].shape)
+            drives[n] = jnp.broadcast_to(u, state[n].shape)
         value = jnp.broadcast_to(
-            layer.activation.increment(anchors[n], a), state[n].shape
+            layer.activation.increment(anchors[n], u, unit), state[n].shape
         )
         return value, (tuple(moves), tuple(drives))
 
@@ -199,3 +210,8 @@ def _input_drives(network, x):
 
 def _add(total, term):
     return term if total is None else total + term
+
+
+def _times(factor, values):
+    # A product with 1 is an array more to write.
+    return values if factor == 1 else factor * values

@@ -102,7 +102,7 @@ class MaxPool(AbstractPool):
     r"""$c(z)_w = \max_{k \in w} z_k$.
 
     The adjoint puts an element back where its window has its maximum, at the first
-    one of several. Increments are $\max_k (z_k - z_{max} + dz_k)$ and keep their
+    one of several. Increments are $\max_k ((z_k - z_{max})/a + e_k)$ and keep their
     relative precision, also where the maximum moves to another place. Elements that
     tie in floating point count as one rounding below the first of them.
 
@@ -136,6 +136,9 @@ class MaxPool(AbstractPool):
     def name(self):
         return "max"
 
+    def image(self, v):
+        return self.apply(v)[0]
+
     def apply(self, v):
         return _first_max(self.window.split(v))
 
@@ -143,7 +146,7 @@ class MaxPool(AbstractPool):
         count = math.prod(self.window.size)
         return self.window.join([jnp.where(tape == k, u, 0) for k in range(count)])
 
-    def anchor(self, v):
+    def anchor(self, v, scale=1.0):
         parts = self.window.split(v)
         top, place = _first_max(parts)
         # What ties in floating point lies within its rounding. An increment below that
@@ -151,14 +154,14 @@ class MaxPool(AbstractPool):
         # such window in 130 batches put the optimiser off for good.
         tie = -jnp.finfo(top.dtype).eps * jnp.abs(top)
         below = [
-            jnp.where((part == top) & (place != k), tie, part - top)
+            jnp.where((part == top) & (place != k), tie, part - top) / scale
             for k, part in enumerate(parts)
         ]
         return top, place, (place, below)
 
-    def apply_increment(self, dv, anchor):
+    def apply_increment(self, e, anchor, scale=1.0):
         old, below = anchor
-        parts = self.window.split(dv)
+        parts = self.window.split(e)
         _, move = _first_max([a + b for a, b in zip(below, parts, strict=True)])
         total = 0.0
         for k, (a, b) in enumerate(zip(below, parts, strict=True)):
@@ -167,16 +170,16 @@ class MaxPool(AbstractPool):
             total = total + jnp.where(move == k, b + jnp.where(old == k, 0, a), 0)
         return total, move
 
-    def adjoint_anchor(self, u, tape):
-        return u
+    def adjoint_anchor(self, u, tape, scale=1.0):
+        return u / scale
 
-    def adjoint_increment(self, du, move, anchor, adjoint_anchor):
+    def adjoint_increment(self, e, move, anchor, adjoint_anchor, scale=1.0):
         u, old = adjoint_anchor, anchor[0]
         parts = []
         for k in range(math.prod(self.window.size)):
             # `u` takes part only where a maximum moves: added and taken off again
             # elsewhere, it would round the increment away.
-            moved = jnp.where(move == k, du, 0)
+            moved = jnp.where(move == k, e, 0)
             arrived = (move == k) & (old != k)
             left = (move != k) & (old == k)
             parts.append(moved + jnp.where(arrived, u, 0) - jnp.where(left, u, 0))
@@ -203,7 +206,7 @@ class AveragePool(AbstractPool, AbstractLinear):
     def name(self):
         return "mean"
 
-    def product(self, v):
+    def image(self, v):
         parts = self.window.split(v)
         return sum(parts[1:], parts[0]) / len(parts)
 
@@ -255,105 +258,16 @@ class SoftmaxPool(AbstractPool):
     def name(self):
         return f"softmax{self.temperature:g}"
 
-    def apply(self, v):
-        return self._pool(v), v
-
-    def adjoint(self, u, tape):
-        return self._adjoint(tape, u)
-
-    def anchor(self, v):
-        return self._pool(v), v, v
-
-    def apply_increment(self, dv, anchor):
-        dv = jnp.broadcast_to(dv, jnp.broadcast_shapes(dv.shape, anchor.shape))
-        shared, _, change, *_ = self._moves(anchor, dv)
-        return shared + self.temperature * change, dv
-
-    def adjoint_anchor(self, u, tape):
-        return u
-
-    def adjoint_increment(self, du, move, anchor, adjoint_anchor):
-        _, moves, change, slacks, weights, dweights = self._moves(anchor, move)
-        parts = []
-        for y, t, w, dw in zip(moves, slacks, weights, dweights, strict=True):
-            # The change of u w (1 + t), factor by factor.
-            back = du * w * (1 + t + y - change)
-            parts.append(back + adjoint_anchor * (dw * (1 + t) + w * (y - change)))
-        return self.window.join(parts)
-
-    def _moves(self, z, dz):
-        r"""Return how the mean and its weights move with `z`, without cancellation.
-
-        All in units of $T$ and against the first maximum of a window,
-        $q_k = (z_k - z_{max})/T$ and $y_k = (dz_k - dz_{max})/T$. With
-        $N_k = w_k (e^{y_k} - 1)$ and $M = 1 + \sum_k N_k$ the weights move by
-        $dw_k = (N_k - w_k \sum_j N_j)/M$, and the mean by
-        $\sum_k (w_k + dw_k)\,y_k + \sum_k dw_k t_k$, $t_k = q_k - \sum_j w_j q_j$.
-
-        Returns:
-            $dz_{max}$, $y_k$, the move of the mean, $t_k$, $w_k + dw_k$, $dw_k$.
-        """
-        parts, dparts = self.window.split(z), self.window.split(dz)
-        # Complex numbers have no order; real parts decide the size of exponentials.
-        _, place = _first_max([part.real for part in parts])
-
-        def first(parts):
-            # What all elements share changes no weight, and so has no derivative.
-            here = [jnp.where(place == k, part, 0) for k, part in enumerate(parts)]
-            return jax.lax.stop_gradient(sum(here[1:], here[0]))
-
-        top, shared = first(parts), first(dparts)
-        q = [(part - top) / self.temperature for part in parts]
-        y = [(part - shared) / self.temperature for part in dparts]
-        later = [a + b for a, b in zip(q, y, strict=True)]
-        # The largest exponent: taken out of all, it leaves none that overflows.
-        most = jax.lax.stop_gradient(_first_max([v.real for v in later])[0])
-        powers = [jnp.exp(v) for v in q]
-        total = sum(powers)
-        w = [v / total for v in powers]
-        n = [_power_change(a, b, most) / total for a, b in zip(q, y, strict=True)]
-        new = [jnp.exp(v - most) for v in later]
-        m, moved = sum(new) / total, sum(n)
-        dw = [(a - b * moved) / m for a, b in zip(n, w, strict=True)]
-        new = [v / (total * m) for v in new]
-        mean = sum(a * b for a, b in zip(w, q, strict=True))
-        t = [v - mean for v in q]
-        change = sum(a * b + c * d for a, b, c, d in zip(new, y, dw, t, strict=True))
-        return shared, y, change, t, new, dw
-
-    def _weights(self, z):
-        parts = self.window.split(z)
-        top = parts[0].real
-        for part in parts[1:]:
-            top = jnp.maximum(top, part.real)
-        # A shift changes nothing but the range of the exponentials.
+    def image(self, v):
+        parts = self.window.split(v)
+        # Complex numbers have no order; real parts decide the size of exponentials, and
+        # a shift changes nothing but that.
+        top, _ = _first_max([part.real for part in parts])
         top = jax.lax.stop_gradient(top)
         powers = [jnp.exp((part - top) / self.temperature) for part in parts]
         total = sum(powers[1:], powers[0])
-        return parts, [power / total for power in powers]
-
-    def _pool(self, z):
-        parts, weights = self._weights(z)
-        products = [w * part for w, part in zip(weights, parts, strict=True)]
-        return sum(products[1:], products[0])
-
-    def _adjoint(self, z, u):
-        parts, weights = self._weights(z)
-        mean = self._pool(z)
-        return self.window.join(
-            [
-                u * w * (1 + (part - mean) / self.temperature)
-                for w, part in zip(weights, parts, strict=True)
-            ]
-        )
-
-
-def _power_change(q, y, shift):
-    """Return exp(q + y - shift) - exp(q - shift), to the relative precision of y."""
-    # The larger power is taken out, so that `expm1` cannot overflow.
-    up = y.real > 0
-    step = jnp.expm1(jnp.where(up, -y, y)) * jnp.where(up, -1, 1)
-    return step * jnp.exp(jnp.where(up, q + y, q) - shift)
+        products = [p * part for p, part in zip(powers, parts, strict=True)]
+        return sum(products[1:], products[0]) / total
 
 
 def _first_max(parts):

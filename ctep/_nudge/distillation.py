@@ -110,7 +110,7 @@ class Distillation(AbstractNudge):
         for n, (s, _) in enumerate(self.pairs):
             value = state[s - 1]
             if self.mapping is not None:
-                value = held(self, "maps")[n].product(value)
+                value = held(self, "maps")[n].image(value)
             # Of a block that is not mapped: a map's image may have another rank.
             lead = state[0].ndim - len(network.shapes[0])
             logits = value.reshape((*value.shape[:lead], -1)) / self.temperature

@@ -75,7 +75,7 @@ class LocalError(AbstractNudge):
 
     def cost(self, network, state, target):
         losses = [
-            self.loss(p.product(state[n - 1]) / self.temperature, target)
+            self.loss(p.image(state[n - 1]) / self.temperature, target)
             for n, p in zip(self.layers, held(self, "projections"), strict=True)
         ]
         return sum(losses[1:], losses[0])

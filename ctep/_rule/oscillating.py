@@ -131,7 +131,10 @@ class Oscillating(AbstractStencil):
         count = round(self.periods * self.period / self.dt)
         steps = jnp.full(task.weight.shape, count, jnp.int32)
         free = judge(mean, residual, excess, steps, (), task.throw, RESULTS.not_closed)
-        increments = tuple(s - m for s, m in zip(orbit, mean, strict=True))
+        increments = tuple(
+            (s - m) / a
+            for s, m, a in zip(orbit, mean, network.attenuation, strict=True)
+        )
         _, weights = self.phases(task)
         # Nothing is recalled, since `check` has refused the activations that read it.
         return self.contrast(

@@ -27,18 +27,19 @@ from .base import AbstractRule, Estimate, Task, differentiate, only
 class AbstractStencil(AbstractRule):
     r"""Equilibrium propagation with nudges $\beta_k$ and weights $w_k$.
 
-    The nudged phases are solved for their increments $d_k = s(\beta_k) - s(0)$, all
-    of them as one more batch axis. With an energy,
+    The nudged phases are solved for their increments
+    $e_{k,n} = [s_n(\beta_k) - s_n(0)]/a_n$ in units of the attenuation $a_n$ of the
+    feedback on its way to layer n, all phases as one more batch axis. With an energy,
 
     $$\frac{dL}{d\theta} \approx \sum_k w_k \left[\frac{\partial E}{\partial\theta}
-    (s + d_k) - \frac{\partial E}{\partial\theta}(s)\right]
+    (s + a e_k) - \frac{\partial E}{\partial\theta}(s)\right]
     + \frac{\partial C}{\partial\theta}(s)$$
 
     with the bracket taken from the increments, and without one
-    $-\sum_{k,n} w_k c_n \langle d_{k,n}, \partial h_n/\partial\theta \rangle$ at the
-    free state. $c_n$ undoes the attenuation of the feedback on its way to layer n; in
-    a graded network it is the layer's weight in the energy. Parameters that only the
-    cost knows (readouts, projections) get their direct gradient, the last term.
+    $-\sum_{k,n} w_k \langle e_{k,n}, \partial h_n/\partial\theta \rangle$ at the
+    free state. In a graded network $1/a_n$ is the layer's weight in the energy.
+    Parameters that only the cost knows (readouts, projections) get their direct
+    gradient, the last term.
 
     A stencil is consistent if $\sum_k w_k \beta_k = 1$. This one combines `Centered` at
     two nudges such that an error of $O(\beta^4)$ is left:
@@ -85,6 +86,13 @@ class AbstractStencil(AbstractRule):
 
     def check(self, network, nudge, example=None):
         network.check_nudged(nudge.blocks(network))
+        weakest, numbers = min(network.attenuation), jnp.finfo(network.dtype)
+        if not self.rescale and weakest < numbers.tiny:
+            raise ValueError(
+                "`rescale` is False, so that gradients are as small as the feedback is "
+                f"attenuated, but that is by {weakest:.1g}, which is zero in "
+                f"{network.dtype}: pass `rescale=True`, or use stronger feedback."
+            )
 
     def exact(self, network, nudge):
         return self.rescale and network.has_energy
@@ -148,7 +156,7 @@ class AbstractStencil(AbstractRule):
             task: the task of the whole batch, also of examples that have failed.
             free: the free equilibrium, at which the loss is taken.
             around: the free state around which the increments were solved for.
-            increments: $d_k$, `(phases, batch, *shape)` per block.
+            increments: $e_k$, `(phases, batch, *shape)` per block.
             weights: $w_k$, `(phases, batch)` or `(phases, 1)`.
             steps: steps of all phases together, `(batch,)`.
             result: how each example ended: as the first phase that has failed.
@@ -156,7 +164,7 @@ class AbstractStencil(AbstractRule):
         """
         used = usable(result)
         task = task.of(used)
-        state, d = only(used, around.state), only(used, increments, 1)
+        state, increments = only(used, around.state), only(used, increments, 1)
         # After `of`, whose weights make up for the examples that are left out.
         weights = weights * task.weight
         return Estimate(
@@ -165,7 +173,7 @@ class AbstractStencil(AbstractRule):
                 network,
                 task,
                 state,
-                d,
+                increments,
                 weights,
                 only(used, around.memory),
                 only(used, moved, 1),
@@ -173,37 +181,37 @@ class AbstractStencil(AbstractRule):
             free=free,
             sweeps=steps,
             result=result,
-            nudged=tuple(s + v[0].real for s, v in zip(state, d, strict=True)),
+            nudged=network.moved(state, tuple(e[0].real for e in increments)),
         )
 
     def gradient(
         self, network, task, state, increments, weights, memory, moved
     ) -> PyTree:
-        r"""Return what increments $d_k$ with weights $w_k$, `(phases, batch)`, make.
+        r"""Return what increments $e_k$ with weights $w_k$, `(phases, batch)`, make.
 
         Args:
             network: the network to be trained.
             task: the task of the examples that are used.
             state: the free state, `(batch, *shape)` per block.
-            increments: $d_k$, `(phases, batch, *shape)` per block.
+            increments: $e_k$, `(phases, batch, *shape)` per block.
             weights: $w_k$ times the weight of each example.
             memory: what the free problem recalls of `state`.
             moved: what the problem of the increments recalls of `increments`.
         """
         # Partial derivatives, by the theorem: increments do not follow parameters.
-        d, moved = jax.lax.stop_gradient((increments, moved))
+        e, moved = jax.lax.stop_gradient((increments, moved))
 
         def objective(network, nudge):
             total = task.cost(network, nudge, state)
             total = total + network.drive_contrast(memory, moved, weights, self.rescale)
             # The energy has $c_n$ in it: without rescaling there is the field's alone.
             if self.rescale and network.has_energy:
-                return total + network.energy_contrast(task.x, state, d, weights)
+                return total + network.energy_contrast(task.x, state, e, weights)
             # Of a conjugate pair one phase is solved, with twice the weight: what is
             # imaginary the other one would cancel.
             tangent = tuple(
-                _weighted(weights, v).real / (a if self.rescale else 1.0)
-                for v, a in zip(d, network.attenuation, strict=True)
+                (1.0 if self.rescale else a) * _weighted(weights, v).real
+                for v, a in zip(e, network.attenuation, strict=True)
             )
             return total + network.field_contrast(task.x, state, tangent)
 
