@@ -34,6 +34,7 @@ from ._network import (
     SoftmaxPool as SoftmaxPool,
     Tanh as Tanh,
     Tied as Tied,
+    edge_of_chaos as edge_of_chaos,
     graph as graph,
     hopfield_resnet as hopfield_resnet,
     mlp as mlp,

@@ -15,6 +15,7 @@ from .coupling import Coupling as Coupling, Fixed as Fixed, Tied as Tied
 from .dense import Dense as Dense, with_precision as with_precision
 from .energy_network import EnergyNetwork as EnergyNetwork
 from .images import hopfield_resnet as hopfield_resnet, vgg as vgg
+from .initial import edge_of_chaos as edge_of_chaos
 from .layer import Layer as Layer, Readout as Readout
 from .module import Module as Module
 from .network import Network as Network

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import optax
 
-from .._network import Fixed, HardSigmoid, Tanh, graph, mlp, vgg
+from .._network import Fixed, HardSigmoid, Tanh, edge_of_chaos, graph, mlp, vgg
 from .._nudge import Frozen, OutputError
 from .._rule import OneSided, Ramped
 from .._solver import FixedSweeps, Sweeps
@@ -49,6 +49,7 @@ def _layered(
         "optimizer": lambda epochs, steps: optax.adam(rate),
         "rate": rate,
         "source": _SOURCE,
+        "epochs": 50,
     }
     return Recipe(
         name=name,
@@ -56,7 +57,6 @@ def _layered(
         dataset=dataset,
         network=network,
         batch_size=500,
-        epochs=50,
         **(defaults | fields),
     )
 
@@ -78,6 +78,34 @@ def _chain(layers, width, feedback, fixed=False, **fields) -> Recipe:
         f"fre-{layers}x{width}{'-asymmetric' if fixed else ''}",
         f"{layers} tanh layers of {width}, {what} {feedback:g}, no residual",
         network,
+        **fields,
+    )
+
+
+def _deep(layers, rate, epochs, **fields) -> Recipe:
+    """Return a chain at the edge of chaos, as deep as you like."""
+
+    def network(shape, classes, key, scale, *, feedback=0.03):
+        return mlp(
+            _sizes(shape, layers, 64, classes, scale),
+            activation=Tanh(),
+            feedback=feedback,
+            bias=False,
+            init=jax.nn.initializers.orthogonal(edge_of_chaos(Tanh()).gain),
+            key=key,
+        )
+
+    return _layered(
+        f"fre-{layers}x64",
+        f"{layers} tanh layers of 64, feedback 0.03, orthogonal at first, no residual",
+        network,
+        epochs=epochs,
+        optimizer=lambda epochs, steps: optax.adam(cosine_decay(rate, epochs, steps)),
+        rate=rate,
+        source="Not of a paper: the chain of arXiv:2508.11659 without its residual "
+        "connections, at the depth of mean-field theory (arXiv:1806.05393). Phases run "
+        "in sweeps until each example is at rest.",
+        published="none (20 layers with residual connections: 95.95±.18 %)",
         **fields,
     )
 
@@ -233,6 +261,7 @@ RECIPES = (
         20, cost="24 s on 2 shared CPU cores",
         published="95.95±.18 % (best epoch, mean of 5)",
     ),
+    _deep(100, rate=3e-4, epochs=25, cost="not measured"),
     _chain(
         2, 512, 0.01, cost="5.3 s on 2 CPU cores",
         published="98.30±.07 % (best epoch, mean of 5)",
