@@ -627,6 +627,7 @@ def test_second_load_reads_the_cache(root, monkeypatch):
     assert_holds(load("tiny"), arrays)
 
 
+@matrix.campaign
 def test_cached_load_does_not_import_tfds(root):
     arrays = write_tiny(root)
     arrays_of(load("tiny"))

@@ -226,6 +226,7 @@ def test_transformations():
     np.testing.assert_allclose(slope, adjoint, rtol=1e-4, atol=1e-5)
 
 
+@matrix.campaign
 @pytest.mark.usefixtures("x64")
 def test_gradient_of_an_increment():
     """By state, increment and scale, at 0 too. Oracle: central differences."""

@@ -397,6 +397,7 @@ def test_arrays_of_one_coupling_are_told_apart():
 # ------------------------------------------------------------ against the exact one
 
 
+@matrix.campaign
 @pytest.mark.usefixtures("x64")
 def test_gradients_are_compared_array_by_array():
     """Oracle: numpy's cosine, distance and signs with dense differentiation."""

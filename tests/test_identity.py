@@ -376,6 +376,7 @@ def told(seed):
     return dict(map(json.loads, done.stdout.splitlines()))
 
 
+@matrix.campaign
 def test_values_of_every_kind_are_told_alike_everywhere():
     """Oracle: other processes, with other addresses and other seeds of hashes."""
     one, two = told("1"), told("2")
@@ -456,6 +457,7 @@ print(json.dumps(described(network, parts, optax.adam(1e-3), {}, {}), sort_keys=
 """
 
 
+@matrix.campaign
 def test_nothing_depends_on_where_an_object_lies(tmp_path):
     """Nor on the order of a set: two processes say the same, of callables of all kinds.
 

@@ -5,6 +5,7 @@ import inspect
 
 import jax
 import jax.numpy as jnp
+import matrix
 import numpy as np
 import optax
 import pytest
@@ -126,6 +127,7 @@ def test_weights_and_feedback(kind):
     assert_same(ctep.Sweeps(gather=(kind(0.5),)), ctep.Sweeps(gather=(0.5,)))
 
 
+@matrix.campaign
 def test_fit_takes_them_and_compiles_nothing_more():
     """Oracle: the run of Python numbers, bit for bit, and its programs."""
     network = ctep.mlp((4, 3, 2), feedback=0.5, key=KEY)

@@ -576,7 +576,7 @@ def _plain_difference(network, x, y, beta=0.01):
     return np.asarray(grad.couplings[0].forward.operators[0].weight).ravel()
 
 
-@pytest.mark.parametrize("pool", [ctep.MaxPool, ctep.SoftmaxPool])
+@matrix.parametrize("pool", [ctep.MaxPool, ctep.SoftmaxPool], [ctep.SoftmaxPool])
 def test_windows_of_more_elements_than_a_byte_counts(pool):
     """Oracle: NumPy, and plain differences; the largest is the last of 144."""
     operator = pool((12, 12, 1), 12)

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import matrix
 import numpy as np
 import pytest
 
@@ -83,6 +84,7 @@ def test_an_example_does_not_depend_on_its_batch():
     np.testing.assert_array_equal(whole[3:], part)
 
 
+@matrix.campaign
 def test_fit_augments_training_alone():
     """Oracle: the same run from data that were mirrored beforehand."""
     x, y = images(40, (4, 4, 1)), np.arange(40) % 4

@@ -372,6 +372,7 @@ fit(sys.argv[3], callback=wait)
 """
 
 
+@matrix.campaign
 @pytest.mark.skipif(os.name == "nt", reason="kills as POSIX does")
 def test_one_writer_at_a_time(whole, tmp_path):
     """Oracle: another process that writes there, until it is killed."""

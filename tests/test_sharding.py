@@ -78,7 +78,7 @@ for mesh in (meshes["explicit"], meshes["automatic"]):
 @pytest.mark.parametrize(
     "body",
     [
-        pytest.param(GRADIENT, id="gradient"),
+        pytest.param(GRADIENT, id="gradient", marks=matrix.campaign),
         pytest.param(CONTEXT, id="set_mesh", marks=matrix.campaign),
         pytest.param(FIT, id="fit", marks=matrix.campaign),
     ],

@@ -321,7 +321,7 @@ def test_code_of_your_own_runs(block):
     exec(compile(block, "write-your-own.md", "exec"), {})
 
 
-@matrix.parametrize("page", SCRIPTS, ["choose.md", "systems/fre-rnn.md"])
+@matrix.parametrize("page", SCRIPTS, ["systems/fre-rnn.md"])
 def test_code_of_a_page_runs(page, tmp_path, monkeypatch):
     """In an empty folder, with no name defined but by the page itself."""
     monkeypatch.chdir(tmp_path)

@@ -154,6 +154,7 @@ def test_labels_that_would_wrap_are_named(label):
         read_batch(records, None, BatchOrder(3, 3, 4), slice(None), 0)
 
 
+@matrix.campaign
 @pytest.mark.unhurried
 def test_records_of_a_users_own(tmp_path):
     """Oracle: the run on the same arrays; the records are those of the docstring."""
@@ -189,7 +190,7 @@ def script(tmp_path, **parts):
     return subprocess.Popen(command, text=True, start_new_session=True, **pipes)
 
 
-@pytest.mark.parametrize("source", ["a file", "standard input"])
+@matrix.parametrize("source", ["a file", "standard input"], ["standard input"])
 def test_a_script_that_cannot_be_imported_is_told(tiny, tmp_path, source):
     """Oracle: the exit code that Python gives an error, and that nothing was trained.
 
@@ -209,6 +210,7 @@ def test_a_script_that_cannot_be_imported_is_told(tiny, tmp_path, source):
     assert (done.returncode, done.stdout) == (1, "")
 
 
+@matrix.campaign
 def test_no_process_outlives_a_run_that_is_killed(tiny, tmp_path):
     """Oracle: the processes of its session, a few seconds after SIGKILL."""
     guarded = "if __name__ == '__main__':\n    run()"
