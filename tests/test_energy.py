@@ -184,7 +184,8 @@ def nudged_slope(network, x, beta, increments):
         problem = network.increments(x, free.state, free.memory, pull, context)
         start = tuple(s[None] for s in network.zeros(x))
         rest = solver.solve(problem, start, throw=False)
-        state = tuple(s + d[0] for s, d in zip(free.state, rest.state, strict=True))
+        blocks = zip(free.state, network.attenuation, rest.state, strict=True)
+        state = tuple(s + a * e[0] for s, a, e in blocks)
     else:
         problem = network.nudged(x, pull, (jnp.full((2,), beta), target))
         rest = solver.solve(problem, network.zeros(x), throw=False)

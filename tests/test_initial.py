@@ -38,6 +38,8 @@ def test_signals_and_small_differences_are_passed_on(name):
 
 def test_known_gains():
     """Oracle: by hand; a rectifier passes half, and tanh's slope is 1 - h^2 near 0."""
+    traced = jax.jit(lambda x: x * ctep.edge_of_chaos(ctep.Tanh()).gain)(1.0)
+    assert float(traced) == pytest.approx(ctep.edge_of_chaos(ctep.Tanh()).gain)
     assert ctep.edge_of_chaos(ctep.ReLU(), 1.0) == pytest.approx((2**0.5, 0), abs=2e-3)
     assert ctep.edge_of_chaos(ctep.Tanh(), 1e-4)[0] == pytest.approx(1.0001, rel=1e-6)
     assert ctep.edge_of_chaos(ctep.Tanh())[0] == pytest.approx(1.05, abs=0.005)

@@ -3,6 +3,7 @@
 import math
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -67,11 +68,12 @@ def edge_of_chaos(
     kind, example = AbstractActivation, "ctep.Tanh()"
     checks.instance("activation", activation, kind, "an activation", example)
     variance = checks.positive("variance", variance, "0.05")
-    drives = jnp.asarray(math.sqrt(variance) * _Z)
-    states, slopes = (
-        float(np.sum(_DENSITY * np.square(np.asarray(f(drives), np.float64))))
-        for f in (activation, activation.derivative)
-    )
+    with jax.ensure_compile_time_eval():  # a gain is a number, also while one traces
+        drives = jnp.asarray(math.sqrt(variance) * _Z)
+        states, slopes = (
+            float(np.sum(_DENSITY * np.square(np.asarray(f(drives), np.float64))))
+            for f in (activation, activation.derivative)
+        )
     weights = 1 / slopes if slopes else math.inf
     biases = variance - weights * states
     # Up to the digits of float32: of a rectifier it is 0 at every variance.

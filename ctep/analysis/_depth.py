@@ -129,6 +129,7 @@ def depth_profile(
 
     (means, arrays), unsettled = with_settled(run, x, y, throw)
     means = np.array(means, np.float64)
+    means[4] *= network.attenuation  # which float32 may be unable to hold
     arrays = np.asarray(arrays, np.float64)
     owner = np.array(owners(network))
     # `hypot` squares nothing, so that norms of any size add up.

@@ -135,7 +135,9 @@ def _plane(network, x, y, nudge, solver, free, beta):
         start = jax.lax.optimization_barrier(zeros(free, betas))
         nudged = solver.solve(problem, start, zeros=True, throw=False)
         settled = nudged.settled & free.settled
-        return settled, jnp.where(settled, distance(problem, nudged.state), jnp.nan)
+        still = tuple(map(jnp.zeros_like, nudged.state))
+        far = distance(problem, network.moved(still, nudged.state))
+        return settled, jnp.where(settled, far, jnp.nan)
 
     # One chunk after the other, which bounds the memory.
     return jax.lax.map(solve, beta)
