@@ -170,10 +170,8 @@ def pushed(function, *s):
 
 
 def deep():
-    """Return a chain whose feedback is beyond float32, which warns of it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return ctep.mlp((4, *[2] * 50, 2), feedback=0.1, key=KEY)
+    """Return a chain whose feedback is beyond float32."""
+    return ctep.mlp((4, *[2] * 50, 2), feedback=0.1, key=KEY)
 
 
 CASES = {
@@ -685,10 +683,15 @@ CASES = {
         ValueError,
         "`network` has no feedback, so no nudge moves layer 1",
     ),
-    "feedback beyond numbers": (
-        lambda: deep().check_nudged((49,)),
+    "gradients beyond numbers": (
+        lambda: ctep.Centered(rescale=False).check(deep(), ctep.OutputError()),
         ValueError,
-        r"`network` attenuates its feedback to 10\^-49\.0, which no float32",
+        "`rescale` is False, so that gradients are as small",
+    ),
+    "no edge of chaos": (
+        lambda: ctep.edge_of_chaos(ctep.Sigmoid()),
+        ValueError,
+        "`variance` is 0.05, but with a gain of 4",
     ),
     "orbit of a gain": (
         lambda: ctep.Oscillating().check(
