@@ -80,29 +80,43 @@ MUTANTS = [
     Mutant(
         "increment of tanh is that of a sigmoid",
         ACTIVATION,
-        "return 2 * _logistic_increment(anchor, 2 * a)",
-        "return 2 * _logistic_increment(anchor, a)",
+        "return 2 * _logistic_increment(anchor, 2 * u, scale)",
+        "return 2 * _logistic_increment(anchor, u, scale)",
         "increments",
     ),
     Mutant(
         "increment of a sigmoid forgets the slope",
         ACTIVATION,
-        "return _logistic_increment(anchor, self.slope * a)",
-        "return _logistic_increment(anchor, a)",
+        "return _logistic_increment(anchor, self.slope * u, scale)",
+        "return _logistic_increment(anchor, u, scale)",
         "increments",
     ),
     Mutant(
         "increment of a sigmoid cancels",
         ACTIVATION,
-        "step = jnp.expm1(w)",
-        "step = (jnp.exp(w) - 1)",
+        "inward, jnp.expm1(inward)",
+        "inward, jnp.exp(inward) - 1",
+        "increments",
+    ),
+    Mutant(
+        "tiny increments of a sigmoid are lost in tiny units",
+        ACTIVATION,
+        "little = jnp.abs(w) < jnp.finfo(w.dtype).eps",
+        "little = jnp.abs(w) < 0",
+        "increments",
+    ),
+    Mutant(
+        "a clip's excess in units of the state",
+        ACTIVATION,
+        "return s, (h - s) / scale",
+        "return s, h - s",
         "increments",
     ),
     Mutant(
         "increment of a clip forgets what was clipped",
         ACTIVATION,
-        "return jnp.clip(a + excess,",
-        "return jnp.clip(a,",
+        "return jnp.clip(u + excess,",
+        "return jnp.clip(u,",
         "increments",
     ),
     # ---------------------------------------------------------- networks
@@ -116,8 +130,8 @@ MUTANTS = [
     Mutant(
         "feedback of increments at full strength",
         PHASES,
-        "a = _add(a, coupling.scale * back)",
-        "a = _add(a, back)",
+        "share = network.ratio(j, n, coupling.scale)",
+        "share = network.ratio(j, n)",
         "increments",
     ),
     Mutant(
@@ -142,19 +156,17 @@ MUTANTS = [
         "energy",
     ),
     Mutant(
-        "force on an increment not attenuated",
+        "increments arrive from below at full strength",
         PHASES,
-        "a = _add(a, self.network.attenuation[n] * force)",
-        "a = _add(a, force)",
+        "u = _add(u, _times(network.ratio(i, n), out))",
+        "u = _add(u, out)",
         "energy",
     ),
     Mutant(
         "force on an increment taken at the free state",
         PHASES,
-        "force = self.pull(n, nudged, context)\n        if force is not None:\n"
-        "            a =",
-        "force = self.pull(n, free, context)\n        if force is not None:\n"
-        "            a =",
+        "self.pull(n, network.moved(free, state), context)",
+        "self.pull(n, free, context)",
         "energy",
     ),
     Mutant(
@@ -202,22 +214,22 @@ MUTANTS = [
     Mutant(
         "contrast of energies drops its second order",
         NETWORK,
-        "nudged = weighed(weights, state[j] + increments[j])",
-        "nudged = weighed(weights, jnp.broadcast_to(state[j], increments[j].shape))",
+        "weighed(weights, moved[j])",
+        "weighed(weights, jnp.broadcast_to(state[j], moved[j].shape))",
         "increments",
     ),
     Mutant(
         "contrast of energies drops the forward term",
         NETWORK,
-        "total = total - scale * jnp.vdot(real[j], image)",
+        "total = total - jnp.vdot(real[j], image)",
         "pass",
         "increments",
     ),
     Mutant(
-        "contrast of biases is rescaled the wrong way",
+        "contrast of energies forgets the ratio of two layers",
         NETWORK,
-        "return tuple(v / a for v, a in pairs)",
-        "return tuple(v * a for v, a in pairs)",
+        "nudged = self.ratio(i, j) * weighed(",
+        "nudged = weighed(",
         "increments",
     ),
     Mutant(
@@ -237,8 +249,8 @@ MUTANTS = [
     Mutant(
         "adjoint of an increment is left out",
         "_network/operator.py",
-        "return _by_parts(self.transposed, du)",
-        "return 0 * _by_parts(self.transposed, du)",
+        "return _by_parts(self.transposed, e)",
+        "return 0 * _by_parts(self.transposed, e)",
         "increments",
     ),
     Mutant(
@@ -266,8 +278,8 @@ MUTANTS = [
     Mutant(
         "complex states are conjugated",
         NETWORK,
-        "total = total + scale * jnp.vdot(nudged.imag, change.imag)",
-        "total = total - scale * jnp.vdot(nudged.imag, change.imag)",
+        "total = total + jnp.vdot(nudged.imag, change.imag)",
+        "total = total - jnp.vdot(nudged.imag, change.imag)",
         "holomorphic",
     ),
     Mutant(
@@ -450,15 +462,15 @@ MUTANTS = [
     Mutant(
         "over-relaxed increments leave their range",
         PHASES,
-        "return least - image, largest - image",
+        "return (least - image) / unit, (largest - image) / unit",
         "return None",
         "solver",
     ),
     Mutant(
         "increments are bounded by a state that is not quite at rest",
         PHASES,
-        "image = self.data[4][n]",
-        "image = self.data[3][n]",
+        "image, unit = self.data[4][n], ",
+        "image, unit = self.data[3][n], ",
         "solver",
     ),
     Mutant(
@@ -669,8 +681,8 @@ MUTANTS = [
     Mutant(
         "contrast attenuated twice",
         STENCIL,
-        "_weighted(weights, v).real / (a if self.rescale else 1.0)",
-        "_weighted(weights, v) * (a if self.rescale else 1.0)",
+        "(1.0 if self.rescale else a) * _weighted(weights, v).real",
+        "a * _weighted(weights, v).real",
         "gradient",
     ),
     Mutant(

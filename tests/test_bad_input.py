@@ -3,7 +3,6 @@ import functools
 import importlib
 import re
 import traceback
-import warnings
 from pathlib import Path
 from typing import Any
 
