@@ -2,8 +2,10 @@
 
 import dataclasses
 import os
+import re
 import shlex
 import sys
+import textwrap
 import warnings
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -15,10 +17,11 @@ import typer
 
 from . import _checks as checks
 from ._network.describe import parameters
-from ._text import aligned, indented, printable
+from ._text import indented, printable
 from ._train import Result, as_inputs, evaluate as scored
 from ._train.devices.hosts import LOST, join
 from ._train.store import history
+from ._train.store.identity import version as installed
 from .analysis import analyse as report
 from .recipes import RECIPES, Recipe, get, train
 from .recipes.run import RULES, reopen, say
@@ -31,8 +34,9 @@ _DATA = {
     "cifar100": ((32, 32, 3), 100),
 }
 
-# Classes whose confusion fits a terminal.
+# Classes whose confusion fits a terminal, and what its lines hold.
 _LARGEST = 20
+_COLUMNS = 80
 
 app = typer.Typer(
     add_completion=False,
@@ -48,6 +52,23 @@ _Dataset = Annotated[
 _DataDir = Annotated[
     Path | None, typer.Option(help="Of TFDS; by default $TFDS_DATA_DIR.")
 ]
+
+
+def _version(asked: bool) -> bool:
+    if asked:
+        say(f"ctep {installed('ctep')}")
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print it.", callback=_version, is_eager=True),
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -67,6 +88,16 @@ def fit(
     precision: Annotated[
         str, typer.Option(help="Of products: float32, tensorfloat32, bfloat16.")
     ] = "float32",
+    feedback: Annotated[float | None, typer.Option(help="Scale of feedback.")] = None,
+    beta: Annotated[float | None, typer.Option(help="Nudge of the rule.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    solver_tol: Annotated[
+        float | None, typer.Option(help="Tolerance of the solver.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Examples per step.")] = None,
+    validation: Annotated[
+        float | None, typer.Option(help="Fraction of the data to hold out.")
+    ] = None,
     data_dir: _DataDir = None,
     keep: Annotated[
         int, typer.Option(help="Newest checkpoints to keep, besides the best.")
@@ -114,6 +145,12 @@ def fit(
         scale=scale,
         rule=RULES[rule],
         precision=precision,  # pyright: ignore[reportArgumentType]
+        feedback=feedback,
+        beta=beta,
+        rate=rate,
+        solver_tol=solver_tol,
+        batch_size=batch_size,
+        validation=validation,
         out=out,
         resume=resume,
         keep=keep,
@@ -131,15 +168,41 @@ def fit(
 
 
 @app.command()
-def recipes() -> None:
-    """List the recipes."""
-    rows = [("recipe", "dataset", "parameters", "published", "ours", "per epoch", "")]
-    rows += [
-        (r.name, r.dataset, _count(r), r.published, r.ours, r.cost, r.summary)
-        for r in RECIPES.values()
-    ]
-    for line in aligned(rows, left=len(rows[0])):
-        say(line)
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Show all of one recipe.")] = None,
+) -> None:
+    """List the recipes, or show one."""
+    if name is not None:
+        _show(get(name))
+        return
+    width = max(map(len, RECIPES)) + 2
+    for recipe in RECIPES.values():
+        lines = textwrap.wrap(recipe.summary, _COLUMNS - width)
+        for first, line in zip([recipe.name, *[""] * len(lines)], lines, strict=False):
+            say(f"{first:{width}}{line}")
+    say("\nAll of one: `ctep recipes NAME`. Train it: `ctep fit NAME`.")
+
+
+def _show(recipe: Recipe) -> None:
+    rows = {
+        "summary": recipe.summary,
+        "dataset": recipe.dataset,
+        "parameters": _count(recipe),
+        "rule": str(recipe.rule),
+        "solver": str(recipe.solver),
+        "epochs": f"{recipe.epochs} of batches of {recipe.batch_size}",
+        "rate": f"{recipe.rate:g} at most",
+        "teacher": recipe.teacher,
+        "published": recipe.published,
+        "ours": recipe.ours,
+        "per epoch": recipe.cost,
+        "source": recipe.source,
+    }
+    say(recipe.name)
+    for label, text in rows.items():
+        if text is not None:
+            lines = textwrap.wrap(" ".join(text.split()), _COLUMNS - 14)
+            say(f"  {label:10}  " + f"\n{'':14}".join(lines))
 
 
 @app.command()
@@ -209,8 +272,29 @@ def main() -> None:
     except (ValueError, TypeError, OSError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and type(error) is not RuntimeError:
             raise  # of a library: a fault of ours, which needs its traceback
-        _warn(f"error: {error}")
+        _warn(f"error: {_in_options(str(error))}")
         sys.exit(2)
+
+
+def _in_options(text: str) -> str:
+    """Return a message with options in place of the arguments that they stand for."""
+    options = {
+        parameter.name
+        for command in typer.main.get_group(app).commands.values()
+        for parameter in command.params
+        if parameter.param_type_name == "option"
+    }
+
+    def option(found):
+        name, value = found[1], found[2]
+        if name not in options:
+            return found[0]
+        flag = f"--{name.replace('_', '-')}"
+        if value in (None, "True"):
+            return f"`{flag}`"
+        return f"`{flag} {value}`"
+
+    return re.sub(r"`(\w+)(?:=([^`]*))?`", option, text)
 
 
 def _confusion(counts: np.ndarray | None) -> list[str]:

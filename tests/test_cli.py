@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import warnings
+from importlib import metadata
 
 import equinox as eqx
 import jax
@@ -188,14 +189,35 @@ def test_diverged_fit_fails(run, monkeypatch):
 
 @pytest.mark.smoke
 def test_recipes_lists_all(run):
-    """A line for each, with its dataset and figures."""
+    """A name and a summary for each, within 80 columns."""
     code, text, err = run("recipes")
     assert (code, err) == (0, "")
-    lines = text.splitlines()[1:]
-    assert [line.split()[0] for line in lines] == list(recipes.RECIPES)
-    for line, recipe in zip(lines, recipes.RECIPES.values(), strict=True):
-        for part in (recipe.dataset, recipe.published, recipe.ours, recipe.summary):
-            assert part in line
+    *lines, _, last = text.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "`ctep recipes NAME`" in last
+    named = [line for line in lines if not line.startswith(" ")]
+    assert [line.split()[0] for line in named] == list(recipes.RECIPES)
+    said = " ".join(text.split())
+    for recipe in recipes.RECIPES.values():
+        assert f"{recipe.name} {recipe.summary}" in said
+
+
+@pytest.mark.parametrize("name", ["digits", "fre-10x64-agt", "vgg7-kd"])
+def test_recipes_shows_one(run, name):
+    """All that a recipe says of itself, within 80 columns."""
+    code, text, err = run("recipes", name)
+    assert (code, err) == (0, "")
+    assert max(map(len, text.splitlines())) <= 80
+    recipe, said = recipes.get(name), " ".join(text.split())
+    parts = recipe.summary, recipe.published, recipe.ours, recipe.source, recipe.dataset
+    for part in (*parts, f"{recipe.epochs} of batches of {recipe.batch_size}"):
+        assert " ".join(part.split()) in said
+    assert_refused(run("recipes", "zzz"), "`recipe` is 'zzz', which .*: see `ctep rec")
+
+
+def test_version(run):
+    """Oracle: the metadata of the package."""
+    assert run("--version") == (0, f"ctep {metadata.version('ctep')}\n", "")
 
 
 def test_evaluate(run, out):
@@ -290,7 +312,7 @@ def test_analyse_takes_the_run_as_it_was(run, out, tmp_path, monkeypatch):
     same = jax.tree_util.tree_map(np.array_equal, given["network"], trained)
     assert all(jax.tree_util.tree_leaves(same))
     code, _, err = run("analyse", out, "--examples", "0")
-    assert (code, "`examples` is 0" in err) == (2, True)
+    assert (code, "`--examples` is 0" in err) == (2, True)
     run("analyse", out, "--out", tmp_path / "elsewhere")
     assert given["folder"] == tmp_path / "elsewhere"
 
@@ -302,11 +324,38 @@ def test_evaluate_knows_recipe_dataset_and_seed(run, tmp_path):
     options = ["--dataset", "digits", "--seed", 5, "--epochs", 1, "--out", out]
     code, text, err = run("fit", "fre-2x512", *options)
     assert code == 0, err
-    assert "Published: 98.30" in text
+    assert "Published: nothing of this run, with other dataset, epochs." in text
+    assert "98.30" not in text
     assert "tanh(W0_1 x + 0.01 W1_2' s2)" in text
     text = run("evaluate", out)[1]
     accuracy = f"accuracy {100 * rows(out)[-1]['test_accuracy']:.2f} %"
     assert f"fre-2x512 on the test set of digits: {accuracy}" in text
+
+
+def test_numbers_of_a_recipe_are_changed_and_restored(run, tmp_path):
+    """Oracle: `setup`'s own rule, solver and network, and the run's last accuracy."""
+    out = tmp_path / "run"
+    options = ["--beta", 0.02, "--rate", 3e-3, "--solver-tol", 0.01, "--feedback", 0.2]
+    options += ["--batch-size", 200, "--validation", 0.2, "--epochs", 1, "--out", out]
+    code, text, err = run("fit", *options)
+    assert code == 0, err
+    changed = "epochs, feedback, beta, rate, solver_tol, batch_size, validation"
+    assert f"not the recipe itself, but with other {changed}" in text
+    assert "0.2 W1_2' s2" in text
+    found = recipes.restore(out)
+    assert found.options["rule"] == dataclasses.replace(
+        recipes.get("digits").rule, beta=0.02
+    )
+    assert found.options["solver"].rtol == found.options["solver"].atol == 0.01
+    assert (found.options["batch_size"], found.options["validation"]) == (200, 0.2)
+    accuracy = f"accuracy {100 * rows(out)[-1]['test_accuracy']:.2f} %"
+    assert accuracy in run("evaluate", out)[1]
+    options[1] = 0.03
+    match = "holds a run with changes.beta = 0.02, not 0.03: name another `--out`"
+    assert_refused(run("fit", *options, "--resume"), match)
+    who = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps(who | {"changes": {"dropout": 1}}))
+    assert_refused(run("evaluate", out), r"run\.json names no recipe and seed")
 
 
 @matrix.campaign
@@ -316,8 +365,7 @@ def test_a_narrower_run_says_so(run, tmp_path):
     options = ["--epochs", 1, "--scale", 0.25, "--precision", "bfloat16", "--out", out]
     code, text, err = run("fit", "digits", *options)
     assert code == 0, err
-    assert "scale: 0.25 of every width, so this is not the recipe itself" in text
-    assert "Trained at 0.25 of every width" in text
+    assert "not the recipe itself, but with other scale, precision, epochs" in text
     who = json.loads((out / "run.json").read_text())
     assert (who["scale"], who["precision"]) == (0.25, "bfloat16")
     code, text, err = run("evaluate", out)
@@ -348,11 +396,21 @@ def assert_refused(answer, match):
         (["fit", "--dataset", "a b"], "must be a name such as 'mnist', not a path"),
         (["fit", "--epochz", "1"], "No such option: --epochz.*--epochs"),
         (["fitt"], "No such command 'fitt'.*'fit'"),
-        (["fit", "--epochs", "0"], "`epochs` is 0, but must be a whole number of"),
-        (["fit", "--epochs", "-3"], "`epochs` is -3, but must be a whole number of"),
+        (["fit", "--epochs", "0"], "`--epochs` is 0, but .*: pass for example `10`"),
+        (["fit", "--epochs", "-3"], "`--epochs` is -3, but must be a whole number of"),
+        (["fit", "--rate", "-1"], "`--rate` is -1.0, but must be positive and finite"),
+        (["fit", "--beta", "nan"], "`--beta` is nan, but must be positive and finite"),
+        (["fit", "--solver-tol", "0"], "`--solver-tol` is 0.0, but must be positive"),
+        (["fit", "--feedback", "inf"], "`--feedback` is inf, but must be positive"),
+        (["fit", "--batch-size", "0"], "`--batch-size` is 0, but must be a whole numb"),
+        (
+            ["fit", "--validation", "2"],
+            "`--validation` is 2.0, but a fraction",
+        ),
+        (["fit", "--rule", "backprop", "--beta", "1"], "`--beta` is 1.0, but Backprop"),
         (["fit", "--epochs", "many"], "'--epochs': .*integer"),
         (["fit", "--seed", str(2**70)], "seed"),
-        (["fit", "--resume"], "`resume` is True but `out` is None: pass the folder"),
+        (["fit", "--resume"], "`--resume` is True but `--out` is None: pass the fold"),
         (["fit", "--out", "nowhere", "--resume"], "nowhere. holds no `run.json`: corr"),
         (["evaluate", "nowhere"], r"`run` is nowhere, which holds no run\.json: pass"),
         (["evaluate"], "Missing argument 'run'"),
@@ -389,13 +447,16 @@ def test_out_of_another_run(run, out, tmp_path):
     """It names what differs, or asks for `--resume`; no file changes."""
     before = {path: path.read_bytes() for path in out.iterdir()}
     again = run("fit", "--epochs", 1, "--out", out)
-    assert_refused(again, "already holds this run: pass .*resume")
-    assert_refused(run("fit", "--out", out, "--seed", 1), "holds a run with .* name an")
+    assert_refused(again, "already holds this run: pass `--resume`")
+    other = run("fit", "--out", out, "--seed", 1, "--epochs", 1)
+    assert_refused(other, "holds a run with seed = 0, not 1: name another `--out`")
+    longer = run("fit", "--out", out, "--epochs", 3, "--resume")
+    assert_refused(longer, "with the epochs asks for the same `--epochs`")
     resumed = run("fit", "fre-2x512", "--dataset", "digits", "--out", out, "--resume")
     assert_refused(resumed, "holds a run with .* = .*, not ")
     file = tmp_path / "file"
     file.touch()
-    assert_refused(run("fit", "--out", file), "`out` is the file .*file, so name a fol")
+    assert_refused(run("fit", "--out", file), "`--out` is the file .*file, so name")
     assert {path: path.read_bytes() for path in out.iterdir()} == before
 
 

@@ -742,13 +742,13 @@ def test_hold_out_follows_the_key():
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.0, float("nan")])
 def test_hold_out_refuses_fraction(fraction):
-    with pytest.raises(ValueError, match=f"`fraction` must be.*got {fraction}; pass"):
+    with pytest.raises(ValueError, match=f"`validation` is {fraction}, but.*: pass"):
         hold_out(9, fraction, jax.random.key(0))
 
 
 @pytest.mark.parametrize(("fraction", "held"), [(0.0, 0), (0.05, 0), (0.95, 9)])
 def test_hold_out_refuses_an_empty_side(fraction, held):
-    match = f"`fraction` is {fraction}, which holds out {held} of 9 examples; choose"
+    match = f"`validation` is {fraction}, which holds out {held} of 9 examples: choose"
     with pytest.raises(ValueError, match=match):
         hold_out(9, fraction, jax.random.key(0))
 

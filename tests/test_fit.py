@@ -471,8 +471,8 @@ def test_unsettled_examples_stop_the_run():
         ({"keep": 0}, ValueError, "`keep` is 0, but must be a whole number of at"),
         ({"mesh": 8}, TypeError, "mesh"),
         ({"callback": 3}, TypeError, "callback"),
-        ({"validation": 1.0}, ValueError, "must be at least 0 and below 1, but got"),
-        ({"validation": -0.1}, ValueError, "must be at least 0 and below 1, but got"),
+        ({"validation": 1.0}, ValueError, "`validation` is .*, but a fraction"),
+        ({"validation": -0.1}, ValueError, "`validation` is .*, but a fraction"),
         ({"dataset": "digitz"}, ValueError, "got 'digitz'; did you mean 'digits'"),
         ({"resume": True}, ValueError, "`resume` is True but `out` is None: pass the"),
         (

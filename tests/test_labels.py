@@ -71,3 +71,26 @@ def test_rows_that_fill_a_batch_up_spoil_nothing():
         assert result.status == "completed"
         loss, _ = ctep.gradient(network, x, y, throw=False)
         np.testing.assert_allclose(result.history[0]["loss"], loss, rtol=1e-3)
+
+
+def test_labels_that_count_from_one_are_told_so():
+    """Oracle: by hand; ten classes of which none is 0."""
+    network = ctep.mlp((4, 8, 10), key=jax.random.key(0))
+    x, y = np.ones((20, 4), np.float32), np.arange(20) % 10 + 1
+    with pytest.raises(ValueError, match=r"Labels count from 0: if these .* `y - 1`"):
+        ctep.fit(network, (x, y), progress=False)
+    with pytest.raises(ValueError, match="labels count from 0, so pass `y - 1`"):
+        ctep.gradient(network, x, y)
+    with pytest.raises(ValueError, match="fix the labels or build it with more"):
+        ctep.gradient(network, x[:1], y[-1:])
+
+
+def test_a_chain_is_told_its_sizes_and_images_their_shape():
+    """Oracle: the arguments of the builders that made them."""
+    x, y = np.ones((20, 5), np.float32), np.arange(20) % 3
+    chain = ctep.mlp((4, 8, 3), key=jax.random.key(0))
+    with pytest.raises(ValueError, match=r"as `ctep\.mlp\(\(5, \.\.\.\)\)`\.$"):
+        ctep.fit(chain, (x, y), progress=False)
+    images = ctep.vgg((2,), (3,), 3, input_shape=(8, 8, 1), key=jax.random.key(0))
+    with pytest.raises(ValueError, match=r"`input_shape=\(6, 6, 1\)`, or pad images"):
+        ctep.fit(images, (np.ones((20, 6, 6, 1), np.float32), y), progress=False)

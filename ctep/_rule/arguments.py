@@ -64,9 +64,12 @@ def check_batch(network: AbstractNetwork, nudge: AbstractNudge, x, y) -> None:
         low, high = int(values.min()), int(values.max())
         if low < 0 or high >= classes:
             bad = low if low < 0 else high
+            remedy = "fix the labels or build it with more outputs"
+            if (low, high) == (1, classes):
+                remedy = "labels count from 0, so pass `y - 1`"
             raise ValueError(
                 f"`y` holds the label {bad}, but this network has the classes 0 to "
-                f"{classes - 1}: fix the labels or build it with more outputs."
+                f"{classes - 1}: {remedy}."
             )
     floating = jnp.issubdtype(y.dtype, jnp.floating)
     if concrete and floating and not np.isfinite(np.asarray(y)).all():

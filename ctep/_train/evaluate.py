@@ -222,11 +222,13 @@ def check_fit(network, nudge, dataset, pipeline, y):
             "each with a target."
         )
     if wrong or (image and shape != network.input_shape):
+        size = math.prod(shape)
+        images = len(network.input_shape) == 3
+        remedy = f"`input_shape={shape}`" if images else f"as `ctep.mlp(({size}, ...))`"
         raise ValueError(
-            f"`dataset` {dataset.name!r} has inputs of shape {shape}, "
-            f"{math.prod(shape)} numbers, but this network takes "
-            f"{network.input_shape}: build it for {math.prod(shape)} inputs, "
-            f"`input_shape={shape}`, or pad images by `pipeline=`."
+            f"`dataset` {dataset.name!r} has inputs of shape {shape}, {size} numbers, "
+            f"but this network takes {network.input_shape}: build it for {size} "
+            f"inputs, {remedy}{', or pad images by `pipeline=`' if images else ''}."
         )
     outputs, needed = network.output_shape, dataset.outputs
     values = dataset.classes is None
@@ -236,6 +238,8 @@ def check_fit(network, nudge, dataset, pipeline, y):
         hint = ""
         if values and needed == 1:
             hint = " Class numbers must be of a whole dtype: `y.astype('int32')`."
+        if not values and outputs == (needed - 1,):
+            hint = " Labels count from 0: if these count from 1, pass `y - 1`."
         raise ValueError(
             f"`dataset` {dataset.name!r} has {needed} {what}, but this network has "
             f"outputs of shape {outputs}: build it with {needed} outputs.{hint}"

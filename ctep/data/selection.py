@@ -42,13 +42,13 @@ class BatchOrder:
 
 
 def hold_out(
-    total: int, fraction: float, key: PRNGKeyArray
+    total: int, validation: float, key: PRNGKeyArray
 ) -> tuple[Int32[np.ndarray, " train"], Int32[np.ndarray, " validation"]]:
     """Divide training examples at random into training and validation.
 
     Args:
         total: the number of examples.
-        fraction: the part to hold out, between 0 and 1; the number of examples is
+        validation: the part to hold out, between 0 and 1; the number of examples is
             rounded.
         key: decides which examples; the same key decides the same.
 
@@ -56,18 +56,18 @@ def hold_out(
         The indices to train on and those to validate on, each in increasing order.
 
     Raises:
-        ValueError: if `fraction` is outside [0, 1) or leaves either side empty.
+        ValueError: if `validation` is outside [0, 1) or leaves either side empty.
     """
-    if not 0 <= fraction < 1:
+    if not 0 <= validation < 1:
         raise ValueError(
-            f"`fraction` must be at least 0 and below 1, but got {fraction}; pass 0.1 "
-            "to hold out a tenth."
+            f"`validation` is {validation}, but a fraction to hold out is at least 0 "
+            "and below 1: pass 0.1 for a tenth."
         )
-    held = round(fraction * total)
+    held = round(validation * total)
     if held in (0, total):
         raise ValueError(
-            f"`fraction` is {fraction}, which holds out {held} of {total} examples; "
-            "choose one that leaves examples on both sides."
+            f"`validation` is {validation}, which holds out {held} of {total} "
+            "examples: choose one that leaves examples on both sides."
         )
     order = np.asarray(jax.random.permutation(key, total), np.int32)
     return np.sort(order[held:]), np.sort(order[:held])

@@ -29,7 +29,6 @@ def get(name: str) -> Recipe:
     checks.instance("recipe", name, str, "a name", "fre-2x512")
     if name in RECIPES:
         return RECIPES[name]
-    near = difflib.get_close_matches(name, RECIPES, n=3, cutoff=0.4) or list(RECIPES)
-    raise ValueError(
-        f"`recipe` is {name!r}, which is not known: did you mean {' or '.join(near)}?"
-    )
+    near = difflib.get_close_matches(name, RECIPES, n=3, cutoff=0.4)
+    remedy = f"did you mean {' or '.join(near)}?" if near else "see `ctep recipes`."
+    raise ValueError(f"`recipe` is {checks.shown(name)}, which is not known: {remedy}")

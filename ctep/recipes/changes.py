@@ -9,6 +9,9 @@ from .. import _checks as checks
 from .._rule import AbstractRule, Backprop
 from .._solver import AbstractSolver
 
+# What `train` and the command line can change, all by these names.
+CHANGEABLE = "feedback", "beta", "rate", "solver_tol", "batch_size", "validation"
+
 # What could be passed for each, in errors.
 _EXAMPLES = {"feedback": "0.1", "beta": "0.01", "rate": "0.001", "solver_tol": "1e-3"}
 

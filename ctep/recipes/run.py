@@ -1,6 +1,8 @@
 """A recipe trained in one call, its teacher first, and its folder opened again."""
 
 import dataclasses
+import types
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +20,7 @@ from .._train.store import folder
 from ..data import Dataset
 from ._all import get
 from .base import Options, Recipe
+from .changes import CHANGEABLE
 
 # By the names that the command line and `run.json` have for them.
 RULES: dict[str | None, AbstractRule | None] = {
@@ -36,6 +39,12 @@ def train(
     scale: float = 1.0,
     rule: AbstractRule | None = None,
     precision: Precision = "float32",
+    feedback: float | None = None,
+    beta: float | None = None,
+    rate: float | None = None,
+    solver_tol: float | None = None,
+    batch_size: int | None = None,
+    validation: float | None = None,
     teacher: AbstractNetwork | None = None,
     out: str | Path | None = None,
     resume: bool = False,
@@ -67,6 +76,12 @@ def train(
         scale: factor of every width, of a teacher too.
         rule: another rule than the recipe's: `ctep.Backprop()` trains the twin.
         precision: that of products, of a teacher too; see `ctep.with_precision`.
+        feedback: scale of the feedback; that of a skip follows as in the recipe.
+        beta: nudge of the rule.
+        rate: the largest learning rate; all others are multiplied alike.
+        solver_tol: relative and absolute tolerance of the solver.
+        batch_size: examples per step.
+        validation: fraction of the training set that is held out.
         teacher: a network that is trained already, instead of one of `out-teacher`.
         out: folder for checkpoints and history, see `ctep.fit`.
         resume: continue the run in `out`. A teacher goes on by itself.
@@ -95,6 +110,9 @@ def train(
     if rule is not None:
         check_kinds(rule=rule)
     checks.positive("scale", scale, "0.25")
+    every = feedback, beta, rate, solver_tol, batch_size, validation
+    pairs = zip(CHANGEABLE, map(checks.number, every), strict=True)
+    changes = {name: value for name, value in pairs if value is not None}
     source = recipe.dataset if dataset is None else dataset
     loaded = data.load(source, data_dir=data_dir)
     session = _Session(
@@ -115,9 +133,17 @@ def train(
         if result.status != "completed":
             return result
         teacher = result.network
+    other = {
+        "scale": scale != 1,
+        "rule": rule is not None,
+        "precision": precision != "float32",
+        "dataset": loaded.name.partition(":")[0] != recipe.dataset,
+        "epochs": epochs not in (None, recipe.epochs),
+    }
+    different = [*(name for name, given in other.items() if given), *changes]
     notes = [f"dataset: {loaded!r}\n"]
-    if scale != 1:
-        text = f"scale: {scale:g} of every width, so this is not the recipe itself"
+    if different:
+        text = f"not the recipe itself, but with other {', '.join(different)}"
         notes = [text, *notes]
     result = session.fit(
         recipe,
@@ -125,15 +151,18 @@ def train(
         *notes,
         out=out,
         resume=resume,
+        changes=changes,
         epochs=epochs,
         rule=rule,
         teacher=teacher,
     )
     session.say(result)
-    if scale != 1:
-        session.say(f"Trained at {scale:g} of every width.")
-    elif result.status == "completed" and recipe.published != "none" and rule is None:
-        session.say(f"Published: {recipe.published}.")
+    if result.status == "completed" and recipe.published != "none":
+        session.say(
+            f"Published: nothing of this run, with other {', '.join(different)}."
+            if different
+            else f"Published: {recipe.published}."
+        )
     return result
 
 
@@ -179,6 +208,9 @@ def restore(
         name, trained_on, seed = kept["recipe"], str(kept["data"]), int(kept["seed"])
         scale, rule = float(kept.get("scale", 1.0)), RULES[kept.get("rule_name")]
         precision = kept.get("precision", "float32")
+        changes = dict(kept.get("changes", {}))
+        if not changes.keys() <= set(CHANGEABLE):
+            raise ValueError
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} names no recipe and seed, or a rule of your own, so the network "
@@ -190,7 +222,9 @@ def restore(
     if recipe.teacher is not None:
         # Its arrays are part of the checkpoint; here it lends its structure alone.
         teacher, _ = get(recipe.teacher).setup(loaded, **alike)
-    network, options = recipe.setup(loaded, rule=rule, teacher=teacher, **alike)
+    network, options = recipe.setup(
+        loaded, rule=rule, teacher=teacher, **alike, **changes
+    )
     network, options["nudge"] = _restore(
         run,
         network,
@@ -292,10 +326,12 @@ class _Session:
 
     def fit(
         self, recipe: Recipe, title: str, *notes, out: Path | None, resume, rule=None,
-        **own,
+        changes: Mapping[str, Any] = types.MappingProxyType({}), **own,
     ) -> Result:  # fmt: skip
         """Train a recipe; say what it is first, and in `run.json` for `restore`."""
-        network, options = recipe.setup(self.dataset, rule=rule, **self.alike, **own)
+        network, options = recipe.setup(
+            self.dataset, rule=rule, **self.alike, **changes, **own
+        )
         if self.watch is not None:
             options["watch"] = self.watch
         self.say(title, network, *notes)
@@ -306,6 +342,7 @@ class _Session:
             # A rule of the user's own has a name that `restore` does not know.
             "rule_name": next(known, type(rule).__name__),
             **self.alike,
+            **({"changes": dict(changes)} if changes else {}),
         }
         return fit(
             network, self.dataset, out=out, resume=resume, identity=identity,

@@ -173,14 +173,20 @@ def _compare(path: Path, new: dict, resume: bool) -> None:
     versions = {key for key in changed if key.split(".")[0] == "versions"}
     other = {key.split(".")[-1] for key in versions}
     mild = versions | {key for key in changed if foreign(key, was, other)}
+    # A recipe's seed says more than the numbers of the key that is made of it.
     settings = [key for key in changed if key not in mild]
+    settings.sort(key=lambda key: key.startswith("key."))
     # What refuses the run is named before what only draws a warning.
     key = [*settings, *changed, ""][0]
     pair = was.get(key, "absent"), now.get(key, "absent")
     name = key.removeprefix("content.")
     change = f"{there} holds a run with {name} = {pair[0]}, not {pair[1]}"
+    if name.startswith("key."):
+        change = f"{there} holds a run of another `key`"
     if settings:
         back = width_remedy(*pair) or "set that back and pass `resume=True`"
+        if name.startswith("optimizer"):
+            back += " (a rate that falls with the epochs asks for the same `epochs`)"
         raise ValueError(f"{change}: name another `out`, or {back}.")
     if not resume:
         raise ValueError(
