@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import re
 import shlex
 import sys
 import textwrap
@@ -17,14 +16,15 @@ import typer
 
 from . import _checks as checks
 from ._network.describe import parameters
+from ._options import in_options, numbers, rule_of
 from ._text import indented, printable
 from ._train import Result, as_inputs, evaluate as scored
 from ._train.devices.hosts import LOST, join
 from ._train.store import history
 from ._train.store.identity import version as installed
-from .analysis import analyse as report
-from .recipes import RECIPES, Recipe, get, train
-from .recipes.run import RULES, reopen, say
+from .analysis import analyse as report, plot
+from .recipes import RECIPES, Recipe, get, study as studied, train
+from .recipes.run import reopen, say
 
 # Shape and number of classes of the recipes' datasets, for lists.
 _DATA = {
@@ -129,11 +129,7 @@ def fit(
     """
     # Before all else: once JAX has looked for devices, no process can join others.
     join(coordinator, process, processes)
-    if rule not in RULES:
-        raise ValueError(
-            f"`rule` is {rule!r}, but must be 'backprop' or 'alignment': pass one of "
-            "them, or leave it out for the recipe's own."
-        )
+    own = rule_of(rule)
     watch = None
     if stop_on is not None:
         watch = dataclasses.replace(get(recipe).watch, stop=tuple(stop_on))
@@ -143,7 +139,7 @@ def fit(
         epochs=epochs,
         seed=seed,
         scale=scale,
-        rule=RULES[rule],
+        rule=own,
         precision=precision,  # pyright: ignore[reportArgumentType]
         feedback=feedback,
         beta=beta,
@@ -203,6 +199,52 @@ def _show(recipe: Recipe) -> None:
         if text is not None:
             lines = textwrap.wrap(" ".join(text.split()), _COLUMNS - 14)
             say(f"  {label:10}  " + f"\n{'':14}".join(lines))
+
+
+_Numbers = typer.Option(help="One value or several, as in .01,.1,.3.")
+
+
+@app.command()
+def study(
+    recipe: Annotated[str, typer.Argument(help="See `ctep recipes`.")],
+    out: Annotated[Path, typer.Option(help="Folder of all runs and of the table.")],
+    seeds: Annotated[int, typer.Option(help="How many.")] = 3,
+    epochs: Annotated[int | None, typer.Option(help="Of each run.")] = None,
+    feedback: Annotated[str | None, _Numbers] = None,
+    beta: Annotated[str | None, _Numbers] = None,
+    rate: Annotated[str | None, _Numbers] = None,
+    solver_tol: Annotated[str | None, _Numbers] = None,
+    batch_size: Annotated[str | None, _Numbers] = None,
+    scale: Annotated[str | None, _Numbers] = None,
+    rule: Annotated[
+        str | None, typer.Option(help='"backprop" or "alignment" for the twin.')
+    ] = None,
+    dataset: _Dataset = None,
+    data_dir: _DataDir = None,
+) -> None:
+    """Train a recipe with every combination of some numbers, several seeds each.
+
+    One line per run and epoch is in OUT/study.csv, a figure in OUT/study.png. The same
+    command goes on where it was cut.
+    """
+    result = studied(
+        recipe,
+        out=out,
+        seeds=seeds,
+        epochs=epochs,
+        feedback=numbers(feedback),
+        beta=numbers(beta),
+        rate=numbers(rate),
+        solver_tol=numbers(solver_tol),
+        batch_size=numbers(batch_size),
+        scale=numbers(scale),
+        rule=rule_of(rule),
+        dataset=dataset,
+        data_dir=data_dir,
+    )
+    figure = plot.study(result)
+    figure.savefig(out / "study.png", dpi=150, facecolor="white")
+    say(f"{out / 'study.png'} shows them.")
 
 
 @app.command()
@@ -272,29 +314,11 @@ def main() -> None:
     except (ValueError, TypeError, OSError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and type(error) is not RuntimeError:
             raise  # of a library: a fault of ours, which needs its traceback
-        _warn(f"error: {_in_options(str(error))}")
+        commands = typer.main.get_group(app).commands.values()
+        given = [option for command in commands for option in command.params]
+        names = {o.name for o in given if o.param_type_name == "option"}
+        _warn(f"error: {in_options(str(error), names)}")
         sys.exit(2)
-
-
-def _in_options(text: str) -> str:
-    """Return a message with options in place of the arguments that they stand for."""
-    options = {
-        parameter.name
-        for command in typer.main.get_group(app).commands.values()
-        for parameter in command.params
-        if parameter.param_type_name == "option"
-    }
-
-    def option(found):
-        name, value = found[1], found[2]
-        if name not in options:
-            return found[0]
-        flag = f"--{name.replace('_', '-')}"
-        if value in (None, "True"):
-            return f"`{flag}`"
-        return f"`{flag} {value}`"
-
-    return re.sub(r"`(\w+)(?:=([^`]*))?`", option, text)
 
 
 def _confusion(counts: np.ndarray | None) -> list[str]:

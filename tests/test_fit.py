@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import matrix
 import numpy as np
 import optax
+import optax.contrib
 import oracles
 import pytest
 
@@ -245,6 +246,100 @@ def test_equals_a_loop_by_hand(monkeypatch, batch_size, double, atol):
     for record, (loss, correct) in zip(result.history, means, strict=True):
         assert record["loss"] == pytest.approx(loss, rel=1e-5)
         assert record["train_accuracy"] == pytest.approx(correct)
+
+
+EXTRA = {
+    "plateau": optax.chain(
+        optax.adam(0.01), optax.contrib.reduce_on_plateau(patience=1, factor=0.5)
+    ),
+    "polyak": optax.polyak_sgd(0.1),
+    "line search": optax.lbfgs(),
+}
+
+
+@matrix.parametrize("name", EXTRA, ["plateau", "line search"])
+def test_optimisers_that_ask_for_more(monkeypatch, name):
+    """Oracle: optax by hand, with the loss of `ctep.gradient` and its derivative.
+
+    Of a batch of all examples; the line search takes the loss at other parameters.
+    """
+    batches_of(monkeypatch)
+    solver, (x, y) = ctep.Sweeps(2000, rtol=1e-10, atol=1e-10), toy()
+    with jax.enable_x64(True):
+        x = x.astype(jnp.float64)
+        options = {"batch_size": 40, "solver": solver, "epochs": 4}
+        result = fit(chain(), (x, y), optimizer=EXTRA[name], **options)
+        network = chain()
+        arrays, static = eqx.partition(network, eqx.is_inexact_array)
+
+        def loss(arrays):
+            network = eqx.combine(arrays, static)
+            return ctep.gradient(network, x, y, rule=ctep.OneSided(), solver=solver)[0]
+
+        full = optax.with_extra_args_support(EXTRA[name])
+        state = full.init(arrays)
+        for _ in range(4):
+            value, gradient = ctep.gradient(
+                eqx.combine(arrays, static), x, y, rule=ctep.OneSided(), solver=solver
+            )
+            updates, state = full.update(
+                gradient, state, arrays, value=value, grad=gradient, value_fn=loss
+            )
+            arrays = eqx.apply_updates(arrays, updates)
+        close(result.network, eqx.combine(arrays, static), 1e-9)
+        assert max(
+            np.abs(a - b).max()
+            for a, b in zip(*map(jax.tree.leaves, (arrays, network)), strict=True)
+        ) > 1e-2  # fmt: skip
+
+
+def test_an_optimiser_that_asks_for_too_much_leaves_nothing(tmp_path):
+    """A Hessian, or a mask of the network where parameters are a pair."""
+
+    def update(gradient, state, parameters=None, *, hessian, **others):
+        return gradient, state
+
+    more = optax.GradientTransformationExtraArgs(lambda parameters: (), update)
+    masked = optax.adamw(1e-3, mask=chain().trainable())
+    for optimizer, reason in ((more, "hessian"), (masked, "structure")):
+        with pytest.raises(ValueError, match=f"`optimizer` cannot .*{reason}.*, True"):
+            fit(optimizer=optimizer, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_masks_of_a_network():
+    """Oracle: fixed feedback as it was drawn, in `fit` and in a loop of one's own.
+
+    Decay of all weights shrinks what no gradient moves; with the mask it does not.
+    """
+    network = ctep.mlp((5, 6, 6, 3), feedback=ctep.Fixed(0.1), key=jax.random.key(0))
+    x, y = jax.random.normal(jax.random.key(1), (8, 5)), jnp.arange(8) % 3
+    mask = network.trainable()
+    arrays = eqx.filter(network, eqx.is_inexact_array)
+    _, gradient = ctep.gradient(network, x, y, rule=ctep.OneSided())
+    fixed = lambda n: n.couplings[1].feedback.operator.weight  # noqa: E731
+    for optimizer, kept in (
+        (optax.adamw(0.1, weight_decay=0.5), False),
+        (optax.adamw(0.1, weight_decay=0.5, mask=mask), True),
+    ):
+        updates, _ = optimizer.update(gradient, optimizer.init(arrays), arrays)
+        moved = eqx.apply_updates(network, updates)
+        assert np.array_equal(fixed(moved), fixed(network)) == kept
+        first = moved.couplings[0].forward.weight
+        assert np.abs(first - network.couplings[0].forward.weight).min() > 0.01
+    frozen = eqx.tree_at(lambda m: m.couplings[0].forward.weight, mask, False)
+    labels = jax.tree.map(lambda m: "train" if m else "freeze", frozen)
+    parts = {"train": optax.adam(0.1), "freeze": optax.set_to_zero()}
+    split = optax.multi_transform(parts, (labels, "train"))
+    result = fit(network, (np.asarray(x), np.asarray(y)), optimizer=split)
+    same = [
+        np.array_equal(a, b)
+        for a, b in zip(*map(jax.tree.leaves, (result.network, network)), strict=True)
+    ]
+    names = [jax.tree_util.keystr(p) for p, _ in jax.tree.leaves_with_path(network)]
+    assert {name for name, one in zip(names, same, strict=True) if one} == {
+        ".couplings[0].forward.weight", ".couplings[1].feedback.operator.weight",
+    }  # fmt: skip
 
 
 def test_epochs_use_every_example_once_in_a_new_order(monkeypatch):

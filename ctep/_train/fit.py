@@ -23,7 +23,7 @@ from ..data.selection import hold_out
 from .devices.feed import feeds
 from .devices.placement import Placement
 from .evaluate import check_fit
-from .loop import Loop
+from .loop import Loop, divided
 from .result import Result
 from .score import as_inputs
 from .signals import pass_on
@@ -103,7 +103,11 @@ def fit(
         nudge: its cost is the loss; `OutputError()` by default.
         rule: makes the gradient; `OneSided(0.01)` by default.
         solver: finds the rests of all phases; `Sweeps()` by default.
-        optimizer: any optax transformation; `optax.adam(1e-3)` by default.
+        optimizer: any optax transformation; `optax.adam(1e-3)` by default. Those that
+            ask for more get the batch's loss as `value`, the gradient as `grad`, and
+            the loss as a function of the parameters, by a free phase, as `value_fn`.
+            Parameters are the pair of network and nudge: a mask of the network's
+            structure is passed as `(mask, True)`.
         epochs: number of epochs of the whole run, those before a resumption included.
         batch_size: a hundredth of the training set, within 20 and 500, by default. A
             last batch that is not full is weighted by its size.
@@ -188,6 +192,7 @@ def fit(
     x, y = map(jnp.asarray, splits["train"].sample(np.arange(1)))
     check_fit(network, nudge, loaded, pipeline, y)
     rule.check(network, nudge, (as_inputs(pipeline, x, network), y))
+    _check_step(optimizer, network, nudge)
     told, exact = trained(network, nudge, rule), rule.exact(network, nudge)
     parts = {"nudge": given, "rule": rule, "solver": solver, "pipeline": pipeline}
     settings = {"batch_size": batch_size, "validation": validation}
@@ -260,6 +265,29 @@ def _check_flags(out, *, resume, **flags):
         raise ValueError(
             "`resume` is True but `out` is None: pass the folder of the run as `out`."
         )
+
+
+def _check_step(optimizer, network, nudge):
+    """Raise `ValueError` if the optimiser cannot take a step, by tracing one."""
+    parameters, *_ = divided(network, nudge)
+    full = optax.with_extra_args_support(optimizer)
+
+    def step(parameters):
+        state, zero = full.init(parameters), jnp.zeros((), network.dtype)
+        return full.update(
+            parameters, state, parameters,
+            value=zero, grad=parameters, value_fn=optax.tree.sum,
+        )  # fmt: skip
+
+    try:
+        jax.eval_shape(step, parameters)
+    except (TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"`optimizer` cannot take a step ({reason:.200}): it gets `value`, `grad` "
+            "and `value_fn`, and parameters that are the pair of network and nudge, so "
+            "that a mask of the network's structure is passed as `(mask, True)`."
+        ) from error
 
 
 def _check_kinds(watch, optimizer, identity):

@@ -1,5 +1,7 @@
 """The compiled part of training: chunks of batches, and the probe."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -177,9 +179,19 @@ class Loop(eqx.Module):
         estimate = self.rule.estimate(network, task)
         part = usable(estimate.result) & present
         gradient = _of(state.trained, estimate.gradient)
+
+        def value_fn(trained):  # traced by those alone that ask for it
+            network, nudge = eqx.combine(trained, state.fixed, self.static)
+            network = self.rule.subject(network)
+            own = dataclasses.replace(task, nudge=nudge.at(epoch))
+            free = own.settle(jax.lax.stop_gradient(network))
+            rest = dataclasses.replace(estimate, free=free, result=free.result)
+            return self.rule.loss(network, own, rest)
+
         updates, optimizer = self.optimizer.update(
-            gradient, state.optimizer, state.trained
-        )
+            gradient, state.optimizer, state.trained,
+            value=estimate.loss, grad=gradient, value_fn=value_fn,
+        )  # fmt: skip
         trained = eqx.apply_updates(state.trained, updates)
         # Without any example no momentum and no decay moves the weights either.
         some, old = jnp.any(part), (state.trained, state.optimizer)

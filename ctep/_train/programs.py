@@ -50,8 +50,9 @@ class Optimizer:
     """A transformation that equals others with the same code and the same numbers."""
 
     def __init__(self, transformation: optax.GradientTransformation):
-        self.init: Callable = transformation.init
-        self.update: Callable = transformation.update
+        full = optax.with_extra_args_support(transformation)
+        self.init: Callable = full.init
+        self.update: Callable = full.update
         self._made = _made(tuple(transformation), {})
 
     def __eq__(self, other: object) -> bool:

@@ -1,6 +1,11 @@
 """What to look for in each figure, and what a bad one looks like."""
 
 CAPTIONS = {
+    "study": (
+        "Bands that do not overlap tell two settings apart, others tell nothing. "
+        "More sweeps buy nothing where the accuracy is alike, and a cosine that falls "
+        "while the loss does not is a gradient of something else."
+    ),
     "spectral_radius": (
         "Each example should lie left of the dashed line at 1: the farther, the sooner "
         "a disturbance dies out. Bars that reach the line belong to examples that "

@@ -1,0 +1,275 @@
+"""Many runs of one recipe: a grid of changed numbers and of seeds in one folder."""
+
+import csv
+import io
+import itertools
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from .. import _checks as checks, data
+from .._html import as_html
+from .._rule import AbstractRule
+from .._text import aligned
+from .._train.store import folder, history
+from ._all import get
+from .run import say, train
+
+_FILE, _TABLE = "study.json", "study.csv"
+# What one line of the table says of an epoch, after what the run was.
+_MEASURED = (
+    "epoch", "loss", "train_accuracy", "test_accuracy", "sweeps", "unsettled",
+    "gradient_cosine", "seconds",
+)  # fmt: skip
+
+Values = float | Sequence[float] | None
+
+
+class Study(NamedTuple):
+    """The runs of a study, as far as they have come.
+
+    Fields:
+        recipe: its name.
+        axes: what was varied, by name, in the order given.
+        rows: one per run and epoch: the recipe, what was varied, the seed, and what the
+            epoch measured, accuracies as fractions; `None` where nothing is known.
+    """
+
+    recipe: str
+    axes: tuple[str, ...]
+    rows: list[dict[str, Any]]
+
+    def curves(self, measure: str) -> dict[tuple[float, ...], np.ndarray]:
+        """Return a measure by cell: `(seeds, epochs)`, NaN where nothing is known.
+
+        Args:
+            measure: such as `"test_accuracy"`.
+        """
+        runs: dict[tuple, dict[int, dict[int, float]]] = {}
+        for row in self.rows:
+            value = row[measure]
+            seeds = runs.setdefault(tuple(row[axis] for axis in self.axes), {})
+            epochs = seeds.setdefault(row["seed"], {})
+            epochs[row["epoch"]] = math.nan if value is None else value
+        length = max((row["epoch"] for row in self.rows), default=0)
+        return {
+            cell: np.array(
+                [
+                    [seeds[seed].get(n + 1, math.nan) for n in range(length)]
+                    for seed in sorted(seeds)
+                ]
+            )
+            for cell, seeds in runs.items()
+        }
+
+    def table(self) -> list[list[str]]:
+        """Return the cells with their accuracy: best and final, mean over the seeds."""
+        out = [[*self.axes, "seeds", "best test %", "final test %", "sweeps", "cosine"]]
+        accuracy, others = self.curves("test_accuracy"), ("sweeps", "gradient_cosine")
+        sweeps, cosines = map(self.curves, others)
+        for cell, values in accuracy.items():
+            known = [run[np.isfinite(run)] for run in values]
+            ends = [(run.max(), run[-1]) for run in known if run.size]
+            out.append(
+                [
+                    *(f"{value:g}" for value in cell),
+                    str(len(values)),
+                    *(_spread(100 * np.array(end)) for end in zip(*ends, strict=True)),
+                    *([] if ends else ["-", "-"]),
+                    *(_mean(c[cell]) for c in (sweeps, cosines)),
+                ]
+            )
+        return out
+
+    def __str__(self):
+        return "\n".join(aligned(self.table(), left=0))
+
+    def _repr_html_(self):
+        return as_html([self.table()], left=0)
+
+
+def study(
+    name: str,
+    *,
+    out: str | Path,
+    seeds: int = 3,
+    epochs: int | None = None,
+    feedback: Values = None,
+    beta: Values = None,
+    rate: Values = None,
+    solver_tol: Values = None,
+    batch_size: Values = None,
+    scale: Values = None,
+    rule: AbstractRule | None = None,
+    dataset: object = None,
+    data_dir: str | Path | None = None,
+    progress: bool = True,
+) -> Study:
+    """Train a recipe with every combination of some numbers, several seeds each.
+
+    Every run has a folder of its own in `out`, as `ctep.recipes.train` leaves it, and
+    `study.csv` has one line per run and epoch. It is written anew after each run. A
+    study that was cut goes on where it ended, one that is called with more values or
+    more seeds runs those alone.
+
+    ```python
+    import ctep
+
+    found = ctep.recipes.study(
+        "digits", feedback=[0.1, 0.3], seeds=2, epochs=1, out="study"
+    )
+    print(found)
+    figure = ctep.analysis.plot.study(found)
+    ```
+
+    Args:
+        name: a recipe, see `ctep recipes`.
+        out: folder of the study.
+        seeds: number of seeds, which are 0, 1, ...
+        epochs: the length of each run; that of the recipe by default.
+        feedback: one value or several, of what `ctep.recipes.train` calls so, as the
+            following ones; those with several are the axes of the study.
+        beta: nudge of the rule.
+        rate: the largest learning rate.
+        solver_tol: tolerance of the solver.
+        batch_size: examples per step.
+        scale: factor of every width.
+        rule: another rule than the recipe's.
+        dataset: the name of a dataset instead of the recipe's.
+        data_dir: where TFDS keeps its data.
+        progress: whether to print.
+
+    Raises:
+        TypeError: if an argument is not of its kind.
+        ValueError: if a value is out of range or comes twice, the recipe has a teacher,
+            or `out` holds another study or something else.
+        KeyboardInterrupt: on Ctrl-C, once the run on its way is saved; the table has
+            what was reached.
+
+    Cost: that of its runs, one after the other. Runs of another seed or rate share
+    their compiled programs, others compile their own.
+    """
+    recipe, seeds = get(name), checks.count("seeds", seeds, "3")
+    epochs = checks.count("epochs", recipe.epochs if epochs is None else epochs, "10")
+    given = {
+        "feedback": feedback, "beta": beta, "rate": rate, "solver_tol": solver_tol,
+        "batch_size": batch_size, "scale": scale,
+    }  # fmt: skip
+    values = {key: _several(key, v) for key, v in given.items() if v is not None}
+    if recipe.teacher is not None:
+        raise ValueError(
+            f"`recipe` is {name!r}, which learns from a teacher, and a study trains "
+            "none: train it by `ctep.recipes.train`."
+        )
+    root = Path(out).expanduser()
+    loaded = data.load(dataset or recipe.dataset, data_dir=data_dir)
+    protocol = {
+        "recipe": name, "epochs": epochs, "dataset": str(dataset or recipe.dataset),
+        "rule": repr(rule or recipe.rule), "axes": list(values),
+    }  # fmt: skip
+    cells: list[tuple[dict[str, Any], int]] = [
+        (dict(zip(values, combination, strict=True)), seed)
+        for combination in itertools.product(*values.values())
+        for seed in range(seeds)
+    ]
+    for cell, seed in cells:  # all of them, before anything is trained or written
+        how = {"seed": seed, "epochs": epochs, "rule": rule, **cell}
+        jax.eval_shape(lambda how=how: recipe.setup(loaded, **how) and None)
+    _claim(root, protocol)
+    where = [root / _label(cell, seed) for cell, seed in cells]
+
+    def collected():
+        pairs = zip(cells, where, strict=True)
+        return Study(name, tuple(values), list(_rows(name, pairs)))
+
+    for k, ((cell, seed), own) in enumerate(zip(cells, where, strict=True)):
+        if len(history.read(own)) >= epochs:
+            continue
+        if progress:
+            say(f"run {k + 1} of {len(cells)}: {own.name}")
+        try:
+            train(
+                name, epochs=epochs, seed=seed, rule=rule, dataset=loaded, out=own,
+                resume=(own / "run.json").is_file(), progress=False, **cell,
+            )  # fmt: skip
+        finally:
+            _write(root, collected())
+    result = collected()
+    _write(root, result)
+    if progress:
+        say(result)
+        say(f"{root / _TABLE} has one line per run and epoch.")
+    return result
+
+
+def _several(name: str, value: Any) -> tuple[float, ...]:
+    several = value if isinstance(value, Sequence) else (value,)
+    numbers = tuple(checks.positive(name, v, "0.1") for v in several)
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise ValueError(
+            f"`{name}` is {checks.shown(value)}, but must hold one number or several "
+            "that differ: pass for example `[0.1, 0.3]`."
+        )
+    return numbers
+
+
+def _label(cell: dict[str, float], seed: int) -> str:
+    parts = [f"{name}-{value!r}" for name, value in cell.items()]
+    return "_".join([*parts, f"seed-{seed}"])
+
+
+def _claim(root: Path, protocol: dict[str, Any]) -> None:
+    """Make the folder of a study, or raise unless it is that of this one."""
+    path = root / _FILE
+    if not path.is_file():
+        if root.is_dir() and any(root.iterdir()):
+            raise ValueError(
+                f"`out` ({root}) holds files but no study: name a new or an empty "
+                "folder."
+            )
+        root.mkdir(parents=True, exist_ok=True)
+        with folder.writing(path):
+            folder.write_atomically(
+                path, (json.dumps(protocol, indent=2) + "\n").encode()
+            )
+        return
+    kept = folder.parse_object(path.read_bytes())
+    for key, value in protocol.items():
+        if kept.get(key) != value:
+            raise ValueError(
+                f"`out` ({root}) holds a study with {key} = {kept.get(key)}, not "
+                f"{value}: name another `out`, or set that back."
+            )
+
+
+def _rows(name, runs) -> Iterator[dict[str, Any]]:
+    for (cell, seed), own in runs:
+        for record in history.read(own):
+            measured = {key: record.get(key) for key in _MEASURED}
+            yield {"recipe": name, **cell, "seed": seed, **measured}
+
+
+def _write(root: Path, result: Study) -> None:
+    text = io.StringIO()
+    titles = "recipe", *result.axes, "seed", *_MEASURED
+    writer = csv.DictWriter(text, titles, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(result.rows)
+    path = root / _TABLE
+    with folder.writing(path):
+        folder.write_atomically(path, text.getvalue().encode())
+
+
+def _spread(values: np.ndarray) -> str:
+    spread = f"+-{values.std(ddof=1):.2f}" if len(values) > 1 else ""
+    return f"{values.mean():.2f}{spread}"
+
+
+def _mean(values: np.ndarray) -> str:
+    known = values[np.isfinite(values)]
+    return f"{known.mean():.4g}" if known.size else "-"

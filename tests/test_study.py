@@ -1,0 +1,159 @@
+"""Studies: every run once, one table of all, and what cannot be studied."""
+
+import csv
+import re
+
+import matrix
+import numpy as np
+import pytest
+
+import ctep
+from ctep import recipes
+from ctep._train.store import history
+from ctep.recipes import grid
+
+HOW = {"seeds": 2, "epochs": 1, "scale": 0.05, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A study of two scales of feedback, and where it lies."""
+    out = tmp_path_factory.mktemp("study") / "feedback"
+    return recipes.study("digits", feedback=[0.03, 0.3], out=out, **HOW), out
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """What is trained from here on, by the arguments."""
+    calls, train = [], grid.train
+
+    def counted(*args, **kwargs):
+        calls.append(kwargs)
+        return train(*args, **kwargs)
+
+    monkeypatch.setattr(grid, "train", counted)
+    return calls
+
+
+def lines(out):
+    with open(out / "study.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_one_line_per_run_and_epoch(done):
+    """Oracle: the histories in the folders of the runs."""
+    found, out = done
+    table = lines(out)
+    assert [(row["feedback"], row["seed"]) for row in table] == [
+        ("0.03", "0"), ("0.03", "1"), ("0.3", "0"), ("0.3", "1"),
+    ]  # fmt: skip
+    for row in table:
+        own = f"feedback-{row['feedback']}_scale-0.05_seed-{row['seed']}"
+        (record,) = history.read(out / own)
+        for key in ("loss", "test_accuracy", "sweeps", "gradient_cosine"):
+            assert float(row[key]) == record[key]
+    assert found.axes == ("feedback", "scale")
+    assert [row["loss"] for row in found.rows] == [float(r["loss"]) for r in table]
+
+
+def test_cells_are_compared(done):
+    """Oracle: means and deviations by NumPy; more feedback takes more sweeps."""
+    found, _ = done
+    curves = found.curves("test_accuracy")
+    assert list(curves) == [(0.03, 0.05), (0.3, 0.05)]
+    values = [row["test_accuracy"] for row in found.rows]
+    np.testing.assert_array_equal(np.concatenate(list(curves.values()))[:, 0], values)
+    titles, *rows = found.table()
+    best = 100 * np.array(values[:2])
+    assert rows[0][titles.index("best test %")] == (
+        f"{best.mean():.2f}+-{best.std(ddof=1):.2f}"
+    )
+    sweeps = [float(row[titles.index("sweeps")]) for row in rows]
+    assert sweeps[0] < sweeps[1]
+    assert str(found).splitlines()[1].split()[0] == "0.03"
+    assert "<table" in found._repr_html_()
+
+
+def test_nothing_is_trained_twice(done, trained):
+    """Nor compiled; more seeds and values train those alone, and rows stay in order."""
+    first, out = done
+    again = recipes.study("digits", feedback=[0.03, 0.3], out=out, **HOW)
+    assert (trained, again) == ([], first)
+    more = HOW | {"seeds": 3}
+    wider = recipes.study("digits", feedback=[0.03], out=out, **more)
+    assert [call["seed"] for call in trained] == [2]
+    assert wider.rows[:2] == first.rows[:2]
+
+
+@matrix.campaign
+def test_a_study_that_was_cut_goes_on(tmp_path, monkeypatch):
+    """Oracle: the same study without a break; the table has what was reached."""
+    train, out = grid.train, tmp_path / "cut"
+
+    def cut(*args, seed, **kwargs):
+        if seed:
+            raise KeyboardInterrupt
+        return train(*args, seed=seed, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(grid, "train", cut)
+        with pytest.raises(KeyboardInterrupt):
+            recipes.study("digits", beta=0.1, out=out, **HOW)
+    assert [row["seed"] for row in lines(out)] == ["0"]
+    found = recipes.study("digits", beta=0.1, out=out, **HOW)
+    whole = recipes.study("digits", beta=0.1, out=tmp_path / "whole", **HOW)
+    kept = [{k: v for k, v in row.items() if k != "seconds"} for row in found.rows]
+    for row, other in zip(kept, whole.rows, strict=True):
+        assert row == {k: other[k] for k in row}
+
+
+def test_the_figure_has_a_line_and_a_band_per_cell(done):
+    """Oracle: the rows; lines are means, bands reach from the least to the largest."""
+    found, _ = done
+    figure = ctep.analysis.plot.study(found)
+    top = figure.axes[0].child_axes[0]
+    assert top.get_ylabel() == "test accuracy (%)"
+    labels = [line.get_label() for line in top.lines]
+    assert labels == ["feedback 0.03, scale 0.05", "feedback 0.3, scale 0.05"]
+    for line, band, runs in zip(
+        top.lines, top.collections, found.curves("test_accuracy").values(), strict=True
+    ):
+        np.testing.assert_allclose(line.get_ydata(), 100 * runs.mean(0))
+        heights = band.get_paths()[0].vertices[:, 1]
+        assert heights.min() == pytest.approx(100 * runs.min())
+        assert heights.max() == pytest.approx(100 * runs.max())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"beta": [0.1, 0.1]}, "`beta` is [0.1, 0.1], but must hold one number or"),
+        ({"beta": []}, "`beta` is [], but must hold one number or several"),
+        ({"rate": [0.1, -1.0]}, "`rate` is -1.0, but must be positive"),
+        ({"seeds": 0}, "`seeds` is 0, but must be a whole number of at least 1"),
+        ({"epochs": 0}, "`epochs` is 0"),
+        ({"beta": 0.1, "rule": ctep.Backprop()}, "`beta` is 0.1, but Backprop has no"),
+        ({"name": "vgg7-kd"}, "learns from a teacher, and a study trains none"),
+        ({"name": "digitz"}, "did you mean digits"),
+    ],
+)
+def test_nothing_is_written_for_what_cannot_be(change, message, tmp_path):
+    """Oracle: the documented errors, before a folder is made."""
+    given = {"name": "digits", "out": tmp_path / "new"} | HOW | change
+    with pytest.raises((TypeError, ValueError), match=re.escape(message)):
+        recipes.study(given.pop("name"), **given)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_of_something_else(done, tmp_path, trained):
+    """Another protocol is refused by name, and so are other files."""
+    _, out = done
+    with pytest.raises(ValueError, match=r"holds a study with epochs = 1, not 2"):
+        recipes.study("digits", feedback=[0.03], out=out, **(HOW | {"epochs": 2}))
+    with pytest.raises(ValueError, match=r"holds a study with axes = .*'feedback'"):
+        recipes.study("digits", beta=[0.03], out=out, **HOW)
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(ValueError, match="holds files but no study: name a new"):
+        recipes.study("digits", beta=0.03, out=tmp_path, **HOW)
+    assert trained == []
+    assert (out / "study.json").is_file()
