@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from .. import _checks as checks, data
+from .._concrete import concrete
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge, OutputError
 from .._rule import check_inputs, check_kinds
@@ -148,6 +149,7 @@ def predict(
     return jnp.concatenate(parts)[: len(x)]
 
 
+@concrete
 @without_mesh
 def evaluate(
     network: AbstractNetwork,

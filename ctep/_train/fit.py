@@ -13,6 +13,7 @@ import optax
 from jaxtyping import PRNGKeyArray
 
 from .. import _checks as checks, data
+from .._concrete import concrete
 from .._custom_types import Number
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge, OutputError
@@ -34,6 +35,7 @@ from .trained import trained
 from .watch import Watch
 
 
+@concrete
 @without_mesh
 def fit(
     network: AbstractNetwork,

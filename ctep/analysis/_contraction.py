@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from .. import _checks as checks
+from .._concrete import concrete
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
 from .._rule import check_batch, check_kinds
@@ -68,6 +69,7 @@ class Contraction(Shown):
         return f"Not proved.{why} The network may settle all the same."
 
 
+@concrete
 def contraction(
     network: AbstractNetwork,
     nudge: AbstractNudge | None = None,

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Bool, Int
 
 from .. import _checks as checks
+from .._concrete import concrete
 from .._network import AbstractNetwork
 from ._inputs import inputs, nearest, tolerance
 from ._norms import distance
@@ -44,6 +45,7 @@ class ConvergenceTime(Shown):
         return [text + (f", {lost} more that did not converge" if lost else "")]
 
 
+@concrete
 def convergence_time(
     network: AbstractNetwork,
     x: ArrayLike,

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Float
 
 from .. import _checks as checks
+from .._concrete import concrete
 from .._network import AbstractNetwork
 from .._network.names import owners
 from .._nudge import AbstractNudge
@@ -60,6 +61,7 @@ class DepthProfile(Shown):
         return [head, rows]
 
 
+@concrete
 def depth_profile(
     network: AbstractNetwork,
     x: ArrayLike,

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Float
 
 from .. import _checks as checks
+from .._concrete import concrete
 from .._network import AbstractNetwork
 from .._network.names import parameter_names
 from .._nudge import AbstractNudge
@@ -61,6 +62,7 @@ class GradientCheck(Shown):
         return parts
 
 
+@concrete
 def gradient_check(
     network: AbstractNetwork,
     x: ArrayLike,

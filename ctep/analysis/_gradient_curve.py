@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Float
 
 from .. import _checks as checks
+from .._concrete import concrete
 from .._network import AbstractNetwork
 from .._network.names import parameter_names
 from .._nudge import AbstractNudge
@@ -58,6 +59,7 @@ class GradientCurve(Shown):
         return [head, rows]
 
 
+@concrete
 def gradient_curve(
     network: AbstractNetwork,
     x: ArrayLike,

@@ -10,11 +10,13 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from .. import _checks as checks
+from .._concrete import concrete
 from .._network import AbstractNetwork
 from ._inputs import inputs, nearest
 from ._norms import norm, unit
 
 
+@concrete
 def lyapunov(
     network: AbstractNetwork,
     x: ArrayLike,

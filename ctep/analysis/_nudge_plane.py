@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Bool, Complex, Float
 
 from .. import _checks as checks
+from .._concrete import concrete
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
 from .._rule import Holomorphic, Task
@@ -49,6 +50,7 @@ class NudgePlane(Shown):
         ]
 
 
+@concrete
 def nudge_plane(
     network: AbstractNetwork,
     x: ArrayLike,

@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import ArrayLike
 
 from .. import _checks as checks
+from .._concrete import concrete
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
 from .._rule import AbstractStencil, Centered, Task
@@ -69,6 +70,7 @@ class Recommendation(Shown):
         ]
 
 
+@concrete
 def recommended_beta(
     network: AbstractNetwork,
     x: ArrayLike,

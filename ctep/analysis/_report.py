@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import ArrayLike, PRNGKeyArray
 
 from .. import _checks as checks
+from .._concrete import concrete
 from .._html import as_html
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
@@ -37,6 +38,7 @@ from ._spectrum import spectral_radius
 from ._weights import weight_statistics
 
 
+@concrete
 def analyse(
     network: AbstractNetwork,
     x: ArrayLike,

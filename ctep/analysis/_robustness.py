@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from .. import _checks as checks, data
+from .._concrete import concrete
 from .._network import AbstractNetwork
 from .._nudge import OutputError
 from .._rule import check_kinds
@@ -45,6 +46,7 @@ class NoiseLevel:
     unsettled: float
 
 
+@concrete
 def robustness(
     network: AbstractNetwork,
     dataset: str | Sequence | data.Dataset,

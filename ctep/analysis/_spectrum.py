@@ -10,6 +10,7 @@ import scipy.linalg
 from jaxtyping import Array, ArrayLike, Float
 
 from .. import _checks as checks
+from .._concrete import concrete
 from .._custom_types import State
 from .._network import AbstractNetwork, AbstractProblem, Identity
 from .._solver import AbstractSolver
@@ -17,6 +18,7 @@ from ._inputs import inputs, layered, rest, solver_or
 from ._norms import norm, unit
 
 
+@concrete
 def spectral_radius(
     network: AbstractNetwork,
     x: ArrayLike | None = None,

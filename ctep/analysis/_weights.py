@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
+from .._concrete import concrete
 from .._network import AbstractNetwork, AbstractOperator, Dense, operator_norm
 from .._network.names import weight_name
 from .._network.norms import WIDEST
@@ -46,6 +47,7 @@ class WeightStatistics(Shown):
         return [rows]
 
 
+@concrete
 def weight_statistics(network: AbstractNetwork) -> WeightStatistics:
     """Measure the weights of all couplings, fixed feedback and the readout.
 

@@ -1,0 +1,77 @@
+"""What is called inside somebody's `jit`: by values there are, or not at all."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import matrix
+import numpy as np
+import pytest
+
+import ctep
+from ctep import analysis
+
+KEY = jax.random.key(0)
+FUNCTIONS = {
+    "spectral_radius": lambda n, x, y: analysis.spectral_radius(n, x),
+    "weights": lambda n, x, y: analysis.spectral_radius(n, of="weights"),
+    "convergence_time": lambda n, x, y: analysis.convergence_time(n, x).steps,
+    "lyapunov": lambda n, x, y: analysis.lyapunov(n, x, steps=20)[0],
+    "contraction": lambda n, x, y: analysis.contraction(n, beta=0.1).bounds[0].k1,
+    "gradient_check": lambda n, x, y: (
+        analysis.gradient_check(n, x, y, [ctep.Centered(0.1)]).cosine
+    ),
+    "gradient_curve": lambda n, x, y: analysis.gradient_curve(n, x, y).ep_norm,
+    "depth_profile": lambda n, x, y: analysis.depth_profile(n, x, y).gradient,
+    "nudge_plane": lambda n, x, y: analysis.nudge_plane(n, x, y, points=3).distance,
+    "recommended_beta": lambda n, x, y: analysis.recommended_beta(n, x, y).bias,
+    "weight_statistics": lambda n, x, y: analysis.weight_statistics(n).norm,
+    "evaluate": lambda n, x, y: ctep.evaluate(n, (x, y)).loss,
+    "fit": lambda n, x, y: ctep.fit(
+        n, (x, y), epochs=1, progress=False
+    ).network.layers[0].bias,
+}  # fmt: skip
+TRACES = {
+    "jit": lambda f: jax.jit(f)(),
+    "scan": lambda f: jax.lax.scan(lambda c, _: (f(), None), f(), None, length=2)[0],
+    "checkpoint": lambda f: jax.jit(jax.checkpoint(f))(),
+}
+
+
+@pytest.fixture(scope="module")
+def given():
+    network = ctep.mlp((6, 5, 5, 3), feedback=0.1, key=KEY)
+    return network, jax.random.normal(KEY, (4, 6)), jnp.arange(4) % 3
+
+
+CELLS = [(name, trace) for name in FUNCTIONS for trace in TRACES]
+
+
+@matrix.parametrize(
+    ("name", "trace"), CELLS, [("spectral_radius", "jit"), ("evaluate", "scan")]
+)
+def test_values_that_are_there_are_used(given, name, trace):
+    """Oracle: the same call outside; what is closed over has values."""
+    want = np.asarray(FUNCTIONS[name](*given))
+    found = TRACES[trace](lambda: jnp.asarray(FUNCTIONS[name](*given)))
+    np.testing.assert_allclose(found, want, rtol=1e-5)
+
+
+@matrix.parametrize("name", FUNCTIONS, ["spectral_radius", "gradient_check", "fit"])
+def test_values_that_are_not_there_are_asked_for(given, name):
+    """One sentence that names the argument and the function."""
+    what = "spectral_radius" if name == "weights" else name
+    match = f"`(network|dataset)` is traced, but `{what}` needs its values .* outside"
+    with pytest.raises(TypeError, match=match):
+        eqx.filter_jit(FUNCTIONS[name])(*given)
+
+
+def test_what_returns_arrays_is_traced(given):
+    """Oracle: the same outside."""
+    functions = (
+        lambda n, x: ctep.predict(n, x),
+        lambda n, x: analysis.energy_trace(n, x)[0],
+        lambda n, x: ctep.settle(n, x).residual,
+    )
+    for function in functions:
+        want = function(*given[:2])
+        np.testing.assert_allclose(eqx.filter_jit(function)(*given[:2]), want, 1e-4)
