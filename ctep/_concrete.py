@@ -1,4 +1,4 @@
-"""Functions whose results are plain numbers, called while somebody traces."""
+"""Public functions within what a caller has set: a trace, a guard, strict dtypes."""
 
 import functools
 import inspect
@@ -20,6 +20,7 @@ def concrete(function: Callable[P, R]) -> Callable[P, R]:
     There it runs at once, while the other is traced, if all that it is given has
     values. If not it raises `TypeError`.
     """
+    own = lenient(function)
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -33,8 +34,23 @@ def concrete(function: Callable[P, R]) -> Callable[P, R]:
                     "`vmap` and `scan`."
                 )
         if not checks.traced():
-            return function(*args, **kwargs)
+            return own(*args, **kwargs)
         with jax.ensure_compile_time_eval():
+            return own(*args, **kwargs)
+
+    return wrapped
+
+
+def lenient(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function run where the caller is strict.
+
+    About transfers to the device, of which it makes a few numbers and puts there what
+    it is given; and about the promotion of dtypes, which optax and it rely on.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        with jax.transfer_guard("allow"), jax.numpy_dtype_promotion("standard"):
             return function(*args, **kwargs)
 
     return wrapped

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import diffrax as dfx
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jaxtyping
 import numpy as np
+import optax
+import optimistix as optx
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
@@ -43,6 +46,10 @@ def uncompiled(monkeypatch):
 @functools.cache
 def network():
     return ctep.mlp((4, 5, 3), key=KEY)
+
+
+def data():
+    return np.ones((8, 4), np.float32), np.arange(8) % 3
 
 
 def gradient(x=None, y=None, net=None, **kwargs):
@@ -650,6 +657,49 @@ CASES = {
         lambda: ctep.FixedPoint(max_steps=0),
         ValueError,
         "`max_steps` is 0, but",
+    ),
+    "implicit and explicit": (
+        lambda: ctep.ODE(dfx.KenCarp4()),
+        ValueError,
+        "`solver` is a KenCarp4, which is for equations of several terms",
+    ),
+    "noise": (
+        lambda: ctep.Oscillating(solver=dfx.EulerHeun()),
+        ValueError,
+        "`solver` is a EulerHeun, which is for equations of several terms",
+    ),
+    "times": (
+        lambda: ctep.ODE(dfx.Euler(), dfx.StepTo(jnp.linspace(0, 1, 3))),
+        ValueError,
+        "`stepsize_controller` is a StepTo, whose times are fixed",
+    ),
+    "bisection": (
+        lambda: ctep.FixedPoint(optx.Bisection(1e-5, 1e-5)),
+        ValueError,
+        "`solver` is a Bisection, which finds one number",
+    ),
+    "no step": (
+        lambda: ctep.fit(
+            network(), data(), optimizer=optax.adamw(1e-3, mask=network().trainable())
+        ),
+        ValueError,
+        "`optimizer` cannot take a step",
+    ),
+    "narrow": (
+        lambda: ctep.fit(
+            jax.tree.map(
+                lambda v: v.astype("float16") if eqx.is_inexact_array(v) else v,
+                network(),
+            ),
+            data(),
+        ),
+        ValueError,
+        "`network` is float16, in which a step of training",
+    ),
+    "traced": (
+        lambda: eqx.filter_jit(ctep.analysis.weight_statistics)(network()),
+        TypeError,
+        "`network` is traced, but `weight_statistics` needs",
     ),
     "t1": (lambda: ctep.ODE(t1=0.0), ValueError, "`t1` is 0.0, but a time must be"),
     "interval": (lambda: ctep.ODE(interval=-1.0), ValueError, "`interval` is -1.0"),

@@ -332,6 +332,7 @@ def test_evaluate_knows_recipe_dataset_and_seed(run, tmp_path):
     assert f"fre-2x512 on the test set of digits: {accuracy}" in text
 
 
+@matrix.campaign
 def test_numbers_of_a_recipe_are_changed_and_restored(run, tmp_path):
     """Oracle: `setup`'s own rule, solver and network, and the run's last accuracy."""
     out = tmp_path / "run"

@@ -1,11 +1,13 @@
 """A resumed run is the same run: whatever decides its weights is compared by name."""
 
 import dataclasses
+import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -17,6 +19,7 @@ import pytest
 
 import ctep
 from ctep._train.store.folder import compared
+from ctep._train.store.identity import described
 
 KEY = jax.random.key(0)
 RATE = 0.01
@@ -166,7 +169,7 @@ CHANGES = {
     "batch size": ({"batch_size": 3}, "batch_size", "4, not 3"),
     "validation": ({"validation": 0.5}, "", "not"),
     "carry_state": ({"carry_state": True}, "carry_state", "false, not true"),
-    "key": ({"key": jax.random.key(1)}, "key", "0, not 1"),
+    "key": ({"key": jax.random.key(1)}, "key", r"\[0, 0\], not \[0, 1\]"),
     "labels": ({"dataset": (X, (Y + 1) % 3)}, "data_digest", "not"),
     "test set": ({"dataset": ((X, Y), (X, Y))}, "data_digest", "not"),
 }
@@ -188,6 +191,45 @@ def test_a_global_that_a_schedule_reads(run, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "RATE", 0.02)
     with pytest.raises(ValueError, match=r"reads.RATE = 0.01, not 0.02"):
         fit(run, resume=True)
+
+
+class Fall:
+    """A schedule that is an object."""
+
+    def __init__(self, rate):
+        self.rate = rate
+
+    def __call__(self, step):
+        return self.rate / (1 + step)
+
+
+HELPERS = {
+    "partial": lambda rate: functools.partial(jnp.multiply, rate),
+    "jitted": lambda rate: jax.jit(lambda step: rate * step),
+    "object": Fall,
+}
+HELPER: Any = None
+
+
+def by_helper(step):
+    return HELPER(step)
+
+
+@pytest.mark.parametrize("name", HELPERS)
+def test_globals_that_can_be_called_are_read(name, monkeypatch):
+    """Oracle: the number in it; of the same number it is the same, wherever it lies."""
+
+    def told(rate):
+        monkeypatch.setattr(sys.modules[__name__], "HELPER", HELPERS[name](rate))
+        parts = {"nudge": ctep.OutputError()}
+        network = ctep.mlp((4, 3, 2), key=jax.random.key(0))
+        found = described(network, parts, optax.sgd(by_helper), {}, {})
+        return json.dumps(found, sort_keys=True)
+
+    one, again, other = told(0.1), told(0.1), told(0.2)
+    assert one == again
+    assert one != other
+    assert "0x" not in one
 
 
 def test_what_may_change(run, tmp_path):

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from .. import _checks as checks
+from .._concrete import lenient
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge, OutputError
 from .._sharding import compiler_divides, like_weights
@@ -16,6 +17,7 @@ from .stencil import Centered
 from .underived import underived
 
 
+@lenient
 @compiler_divides(like_weights)
 def gradient(
     network: AbstractNetwork,

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import _checks as checks
 from .._nudge import Frozen, Pull
-from .._solver import RESULTS, Rescaled, judge
+from .._solver import RESULTS, Rescaled, check_solver, judge
 from .complex import check_holomorphic
 from .stencil import AbstractStencil
 
@@ -77,8 +77,7 @@ class Oscillating(AbstractStencil):
                 f"`period` is {self.period}, but with `dt` of {self.dt} it takes "
                 f"{self.period / self.dt:.1g} steps: shorten it, or take longer ones."
             )
-        kind, example = dfx.AbstractSolver, "diffrax.Heun()"
-        checks.instance("solver", self.solver, kind, "a Diffrax solver", example)
+        check_solver(self.solver)
         for name, least in (("periods", 2), ("points", 3)):
             # The first period is a transient, and a circle needs three points.
             checks.count(name, getattr(self, name), str(least), least=least)

@@ -12,7 +12,7 @@ from .equilibrium import (
 from .fixed_point import FixedPoint as FixedPoint
 from .fixed_sweeps import FixedSweeps as FixedSweeps
 from .linear import Adjoint as Adjoint, differentiable as differentiable
-from .ode import ODE as ODE
+from .ode import ODE as ODE, check_solver as check_solver
 from .order import (
     AbstractOrder as AbstractOrder,
     Alternating as Alternating,

@@ -32,7 +32,8 @@ class FixedPoint(AbstractSolver):
         atol: absolute tolerance of the verdict.
 
     Raises:
-        ValueError: if `max_steps` is not positive or a tolerance is negative.
+        ValueError: if `max_steps` is not positive, a tolerance is negative, or the
+            solver is for one number.
 
     Cost: one application of $T$ per iteration, plus one for the verdict.
     """
@@ -52,6 +53,12 @@ class FixedPoint(AbstractSolver):
         )
         example = "optimistix.Newton(1e-6, 1e-6)"
         checks.instance("solver", self.solver, kinds, "an Optimistix solver", example)
+        if isinstance(self.solver, optx.Bisection):
+            raise ValueError(
+                "`solver` is a Bisection, which finds one number between two bounds, "
+                "but a rest has many: pass `optimistix.Newton(1e-6, 1e-6)` or "
+                "`optimistix.Chord(1e-6, 1e-6)`."
+            )
         checks.count("max_steps", self.max_steps, "1000")
 
     def solve(self, problem, state, *, zeros=False, throw=True):

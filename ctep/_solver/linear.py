@@ -51,10 +51,11 @@ class Adjoint(eqx.Module):
         """
 
         def one(problem, state, pull):
+            given, (problem, state, pull) = pull, _wide((problem, state, pull))
             back = _transposed_sweep(problem, state)
             # As 1 - J^T = (1 - F^T)(1 - L^T), w is (1 - L^T) v: one more sweep solves.
             w, steps, solved = self._gmres(lambda w: back(w)[0], pull)
-            return back(w)[1], steps, solved
+            return _as(back(w)[1], given), steps, solved
 
         return problem.per_example(one, state, pull)
 
@@ -70,9 +71,11 @@ class Adjoint(eqx.Module):
         """
 
         def one(problem, state, source):
+            given, (problem, state, source) = source, _wide((problem, state, source))
             none = _zeros(state)
             swept = _sweep(problem, state, none, source)
-            return self._gmres(lambda t: _sweep(problem, state, t, none), swept)
+            found = self._gmres(lambda t: _sweep(problem, state, t, none), swept)
+            return _as(found[0], given), *found[1:]
 
         return problem.per_example(one, state, source)
 
@@ -120,6 +123,20 @@ def _transposed_sweep(problem, state):
     none = _zeros(state)
     # The sweep is linear, so that it may be transposed anywhere.
     return jax.vjp(lambda t, b: _sweep(problem, state, t, b), none, none)[1]
+
+
+def _wide(tree):
+    """Return arrays in float32 where they are narrower, as no solver takes them."""
+
+    def one(leaf):
+        narrow = eqx.is_inexact_array(leaf) and jnp.finfo(leaf.dtype).bits < 32
+        return leaf.astype(jnp.float32) if narrow else leaf
+
+    return jax.tree_util.tree_map(one, tree)
+
+
+def _as(state, given):
+    return tuple(s.astype(g.dtype) for s, g in zip(state, given, strict=True))
 
 
 def _zeros(state):

@@ -10,6 +10,19 @@ from .base import AbstractSolver
 from .units import Rescaled
 
 
+def check_solver(solver: dfx.AbstractSolver) -> None:
+    """Raise unless a Diffrax solver is for one vector field."""
+    kind, example = dfx.AbstractSolver, "diffrax.Tsit5()"
+    checks.instance("solver", solver, kind, "a Diffrax solver", example)
+    terms = solver.term_structure
+    if not (isinstance(terms, type) and issubclass(dfx.ODETerm, terms)):
+        raise ValueError(
+            f"`solver` is a {type(solver).__name__}, which is for equations of several "
+            "terms (implicit and explicit, or with noise), but the dynamics is one "
+            "vector field: pass for example `diffrax.Tsit5()` or `diffrax.Kvaerno5()`."
+        )
+
+
 class ODE(AbstractSolver):
     r"""Integrate $\tau_n \dot s_n = -s_n + T_n(s)$ with Diffrax, example by example.
 
@@ -42,8 +55,8 @@ class ODE(AbstractSolver):
             increments. With both 0 the dynamics is followed until `t1`.
 
     Raises:
-        ValueError: if `t1` or `interval` is not positive, a tolerance is negative, or a
-            constant step has no `dt0`.
+        ValueError: if `t1` or `interval` is not positive, a tolerance is negative, a
+            constant step has no `dt0`, or the solver is for equations of several terms.
 
     Cost: the solver's evaluations of the field, plus one per `interval`. Euler steps
     were measured at 0.88 of the time of as many synchronous sweeps.
@@ -59,11 +72,16 @@ class ODE(AbstractSolver):
     atol: float = eqx.field(default=1e-3, converter=checks.number)
 
     def __check_init__(self):
-        kind, example = dfx.AbstractSolver, "diffrax.Tsit5()"
-        checks.instance("solver", self.solver, kind, "a Diffrax solver", example)
+        check_solver(self.solver)
         kind, example = dfx.AbstractStepSizeController, "diffrax.ConstantStepSize()"
         name, value = "stepsize_controller", self.stepsize_controller
         checks.instance(name, value, kind, "a Diffrax controller", example)
+        if isinstance(value, dfx.StepTo):
+            raise ValueError(
+                "`stepsize_controller` is a StepTo, whose times are fixed, but every "
+                "look begins a new integration: pass `diffrax.ConstantStepSize()` with "
+                "`dt0=`, or a PIDController."
+            )
         if self.dt0 is not None:
             checks.positive("dt0", self.dt0, "0.5")
         checks.count("max_steps", self.max_steps, "10_000")

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from .. import _checks as checks, data
-from .._concrete import concrete
+from .._concrete import concrete, lenient
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge, OutputError
 from .._rule import check_inputs, check_kinds
@@ -31,6 +31,7 @@ from .score import Score, as_inputs, score
 _TOGETHER = 500  # examples that `predict` settles at once
 
 
+@lenient
 @compiler_divides(by_example)
 def settle(
     network: AbstractNetwork,
@@ -76,6 +77,7 @@ def settle(
     return _settled(network, x.astype(network.dtype), solver, throw)
 
 
+@lenient
 @compiler_divides(by_example)
 def predict(
     network: AbstractNetwork,

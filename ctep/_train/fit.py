@@ -194,6 +194,12 @@ def fit(
     x, y = map(jnp.asarray, splits["train"].sample(np.arange(1)))
     check_fit(network, nudge, loaded, pipeline, y)
     rule.check(network, nudge, (as_inputs(pipeline, x, network), y))
+    if jnp.finfo(network.dtype).bits < 32:
+        raise ValueError(
+            f"`network` is {network.dtype}, in which a step of training is rounded "
+            "away: keep its arrays in float32 and round products alone, by "
+            "`ctep.with_precision(network, 'bfloat16')`."
+        )
     _check_step(optimizer, network, nudge)
     told, exact = trained(network, nudge, rule), rule.exact(network, nudge)
     parts = {"nudge": given, "rule": rule, "solver": solver, "pipeline": pipeline}

@@ -180,9 +180,9 @@ def _compare(path: Path, new: dict, resume: bool) -> None:
     key = [*settings, *changed, ""][0]
     pair = was.get(key, "absent"), now.get(key, "absent")
     name = key.removeprefix("content.")
+    if name.startswith("key."):  # of which a part alone says nothing
+        name, pair = "key", tuple(_joined(told, "key.") for told in (was, now))
     change = f"{there} holds a run with {name} = {pair[0]}, not {pair[1]}"
-    if name.startswith("key."):
-        change = f"{there} holds a run of another `key`"
     if settings:
         back = width_remedy(*pair) or "set that back and pass `resume=True`"
         if name.startswith("optimizer"):
@@ -203,6 +203,10 @@ def _compare(path: Path, new: dict, resume: bool) -> None:
     if changed:
         text = f"{change}: it goes on, but perhaps not bit for bit as before."
         warnings.warn(text, stacklevel=3)
+
+
+def _joined(told: dict[str, str], start: str) -> str:
+    return f"[{', '.join(v for k, v in told.items() if k.startswith(start))}]"
 
 
 def compared(told: dict[str, Any]) -> dict[str, Any]:

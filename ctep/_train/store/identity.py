@@ -10,6 +10,7 @@ import copyreg
 import dataclasses
 import functools
 import hashlib
+import inspect
 import json
 import math
 import platform
@@ -274,7 +275,7 @@ class _Description:
             return found
         known, none = value.__globals__, types  # a module tells nothing
         names = [n for n in _names(value.__code__) if _tells(known.get(n, none))]
-        reads = {name: known[name] for name in names}
+        reads = {name: inspect.unwrap(known[name]) for name in names}
         code = {"code": _digest(_code(value.__code__))}
         return {**found, **code, "reads": self(reads)}
 
@@ -288,9 +289,11 @@ def _held(cell):
 
 def _tells(value):
     """Return whether a global that a function reads can change what it computes."""
-    if isinstance(value, types.FunctionType):
-        return not library(value)
-    return isinstance(value, _TELLING)
+    if isinstance(value, _TELLING) or isinstance(value, functools.partial):
+        return True
+    # A function that `jit` has wrapped is one too, and so is an object to be called.
+    kind = callable(value) and not isinstance(value, type)
+    return kind and not library(inspect.unwrap(value))
 
 
 def _names(code) -> list[str]:
