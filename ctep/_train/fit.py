@@ -194,12 +194,6 @@ def fit(
     x, y = map(jnp.asarray, splits["train"].sample(np.arange(1)))
     check_fit(network, nudge, loaded, pipeline, y)
     rule.check(network, nudge, (as_inputs(pipeline, x, network), y))
-    if jnp.finfo(network.dtype).bits < 32:
-        raise ValueError(
-            f"`network` is {network.dtype}, in which a step of training is rounded "
-            "away: keep its arrays in float32 and round products alone, by "
-            "`ctep.with_precision(network, 'bfloat16')`."
-        )
     _check_step(optimizer, network, nudge)
     told, exact = trained(network, nudge, rule), rule.exact(network, nudge)
     parts = {"nudge": given, "rule": rule, "solver": solver, "pipeline": pipeline}
@@ -277,6 +271,12 @@ def _check_flags(out, *, resume, **flags):
 
 def _check_step(optimizer, network, nudge):
     """Raise `ValueError` if the optimiser cannot take a step, by tracing one."""
+    if jnp.finfo(network.dtype).bits < 32:
+        raise ValueError(
+            f"`network` is {network.dtype}, in which a step of training is rounded "
+            "away: keep its arrays in float32 and round products alone, by "
+            "`ctep.with_precision(network, 'bfloat16')`."
+        )
     parameters, *_ = divided(network, nudge)
     full = optax.with_extra_args_support(optimizer)
 

@@ -133,14 +133,7 @@ def train(
         if result.status != "completed":
             return result
         teacher = result.network
-    other = {
-        "scale": scale != 1,
-        "rule": rule is not None,
-        "precision": precision != "float32",
-        "dataset": loaded.name.partition(":")[0] != recipe.dataset,
-        "epochs": epochs not in (None, recipe.epochs),
-    }
-    different = [*(name for name, given in other.items() if given), *changes]
+    different = _differences(recipe, loaded, scale, rule, precision, epochs, changes)
     notes = [f"dataset: {loaded!r}\n"]
     if different:
         text = f"not the recipe itself, but with other {', '.join(different)}"
@@ -164,6 +157,18 @@ def train(
             else f"Published: {recipe.published}."
         )
     return result
+
+
+def _differences(recipe, loaded, scale, rule, precision, epochs, changes) -> list[str]:
+    """Return the names of what is not as the recipe has it."""
+    other = {
+        "scale": scale != 1,
+        "rule": rule is not None,
+        "precision": precision != "float32",
+        "dataset": loaded.name.partition(":")[0] != recipe.dataset,
+        "epochs": epochs not in (None, recipe.epochs),
+    }
+    return [*(name for name, given in other.items() if given), *changes]
 
 
 class Restored(NamedTuple):
