@@ -132,8 +132,8 @@ def study(
         out: folder of the study.
         seeds: number of seeds, which are 0, 1, ...
         epochs: the length of each run; that of the recipe by default.
-        feedback: one value or several, of what `ctep.recipes.train` calls so, as the
-            following ones; those with several are the axes of the study.
+        feedback: one value or several of what `ctep.recipes.train` calls so. This and
+            the following ones, where they are given, are the axes of the study.
         beta: nudge of the rule.
         rate: the largest learning rate.
         solver_tol: tolerance of the solver.
