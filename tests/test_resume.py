@@ -279,7 +279,7 @@ def test_a_checkpoint_that_is_no_position_is_an_error(out, change):
     [
         ({}, ValueError, "already holds this run: pass `resume=True`"),
         ({"batch_size": 7}, ValueError, "holds a run with batch_size = 6, not 7: name"),
-        ({"key": jax.random.key(2)}, ValueError, "holds a run with key.1 = 1, not 2"),
+        ({"key": jax.random.key(2)}, ValueError, r"with key = \[0, 1\], not \[0, 2\]"),
         ({"network": chain(feedback=0.2)}, ValueError, "holds a run with network.* = "),
         (
             {"rule": ctep.Centered()},
@@ -410,7 +410,12 @@ def test_a_lock_ends_with_its_run(tmp_path):
 
 def test_a_lock_ends_before_the_first_batch_too(tmp_path):
     """Oracle: the folder, while the error and so the frames of its run are kept."""
-    broken = optax.GradientTransformation(lambda params: 1 / 0, ADAM.update)
+    calls = iter((1, 0))  # the first is a trial, without a folder
+
+    def init(parameters):
+        return 1 / next(calls) and ADAM.init(parameters)
+
+    broken = optax.GradientTransformation(init, ADAM.update)
     with pytest.raises(ZeroDivisionError) as kept:
         fit(tmp_path, optimizer=broken)
     assert os.listdir(tmp_path) == ["run.json"]

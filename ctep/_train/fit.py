@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from .devices.feed import feeds
 from .devices.placement import Placement
 from .evaluate import check_fit
 from .loop import Loop, divided
+from .programs import Optimizer
 from .result import Result
 from .score import as_inputs
 from .signals import pass_on
@@ -269,6 +271,14 @@ def _check_flags(out, *, resume, **flags):
         )
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _step(optimizer, parameters):
+    value = optax.tree.sum(parameters)
+    more = {"value": value, "grad": parameters, "value_fn": optax.tree.sum}
+    state = optimizer.init(parameters)
+    return optimizer.update(parameters, state, parameters, **more)
+
+
 def _check_step(optimizer, network, nudge):
     """Raise `ValueError` if the optimiser cannot take a step, by tracing one."""
     if jnp.finfo(network.dtype).bits < 32:
@@ -277,18 +287,8 @@ def _check_step(optimizer, network, nudge):
             "away: keep its arrays in float32 and round products alone, by "
             "`ctep.with_precision(network, 'bfloat16')`."
         )
-    parameters, *_ = divided(network, nudge)
-    full = optax.with_extra_args_support(optimizer)
-
-    def step(parameters):
-        state, zero = full.init(parameters), jnp.zeros((), network.dtype)
-        return full.update(
-            parameters, state, parameters,
-            value=zero, grad=parameters, value_fn=optax.tree.sum,
-        )  # fmt: skip
-
     try:
-        jax.eval_shape(step, parameters)
+        _step.eval_shape(Optimizer(optimizer), divided(network, nudge)[0])
     except (TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
