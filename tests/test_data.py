@@ -15,6 +15,7 @@ import matrix
 import numpy as np
 import pytest
 
+import ctep
 from ctep import _checks as checks
 from ctep.data import (
     ArrayRecords,
@@ -625,6 +626,19 @@ def test_second_load_reads_the_cache(root, monkeypatch):
     arrays_of(load("tiny"))
     monkeypatch.setattr(images, "decode", never)
     assert_holds(load("tiny"), arrays)
+
+
+def test_a_version_that_was_read_is_the_same_run(root, tmp_path):
+    """Oracle: the examples; another version holds others, and is another run."""
+    write_tiny(root)
+    network = ctep.mlp((12, 4, 10), key=jax.random.key(0))
+    how = {"out": tmp_path / "run", "batch_size": 5, "progress": False}
+    ctep.fit(network, "tiny", epochs=1, **how)
+    result = ctep.fit(network, "tiny:1.0.0", epochs=2, resume=True, **how)
+    assert (result.status, len(result.history)) == ("completed", 2)
+    write_tiny(root, "2.0.0", key=1)
+    with pytest.raises(ValueError, match="holds a run with data_digest = "):
+        ctep.fit(network, "tiny:2.0.0", epochs=3, resume=True, **how)
 
 
 @matrix.campaign
