@@ -160,7 +160,8 @@ def test_interrupted_fit_says_how_to_go_on(run, tmp_path, monkeypatch, options):
     assert command[:2] == ["ctep", "fit"]
     assert "--resume" in command
     assert set(options) <= set(command)
-    assert run(*command[1:])[0] == 0
+    code, _, err = run(*command[1:])
+    assert code == 0, err
     assert [record["epoch"] for record in rows(out)] == [1]
 
 
@@ -562,7 +563,8 @@ def test_an_interrupted_teacher_goes_on(run, tmp_path, monkeypatch):
     command = shlex.split(text.splitlines()[-1].removeprefix("Continue with: "))
     assert command == ["ctep", "fit", "pupil", *map(str, words)]
     assert not out.exists()
-    assert run(*command[1:])[0] == 0
+    code, _, err = run(*command[1:])
+    assert code == 0, err
     assert len(rows(kept)) == len(rows(out)) == 1
 
 

@@ -232,6 +232,19 @@ def test_globals_that_can_be_called_are_read(name, monkeypatch):
     assert "0x" not in one
 
 
+def test_an_optimiser_that_was_used_is_the_same(tmp_path):
+    """Its closure has changed: optax keeps 29 steps as 29.0 once it has taken one."""
+    optimizer = optax.adam(optax.cosine_decay_schedule(0.01, 29))
+    for epochs in (1, 2):
+        result = fit(
+            tmp_path / "run", optimizer=optimizer, epochs=epochs, resume=epochs > 1
+        )
+    assert len(result.history) == 2
+    other = optax.adam(optax.cosine_decay_schedule(0.01, 28))
+    with pytest.raises(ValueError, match=r"decay_steps = 29.*, not 28"):
+        fit(tmp_path / "run", optimizer=other, epochs=3, resume=True)
+
+
 def test_what_may_change(run, tmp_path):
     """Other weights to begin with, more epochs, other evidence: the run goes on."""
     out = shutil.copytree(run, tmp_path / "run")

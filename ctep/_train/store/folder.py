@@ -18,6 +18,7 @@ from .identity import foreign
 from .lock import NAME as LOCK, Lock
 
 _WIDTH = re.compile(r"\b(u?int|float|complex)(?:32|64|128)\b")
+_WHOLE = re.compile(r"^(-?\d+)\.0$")
 _VERSION = re.compile(r":\d[\d.]*")
 _WIDE = re.compile(r"\b(?:u?int64|float64|complex128)\b")
 
@@ -174,7 +175,12 @@ def _compare(path: Path, new: dict, resume: bool) -> None:
         _weaken(was, now)
     elif "content.version" in now:
         was, now = compared(was), compared(now)
-    changed = sorted(key for key in was | now if was.get(key) != now.get(key))
+
+    def alike(told, key):
+        # Schedules of optax make floats of their whole numbers once they are called.
+        return _WHOLE.sub(r"\1", told[key]) if key in told else None
+
+    changed = sorted(key for key in was | now if alike(was, key) != alike(now, key))
     versions = {key for key in changed if key.split(".")[0] == "versions"}
     other = {key.split(".")[-1] for key in versions}
     mild = versions | {key for key in changed if foreign(key, was, other)}
