@@ -273,8 +273,10 @@ def _check_flags(out, *, resume, **flags):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _step(optimizer, parameters):
-    value = optax.tree.sum(parameters)
-    more = {"value": value, "grad": parameters, "value_fn": optax.tree.sum}
+    def total(parameters):
+        return sum(jnp.sum(leaf) for leaf in jax.tree_util.tree_leaves(parameters))
+
+    more = {"value": total(parameters), "grad": parameters, "value_fn": total}
     state = optimizer.init(parameters)
     return optimizer.update(parameters, state, parameters, **more)
 
