@@ -99,6 +99,7 @@ def test_fit_prints_equations_table_and_evidence(trained):
     assert "Published" not in text
 
 
+@matrix.campaign
 def test_progress_is_on_stderr_and_the_result_on_stdout(run):
     """One line per epoch; the same seed gives the same figures."""
     code, text, progress = run("fit", "--epochs", 2, "--seed", 3)

@@ -207,6 +207,7 @@ def test_flat_ends_keep_their_digits():
         np.testing.assert_allclose(push(e, scale=1e-9), wanted, rtol=1e-4)
 
 
+@matrix.campaign
 def test_transformations():
     """Oracle: the same outside of `jit`, `vmap` and `grad`; finite differences."""
     s, e = (jax.random.normal(key, (5, 6)) for key in KEYS[:2])

@@ -554,6 +554,7 @@ def test_a_linear_network_has_no_bias_to_balance():
     assert found.rounding < 1e-13
 
 
+@matrix.campaign
 @pytest.mark.usefixtures("x64")
 def test_any_rule_of_a_known_order_has_its_nudge_recommended():
     """Oracle: the order of a circle of four points, as it is measured."""

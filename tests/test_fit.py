@@ -257,7 +257,7 @@ EXTRA = {
 }
 
 
-@matrix.parametrize("name", EXTRA, ["plateau", "line search"])
+@matrix.parametrize("name", EXTRA, ["plateau"])
 def test_optimisers_that_ask_for_more(monkeypatch, name):
     """Oracle: optax by hand, with the loss of `ctep.gradient` and its derivative.
 

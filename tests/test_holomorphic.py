@@ -303,6 +303,7 @@ class Distance(ctep.AbstractLoss):
         return jnp.sum(jnp.abs(output - target), -1)
 
 
+@matrix.campaign
 @pytest.mark.usefixtures("x64")
 def test_a_loss_of_ones_own_is_tried():
     """Oracle: `Implicit`; a modulus is refused."""

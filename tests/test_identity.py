@@ -287,6 +287,7 @@ def test_a_run_of_the_first_release_goes_on(run, tmp_path):
         fit(out, resume=True, rule=ctep.Centered())
 
 
+@matrix.campaign
 def test_the_same_everywhere(run):
     """Oracle: another process, with another seed of hashes, describes it alike."""
     code = """

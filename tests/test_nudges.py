@@ -218,6 +218,7 @@ def test_a_teacher_is_not_trained():
         assert len(jax.tree_util.tree_leaves(trained)) == owned
 
 
+@matrix.campaign
 def test_fit_trains_what_a_nudge_owns():
     """Oracle: the weights before and after; the teacher's stay to the bit."""
     net, (x, y) = network(), batch(40)

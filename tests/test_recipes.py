@@ -353,6 +353,7 @@ def test_one_step(name):
     assert np.mean(moved) > 0.5
 
 
+@matrix.campaign
 def test_train_is_fit_of_what_is_set_up(tmp_path, capsys):
     """Oracle: `ctep.fit` of `Recipe.setup`, bit for bit; `restore` finds the same."""
     changes = {"epochs": 1, "seed": 3, "scale": 0.1, "precision": "bfloat16"}

@@ -38,7 +38,7 @@ CELLS = [(call, strict) for call in CALLS for strict in STRICT]
 @matrix.parametrize(
     ("call", "strict"),
     CELLS,
-    [("gradient", "transfers"), ("holomorphic", "promotion"), ("fit", "promotion")],
+    [("gradient", "transfers"), ("holomorphic", "promotion")],
 )
 def test_a_strict_caller_gets_the_same(call, strict):
     """Oracle: the same call without, bit for bit."""

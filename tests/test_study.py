@@ -74,6 +74,7 @@ def test_cells_are_compared(done):
     assert "<table" in found._repr_html_()
 
 
+@matrix.campaign
 def test_nothing_is_trained_twice(done, trained):
     """Nor compiled; more seeds and values train those alone, and rows stay in order."""
     first, out = done

@@ -135,6 +135,7 @@ def test_a_cosine_below_its_bound_is_a_fault_where_exactness_is_promised():
     assert kinds == [["cosine"], [], []]
 
 
+@matrix.campaign
 def test_fixed_sweeps_are_taken_as_published():
     """Oracle: the same synchronous steps by hand, plain differences of two states."""
     with jax.enable_x64():

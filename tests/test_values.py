@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import matrix
 import numpy as np
 import optax
 import pytest
@@ -99,6 +100,7 @@ def test_several_labels_at_once(dtype):
     assert load((X, given)).classes is None
 
 
+@matrix.campaign
 def test_distributions_are_classes():
     """Oracle: the same run with labels: accuracy, loss and weights."""
     labels = np.argmax(X[:, :3], 1)

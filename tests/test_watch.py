@@ -40,6 +40,7 @@ def test_nothing_is_wrong():
     assert "Fault" not in str(result)
 
 
+@matrix.campaign
 def test_saturated_layer():
     """The second layer's bias drives all its units far out; it stops if told to."""
     network = chain()
