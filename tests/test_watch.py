@@ -10,6 +10,7 @@ import oracles
 import pytest
 
 import ctep
+from ctep._train.watch import rise, saturated
 
 ADAM = optax.adam(3e-3)
 
@@ -185,3 +186,31 @@ def test_callback(tmp_path):
         fit(probe=0, callback=fails, out=tmp_path / "run")
     after = fit(probe=0, out=tmp_path / "run", resume=True)
     assert [r["loss"] for r in after.history] == [r["loss"] for r in run.history]
+
+
+def test_an_energy_that_no_number_can_hold_raises_no_alarm():
+    """Oracle: forty layers at feedback 0.1 weigh up to 1e39, and nothing is wrong."""
+    network = ctep.mlp((4, *[5] * 41, 3), feedback=0.1, key=jax.random.key(0))
+    assert network.has_energy
+    x = jax.random.normal(jax.random.key(1), (6, 4))
+    assert rise(network, x, ctep.Sweeps()) is None
+    assert rise(ctep.mlp((4, 5, 3), key=jax.random.key(0)), x, ctep.Sweeps()) <= 1e-5
+
+
+class Bare(ctep.AbstractActivation):
+    """Says nothing of itself, not even its largest slope."""
+
+    def __call__(self, h):
+        return jnp.tanh(h)
+
+
+def test_an_activation_that_says_nothing_saturates_like_another():
+    """Oracle: the same function with a known slope."""
+    x = 10 * jax.random.normal(jax.random.key(1), (6, 4))
+    found = []
+    for activation in (Bare(), ctep.Tanh()):
+        network = ctep.mlp((4, 50, 3), activation=activation, key=jax.random.key(0))
+        rest = ctep.settle(network, x)
+        found.append(float(saturated(network, x, rest.state)[0]))
+    assert 0.05 < found[0] < 0.95
+    assert abs(found[0] - found[1]) < 0.05

@@ -242,7 +242,10 @@ def saturated(network: AbstractNetwork, x: Array, state: State) -> Float[Array, 
         # For the drive of this very state; what the layer would become is dropped.
         _, memory = problem.update(n, state, memory)
         slope = jnp.abs(layer.activation.derivative(memory[1][n]))
-        found.append(jnp.mean(slope < _FLAT * layer.activation.lipschitz))
+        steepest = layer.activation.lipschitz
+        if math.isinf(steepest):  # nobody knows it: the largest one here
+            steepest = jnp.max(slope)
+        found.append(jnp.mean(slope < _FLAT * steepest))
     return jnp.stack(found)
 
 
@@ -256,6 +259,9 @@ def rise(
     if isinstance(solver, FixedSweeps):
         solver = solver.sweeps(solver.free)
     if not (network.has_energy and isinstance(solver, Sweeps)):
+        return None
+    # A layer weighs one over its attenuation, which the dtype may be unable to hold.
+    if min(network.attenuation) < jnp.finfo(x.dtype).tiny / jnp.finfo(x.dtype).eps:
         return None
     # Without tolerances, within which a sweep moves nothing and no energy could rise.
     sweep = dataclasses.replace(solver, max_sweeps=1, rtol=0.0, atol=0.0)
