@@ -85,6 +85,15 @@ def test_increments_equal_the_plain_difference(name, h, a):
     assert got == pytest.approx(want, abs=4e-6)
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.5, 0.01])
+def test_clips_leave_their_end_in_any_unit(scale):
+    """Oracle: by hand; 0.4 above its end, a move by -0.5 leaves a state of 0.9."""
+    u = jnp.float32([-0.5, -0.3, 0.2]) / scale
+    h = jnp.full(3, 1.4)
+    found = scale * increment(ctep.HardSigmoid(), h, u, scale)
+    np.testing.assert_allclose(found, [-0.1, 0, 0], atol=1e-6)
+
+
 class Arctan(ctep.AbstractActivation):
     """An activation that knows nothing but what it must."""
 
