@@ -20,11 +20,14 @@ def concrete(function: Callable[P, R]) -> Callable[P, R]:
     There it runs at once, while the other is traced, if all that it is given has
     values. If not it raises `TypeError`.
     """
-    own = lenient(function)
+    own, signature = lenient(function), inspect.signature(function)
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        given = inspect.signature(function).bind(*args, **kwargs).arguments
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError:
+            return function(*args, **kwargs)  # whose own error has its name
         for name, value in given.items():
             leaves = jax.tree_util.tree_leaves(value)
             if any(isinstance(leaf, Tracer) for leaf in leaves):

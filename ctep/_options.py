@@ -9,15 +9,14 @@ from ._rule import AbstractRule
 from .recipes.run import RULES
 
 
-def numbers(text: str | None) -> list[int | float] | None:
+def numbers(text: str | None) -> list[float] | None:
     """Return the numbers of an option such as `.01,.1`, `None` without it."""
     if text is None:
         return None
     try:
-        values = [float(part) for part in text.split(",")]
+        return [float(part) for part in text.split(",")]
     except ValueError as error:
         raise typer.BadParameter(f"{text!r} is no list like .01,.1,.3") from error
-    return [int(v) if v.is_integer() else v for v in values]
 
 
 def rule_of(name: str | None) -> AbstractRule | None:

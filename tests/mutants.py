@@ -363,8 +363,8 @@ MUTANTS = [
     Mutant(
         "nudge of a user's energy is frozen",
         ENERGY,
-        "pull = self.pull(n, nudged, context)",
-        "pull = self.pull(n, free, context)",
+        "self.pull(n, nudged, context)",
+        "self.pull(n, free, context)",
         "increments",
     ),
     # ---------------------------------------------------------- solvers

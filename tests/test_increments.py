@@ -344,8 +344,10 @@ def rectified(dtype):
 
 
 class Nothing(AbstractPull):
+    blocks = ()
+
     def __call__(self, n, state, context):
-        return None
+        raise NotImplementedError
 
 
 def moves(size, dtype=jnp.float32):

@@ -84,6 +84,19 @@ def test_nothing_is_trained_twice(done, trained):
     wider = recipes.study("digits", feedback=[0.03], out=out, **more)
     assert [call["seed"] for call in trained] == [2]
     assert wider.rows[:2] == first.rows[:2]
+    # The table keeps what this call did not ask for.
+    kept = [(row["feedback"], row["seed"]) for row in lines(out)]
+    assert kept == [("0.03", str(n)) for n in range(3)] + [("0.3", "0"), ("0.3", "1")]
+
+
+def test_whole_numbers_are_one_run_and_a_divergence_is_the_end(tmp_path, trained):
+    """Oracle: the calls that train. At a rate of 1e30 the second loss is no number."""
+    how = HOW | {"seeds": 1, "rate": [1e30], "batch_size": 100, "out": tmp_path / "new"}
+    first = recipes.study("digits", **how)
+    again = recipes.study("digits", **(how | {"rate": 10**30, "batch_size": 100.0}))
+    assert len(trained) == 1
+    assert again == first
+    assert again.rows[-1]["loss"] is None
 
 
 @matrix.campaign

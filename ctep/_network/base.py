@@ -221,8 +221,10 @@ class AbstractNetwork(eqx.Module):
     @property
     def dtype(self) -> jnp.dtype:
         """The dtype of the states: that of the first array of parameters."""
-        arrays = jax.tree_util.tree_leaves(eqx.filter(self, eqx.is_inexact_array))
-        return arrays[0].dtype if arrays else jnp.result_type(float)
+        leaves = jax.tree_util.tree_leaves(self)
+        # Not `eqx.filter`, which makes a second tree; this is asked for in every trace.
+        dtypes = (leaf.dtype for leaf in leaves if eqx.is_inexact_array(leaf))
+        return next(dtypes, jnp.result_type(float))
 
     def zeros(self, x: Array) -> State:
         """Return the state that a free phase starts from."""

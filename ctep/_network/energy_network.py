@@ -211,9 +211,8 @@ class GradientPhase(AbstractProblem):
     def update(self, n, state, memory, zero=frozenset()):
         x, context = self.data
         force = self.network.force(n, state, x)
-        if self.pull is not None:
-            pull = self.pull(n, state, context)
-            force = force if pull is None else force + pull
+        if self.pull is not None and n in self.pull.blocks:
+            force = force + self.pull(n, state, context)
         return state[n] + self.network.step * force, memory
 
 
@@ -245,9 +244,9 @@ class GradientIncrementPhase(AbstractProblem):
         # zeros are at rest exactly where nothing pulls.
         free = _widened(free, state)
         move = difference(force, free)[1](state)
-        nudged = tuple(s + d for s, d in zip(free, state, strict=True))
-        pull = self.pull(n, nudged, context)
-        move = move if pull is None else move + pull
+        if n in self.pull.blocks:
+            nudged = tuple(s + d for s, d in zip(free, state, strict=True))
+            move = move + self.pull(n, nudged, context)
         return state[n] + self.network.step * move, memory
 
 

@@ -16,7 +16,7 @@ from .base import AbstractNetwork
 from .coupling import Coupling, Fixed, Tied
 from .describe import describe, describe_html
 from .layer import Layer, Readout
-from .paths import closure, graded
+from .paths import closure, graded, touching
 from .phases import IncrementPhase, StatePhase
 from .quadrature import path_integral
 
@@ -80,6 +80,11 @@ class Network(AbstractNetwork):
     def edges(self):
         return tuple((c.source - 1, c.target - 1) for c in self.couplings if c.source)
 
+    def joined(self, n: int) -> list[tuple[int, Coupling]]:
+        """Return the couplings of layer `n`, counted from 0, with their numbers."""
+        ends = [(c.source - 1, c.target - 1) for c in self.couplings]
+        return [(c, self.couplings[c]) for c in touching(ends, n)]
+
     @property
     def taus(self):
         return tuple(layer.tau for layer in self.layers)
@@ -97,12 +102,12 @@ class Network(AbstractNetwork):
     @property
     def _grades(self) -> tuple[float, ...]:
         """Logarithms of the attenuation, which itself may leave every dtype."""
-        joins = [
+        joins = (
             (c.source - 1, c.target - 1, math.log(c.scale))
             for c in reversed(self.couplings)
             if c.returning is not None
-        ]
-        return graded(len(self.layers), joins)
+        )
+        return graded(len(self.layers), tuple(joins))
 
     @property
     def units(self) -> tuple[float, ...]:
@@ -117,7 +122,8 @@ class Network(AbstractNetwork):
         """Return a scale times the attenuation of layer `i` over that of `n`."""
         # By logarithms, whose difference is known where both are zero; and 1 where the
         # scales say so, up to the rounding of the logarithms.
-        log = math.log(scale) + self._grades[i] - self._grades[n]
+        grades = self._grades
+        log = math.log(scale) + grades[i] - grades[n]
         return 1.0 if abs(log) < 1e-9 else math.exp(log)
 
     @property
@@ -210,18 +216,18 @@ class Network(AbstractNetwork):
             )
         # A layer weighs c_n = 1/attenuation, a coupling what its target does: see
         # "Attenuated feedback" in docs/equations.md.
-        total = jnp.zeros(())
+        total, attenuation = jnp.zeros(()), self.attenuation
         for n, (layer, s) in enumerate(zip(self.layers, state, strict=True)):
             local = layer.activation.potential(s)
             if layer.bias is not None:
                 local = local - layer.bias * s
-            total = total + _sum(local, layer.shape) / self.attenuation[n]
+            total = total + _sum(local, layer.shape) / attenuation[n]
         for c in self.couplings:
             if c.forward is not None:
                 source = state[c.source - 1] if c.source else x
                 j = c.target - 1
                 product = c.forward.apply(source)[0] * state[j]
-                total = total - _sum(product, self.shapes[j]) / self.attenuation[j]
+                total = total - _sum(product, self.shapes[j]) / attenuation[j]
         return total
 
     def energy_contrast(self, x, state, increments, weights):
@@ -229,7 +235,7 @@ class Network(AbstractNetwork):
         mean = tuple(weighed(weights, e).sum(0) for e in increments)
         real = tuple(e.real for e in mean)
         total = self._bias_contrast(real)
-        moved = self.moved(state, increments)
+        moved, units = self.moved(state, increments), self.units
         for c in self.couplings:
             if c.forward is None:
                 continue
@@ -237,10 +243,10 @@ class Network(AbstractNetwork):
             if not c.source:
                 total = total - jnp.vdot(real[j], c.forward.apply(x)[0])
                 continue
-            image, _, anchor = c.forward.anchor(state[i], self.units[i])
+            image, _, anchor = c.forward.anchor(state[i], units[i])
             # One axis more, for the nudges: all of them start from one free state.
             anchor = jax.tree_util.tree_map(lambda leaf: leaf[None], anchor)
-            change, _ = c.forward.apply_increment(increments[i], anchor, self.units[i])
+            change, _ = c.forward.apply_increment(increments[i], anchor, units[i])
             nudged = self.ratio(i, j) * weighed(weights, moved[j])
             total = total - jnp.vdot(real[j], image)
             # Plain products, without conjugates, of nudged states and what they get.

@@ -1,5 +1,6 @@
 """What can be reached along couplings, and how much weaker it arrives there."""
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 
@@ -15,7 +16,23 @@ def closure(blocks: Iterable[int], pairs: Iterable[tuple[int, int]]) -> frozense
     return frozenset(found)
 
 
-def graded(count: int, joins: Sequence[tuple[int, int, float]]) -> tuple[float, ...]:
+def touching(pairs: Sequence[tuple[int, int]], node: int) -> tuple[int, ...]:
+    """Return the numbers of the pairs that a node is one of."""
+    return _touching(tuple(pairs)).get(node, ())
+
+
+@functools.lru_cache
+def _touching(pairs):
+    found: dict[int, tuple[int, ...]] = {}
+    for k, ends in enumerate(pairs):
+        for node in set(ends):
+            found[node] = (*found.get(node, ()), k)
+    return found
+
+
+# Asked for at every update that is traced, once per layer and coupling.
+@functools.lru_cache
+def graded(count: int, joins: tuple[tuple[int, int, float], ...]) -> tuple[float, ...]:
     r"""Return $\ln(1/c_n)$ of each node, where $c_i \gamma = c_j$ along the joins.
 
     Args:

@@ -63,7 +63,7 @@ class StatePhase(AbstractProblem):
         inputs, context = self.data
         tape, drives = list(memory[0]), list(memory[1])
         h = inputs[n]
-        for c, coupling in enumerate(self.network.couplings):
+        for c, coupling in self.network.joined(n):
             i, j = coupling.source - 1, coupling.target - 1
             if j == n and coupling.forward and i >= 0 and i not in zero:
                 out, tape[c] = coupling.forward.apply(state[i])
@@ -74,11 +74,9 @@ class StatePhase(AbstractProblem):
             if i == n and coupling.returning and j not in zero:
                 back = coupling.returning.adjoint(state[j], tape[c])
                 h = _add(h, coupling.scale * back)
-        if self.pull is not None:
-            force = self.pull(n, state, context)
-            if force is not None:
-                # f = -(beta / c_n) dC/ds, see docs/equations.md: c_n = 1/attenuation.
-                h = _add(h, self.network.attenuation[n] * force)
+        if self.pull is not None and n in self.pull.blocks:
+            # f = -(beta / c_n) dC/ds, see docs/equations.md: c_n = 1/attenuation.
+            h = _add(h, self.network.attenuation[n] * self.pull(n, state, context))
         # A drive of the bias alone has axes of length 1, but a loop carries it in the
         # memory, where shapes must stay.
         h = jnp.broadcast_to(h, state[n].shape)
@@ -108,14 +106,15 @@ class IncrementPhase(AbstractProblem):
 
     @staticmethod
     def of(network: Layered, state: State, memory, pull, context) -> IncrementPhase:
-        layers = list(zip(network.layers, memory[1], network.units, strict=True))
+        units = network.units
+        layers = list(zip(network.layers, memory[1], units, strict=True))
         anchors = tuple(layer.activation.anchor(h, a) for layer, h, a in layers)
         image = tuple(layer.activation(h) for layer, h, _ in layers)
         sources, targets = [], []
         for c in network.couplings:
             source = target = tape = None
             if c.source:
-                unit, i = network.units[c.source - 1], c.source - 1
+                unit, i = units[c.source - 1], c.source - 1
                 if c.forward is not None:
                     _, tape, source = c.forward.anchor(state[i], unit)
                 # An adjoint is linear in its argument, so that the scale may be there.
@@ -140,18 +139,18 @@ class IncrementPhase(AbstractProblem):
         return (least - image) / unit, (largest - image) / unit
 
     def recall(self, state, zero=frozenset()):
-        moves = []
+        moves, units = [], self.network.units
         for c, anchor in zip(self.network.couplings, self.data[1], strict=True):
             i = c.source - 1
             if i < 0 or c.forward is None:
                 moves.append(None)
             elif i in zero:
                 lead = leading(state[i], self.shapes[i])
-                unit = self.network.units[i]
-                moves.append(c.forward.move_at_zero(lead, state[i].dtype, anchor, unit))
+                moves.append(
+                    c.forward.move_at_zero(lead, state[i].dtype, anchor, units[i])
+                )
             else:
-                unit = self.network.units[i]
-                moves.append(c.forward.apply_increment(state[i], anchor, unit)[1])
+                moves.append(c.forward.apply_increment(state[i], anchor, units[i])[1])
         # Zeros as in `StatePhase`, but only for layers whose activation has arrays of
         # its own: `drive_contrast` alone reads the increments of drives.
         pairs = zip(state, self.network.layers, strict=True)
@@ -163,13 +162,13 @@ class IncrementPhase(AbstractProblem):
 
     def update(self, n, state, memory, zero=frozenset()):
         anchors, sources, targets, free, _, context = self.data
-        network, unit = self.network, self.network.units[n]
+        network, units = self.network, self.network.units
         moves, drives, u = list(memory[0]), list(memory[1]), None
-        for c, coupling in enumerate(network.couplings):
+        for c, coupling in network.joined(n):
             i, j = coupling.source - 1, coupling.target - 1
             if j == n and coupling.forward and i >= 0 and i not in zero:
                 out, moves[c] = coupling.forward.apply_increment(
-                    state[i], sources[c], network.units[i]
+                    state[i], sources[c], units[i]
                 )
                 u = _add(u, _times(network.ratio(i, n), out))
             # The adjoint itself moves with its own side, where it is not linear.
@@ -177,20 +176,19 @@ class IncrementPhase(AbstractProblem):
                 # In a chain the share is 1, whatever the scale.
                 share = network.ratio(j, n, coupling.scale)
                 back = coupling.returning.adjoint_increment(
-                    _times(share, state[j]), moves[c], sources[c], targets[c], unit
+                    _times(share, state[j]), moves[c], sources[c], targets[c], units[n]
                 )
                 u = _add(u, back)
-        # A force is no difference, so the rounded sum of state and increment will do.
-        force = self.pull(n, network.moved(free, state), context)
-        if force is not None:
-            u = _add(u, force)
+        if n in self.pull.blocks:
+            # A force is no difference: the rounded sum of state and increment will do.
+            u = _add(u, self.pull(n, network.moved(free, state), context))
         if u is None:
             return jnp.zeros_like(state[n]), (tuple(moves), tuple(drives))
         layer = network.layers[n]
         if layer.learns:
             drives[n] = jnp.broadcast_to(u, state[n].shape)
         value = jnp.broadcast_to(
-            layer.activation.increment(anchors[n], u, unit), state[n].shape
+            layer.activation.increment(anchors[n], u, units[n]), state[n].shape
         )
         return value, (tuple(moves), tuple(drives))
 

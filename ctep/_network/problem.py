@@ -292,12 +292,17 @@ class AbstractProblem(eqx.Module):
 class AbstractPull(eqx.Module):
     """The force that a nudge exerts on a network, as the network sees it."""
 
+    @property
     @abc.abstractmethod
-    def __call__(self, n: int, state: State, context: PyTree) -> Array | None:
-        r"""Return $-\beta\,\partial C/\partial s_n$ at `state`, `None` if no force.
+    def blocks(self) -> tuple[int, ...]:
+        """The blocks, counted from 0, that feel it."""
+
+    @abc.abstractmethod
+    def __call__(self, n: int, state: State, context: PyTree) -> Array:
+        r"""Return $-\beta\,\partial C/\partial s_n$ at `state`.
 
         Args:
-            n: the block, counted from 0.
+            n: one of `blocks`.
             state: where to evaluate the force, `(*lead, *shape)` per block.
             context: the pull's arrays with leading axes, such as the targets.
         """

@@ -354,11 +354,13 @@ class Pull(AbstractPull):
     nudge: AbstractNudge
     network: AbstractNetwork
 
+    @property
+    def blocks(self):
+        return self.nudge.blocks(self.network)
+
     def __call__(self, n, state, context):
         beta, own = context
         force = self.nudge.force(n, self.network, state, own)
-        if force is None:
-            return None
         # beta has the leading axes alone.
         axes = (1,) * len(self.network.shapes[n])
         return beta.reshape(beta.shape + axes) * force

@@ -111,8 +111,12 @@ class Coupled(AbstractStencil):
 
 
 class _NoPull(AbstractPull):
+    @property
+    def blocks(self):
+        return ()
+
     def __call__(self, n, state, context):
-        return None
+        raise NotImplementedError
 
 
 class _Held(AbstractProblem):

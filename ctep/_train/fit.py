@@ -65,7 +65,7 @@ def fit(
     catch_signals: bool = False,
     data_dir: str | Path | None = None,
     identity: dict[str, Any] | None = None,
-    progress: bool = True,
+    progress: bool | str = True,
 ) -> Result:
     r"""Train a network on a dataset.
 
@@ -143,7 +143,8 @@ def fit(
             pass the signal on.
         data_dir: where TFDS keeps its data; the variable `TFDS_DATA_DIR` by default.
         identity: what else to keep in `run.json`, in plain JSON values.
-        progress: whether to print a bar or a line per epoch.
+        progress: whether to print a bar or a line per epoch; a text is printed first,
+            once nothing is wrong with the arguments.
 
     Returns:
         The trained network with its history, for rules of feed-forward networks the
@@ -179,7 +180,9 @@ def fit(
     if workers is not None:
         workers = checks.count("workers", workers, "4", least=0)
     flags = {"carry_state": carry_state, "shard_parameters": shard_parameters}
-    flags |= {"catch_signals": catch_signals, "progress": progress}
+    flags |= {"catch_signals": catch_signals}
+    if not isinstance(progress, str):
+        checks.flag("progress", progress)
     _check_flags(out, **flags, resume=resume)
     validation = checks.real("validation", validation, "0.1")
     _check_ends(watch, validation, callback)

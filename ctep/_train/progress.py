@@ -15,12 +15,14 @@ class Reporter:
         epochs: number of epochs of the whole run.
         batches: number of batches per epoch.
         done: batches that a resumed run has behind it.
-        show: `False` for silence.
+        show: `False` for silence; a text is printed before anything else.
     """
 
-    def __init__(self, epochs: int, batches: int, done: int, show: bool):
+    def __init__(self, epochs: int, batches: int, done: int, show: bool | str):
         self._epochs = epochs
         self._screen = _screen(epochs * batches, done) if show else None
+        if show and isinstance(show, str):
+            print(printable(show), flush=True)
 
     def __enter__(self):
         if self._screen is not None:

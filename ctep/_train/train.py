@@ -54,12 +54,13 @@ class Job:
     callback: Callable[[dict, AbstractNetwork], Any] | None = None
 
 
-def train(job: Job, position: Position, progress: bool) -> Result:
+def train(job: Job, position: Position, progress: bool | str) -> Result:
     """Train from `position` to the last epoch, a signal, a failure or a fault."""
     # `good` stays behind: an epoch whose fault ends the run is not returned.
     batches, good = job.splits["train"].order.batches, position
     done = position.epoch * batches + position.batch
-    reporter = Reporter(job.epochs, batches, done, progress and hosts.first())
+    show = progress if hosts.first() else False
+    reporter = Reporter(job.epochs, batches, done, show)
     with Interruption() as interruption, reporter:
         if position.epoch < job.epochs:
             reporter.say(job.told)

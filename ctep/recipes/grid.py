@@ -5,7 +5,7 @@ import io
 import itertools
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from .. import _checks as checks, data
+from .._custom_types import Number
 from .._html import as_html
 from .._rule import AbstractRule
 from .._text import aligned
@@ -27,7 +28,7 @@ _MEASURED = (
     "gradient_cosine", "seconds",
 )  # fmt: skip
 
-Values = float | Sequence[float] | None
+Values = Number | Sequence[Number] | None
 
 
 class Study(NamedTuple):
@@ -115,7 +116,8 @@ def study(
     Every run has a folder of its own in `out`, as `ctep.recipes.train` leaves it, and
     `study.csv` has one line per run and epoch. It is written anew after each run. A
     study that was cut goes on where it ended, one that is called with more values or
-    more seeds runs those alone.
+    more seeds runs those alone; a run that diverged stays as it is. The table keeps
+    what earlier calls ran, the result has what this one asked for.
 
     ```python
     import ctep
@@ -172,42 +174,38 @@ def study(
         "recipe": name, "epochs": epochs, "dataset": str(dataset or recipe.dataset),
         "rule": repr(rule or recipe.rule), "axes": list(values),
     }  # fmt: skip
-    cells: list[tuple[dict[str, Any], int]] = [
-        (dict(zip(values, combination, strict=True)), seed)
-        for combination in itertools.product(*values.values())
-        for seed in range(seeds)
+    wanted: list[dict[str, Any]] = [
+        dict(zip([*values, "seed"], combination, strict=True))
+        for combination in itertools.product(*values.values(), range(seeds))
     ]
-    for cell, seed in cells:  # all of them, before anything is trained or written
-        how = {"seed": seed, "epochs": epochs, "rule": rule, **cell}
+    for how in wanted:  # all of them, before anything is trained or written
+        how = {"epochs": epochs, "rule": rule, **how}
         jax.eval_shape(lambda how=how: recipe.setup(loaded, **how) and None)
-    _claim(root, protocol)
-    where = [root / _label(cell, seed) for cell, seed in cells]
-
-    def collected():
-        pairs = zip(cells, where, strict=True)
-        return Study(name, tuple(values), list(_rows(name, pairs)))
-
-    for k, ((cell, seed), own) in enumerate(zip(cells, where, strict=True)):
-        if len(history.read(own)) >= epochs:
+    runs = {_label(how): how for how in wanted} | _claim(root, protocol)
+    _write(root, protocol, runs)
+    for k, how in enumerate(wanted):
+        own = root / _label(how)
+        if runs[own.name].get("diverged") or len(history.read(own)) >= epochs:
             continue
         if progress:
-            say(f"run {k + 1} of {len(cells)}: {own.name}")
+            say(f"run {k + 1} of {len(wanted)}: {own.name}")
         try:
-            train(
-                name, epochs=epochs, seed=seed, rule=rule, dataset=loaded, out=own,
-                resume=(own / "run.json").is_file(), progress=False, **cell,
+            result = train(
+                name, epochs=epochs, rule=rule, dataset=loaded, out=own,
+                resume=(own / "run.json").is_file(), progress=False, **how,
             )  # fmt: skip
+            if result.status == "diverged":
+                runs[own.name] = {**how, "diverged": result.reason}
         finally:
-            _write(root, collected())
-    result = collected()
-    _write(root, result)
+            _write(root, protocol, runs)
+    found = Study(name, tuple(values), _rows(root, name, wanted))
     if progress:
-        say(result)
+        say(found)
         say(f"{root / _TABLE} has one line per run and epoch.")
-    return result
+    return found
 
 
-def _several(name: str, value: Any) -> tuple[float, ...]:
+def _several(name: str, value: Any) -> tuple[int | float, ...]:
     several = value if isinstance(value, Sequence) else (value,)
     numbers = tuple(checks.positive(name, v, "0.1") for v in several)
     if not numbers or len(set(numbers)) < len(numbers):
@@ -215,16 +213,17 @@ def _several(name: str, value: Any) -> tuple[float, ...]:
             f"`{name}` is {checks.shown(value)}, but must hold one number or several "
             "that differ: pass for example `[0.1, 0.3]`."
         )
-    return numbers
+    # 1 and 1.0 are one run. From 2**53 on every float is whole.
+    plain = map(float, numbers)
+    return tuple(int(v) if v.is_integer() and v < 2**53 else v for v in plain)
 
 
-def _label(cell: dict[str, float], seed: int) -> str:
-    parts = [f"{name}-{value!r}" for name, value in cell.items()]
-    return "_".join([*parts, f"seed-{seed}"])
+def _label(how: dict[str, Any]) -> str:
+    return "_".join(f"{name}-{value!r}" for name, value in how.items())
 
 
-def _claim(root: Path, protocol: dict[str, Any]) -> None:
-    """Make the folder of a study, or raise unless it is that of this one."""
+def _claim(root: Path, protocol: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the runs of a study that has begun, by folder; raise if it is another."""
     path = root / _FILE
     if not path.is_file():
         if root.is_dir() and any(root.iterdir()):
@@ -233,11 +232,7 @@ def _claim(root: Path, protocol: dict[str, Any]) -> None:
                 "folder."
             )
         root.mkdir(parents=True, exist_ok=True)
-        with folder.writing(path):
-            folder.write_atomically(
-                path, (json.dumps(protocol, indent=2) + "\n").encode()
-            )
-        return
+        return {}
     kept = folder.parse_object(path.read_bytes())
     for key, value in protocol.items():
         if kept.get(key) != value:
@@ -245,24 +240,30 @@ def _claim(root: Path, protocol: dict[str, Any]) -> None:
                 f"`out` ({root}) holds a study with {key} = {kept.get(key)}, not "
                 f"{value}: name another `out`, or set that back."
             )
+    return dict(kept.get("runs", {}))
 
 
-def _rows(name, runs) -> Iterator[dict[str, Any]]:
-    for (cell, seed), own in runs:
-        for record in history.read(own):
-            measured = {key: record.get(key) for key in _MEASURED}
-            yield {"recipe": name, **cell, "seed": seed, **measured}
+def _rows(root, name, runs) -> list[dict[str, Any]]:
+    return [
+        {"recipe": name, **how, **{key: record.get(key) for key in _MEASURED}}
+        for how in runs
+        for record in history.read(root / _label(how))
+    ]
 
 
-def _write(root: Path, result: Study) -> None:
+def _write(root: Path, protocol: dict[str, Any], runs: dict[str, dict]) -> None:
+    """Write the runs so far and the table of all of them."""
+    titles = [*protocol["axes"], "seed"]
+    every = [{title: how[title] for title in titles} for how in runs.values()]
+    every.sort(key=lambda how: tuple(how.values()))
     text = io.StringIO()
-    titles = "recipe", *result.axes, "seed", *_MEASURED
-    writer = csv.DictWriter(text, titles, lineterminator="\n")
+    writer = csv.DictWriter(text, ["recipe", *titles, *_MEASURED], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(result.rows)
-    path = root / _TABLE
-    with folder.writing(path):
-        folder.write_atomically(path, text.getvalue().encode())
+    writer.writerows(_rows(root, protocol["recipe"], every))
+    whole = json.dumps({**protocol, "runs": runs}, indent=2) + "\n"
+    for path, content in ((root / _FILE, whole), (root / _TABLE, text.getvalue())):
+        with folder.writing(path):
+            folder.write_atomically(path, content.encode())
 
 
 def _spread(values: np.ndarray) -> str:

@@ -333,13 +333,12 @@ class _Session:
         self, recipe: Recipe, title: str, *notes, out: Path | None, resume, rule=None,
         changes: Mapping[str, Any] = types.MappingProxyType({}), **own,
     ) -> Result:  # fmt: skip
-        """Train a recipe; say what it is first, and in `run.json` for `restore`."""
+        """Train a recipe, and say what it is: first, and in `run.json`."""
         network, options = recipe.setup(
             self.dataset, rule=rule, **self.alike, **changes, **own
         )
         if self.watch is not None:
             options["watch"] = self.watch
-        self.say(title, network, *notes)
         known = (name for name, other in RULES.items() if rule == other)
         identity = {
             "recipe": recipe.name,
@@ -351,7 +350,8 @@ class _Session:
         }
         return fit(
             network, self.dataset, out=out, resume=resume, identity=identity,
-            progress=self.show, **self.how, **options,
+            progress=self.show and "\n".join(map(str, (title, network, *notes))),
+            **self.how, **options,
         )  # fmt: skip
 
     def teach(self, recipe: Recipe, out: Path | None) -> Result:
