@@ -443,3 +443,12 @@ def test_deep_chain_learns_mnist(mnist):
     for record in result.history:
         assert record["unsettled"] == 0
         assert record["gradient_cosine"] > 0.999
+
+
+def test_an_error_of_training_comes_before_any_word(tmp_path, capfd):
+    """What `fit` finds wrong is said alone, without the network before it."""
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(ValueError, match="`out`"):
+        ctep.recipes.train("digits", out=tmp_path, epochs=1)
+    assert capfd.readouterr().out == ""

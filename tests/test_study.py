@@ -93,7 +93,7 @@ def test_whole_numbers_are_one_run_and_a_divergence_is_the_end(tmp_path, trained
     """Oracle: the calls that train. At a rate of 1e30 the second loss is no number."""
     how = HOW | {"seeds": 1, "rate": [1e30], "batch_size": 100, "out": tmp_path / "new"}
     first = recipes.study("digits", **how)
-    again = recipes.study("digits", **(how | {"rate": 10**30, "batch_size": 100.0}))
+    again = recipes.study("digits", **(how | {"rate": 1e30, "batch_size": 100.0}))
     assert len(trained) == 1
     assert again == first
     assert again.rows[-1]["loss"] is None
