@@ -125,6 +125,30 @@ def _number(name, value, kind, noun, example):
     return value
 
 
+def traced_number(value: Any) -> bool:
+    """Return whether `value` is a real number that has no value yet."""
+    known = isinstance(value, Tracer) and value.shape == ()
+    return known and jnp.issubdtype(value.dtype, jnp.floating)
+
+
+def nudge(name: str, value: Any) -> None:
+    """Raise unless `value` is positive and finite, or a traced number."""
+    if not traced_number(value):
+        positive(name, value, "0.1")
+
+
+def tolerance(name: str, value: Any) -> None:
+    """Raise unless `value` is 0 or more, or a traced number."""
+    if traced_number(value):
+        return
+    # This way round, because NaN compares false and is to be refused as well.
+    if not real(name, value, "1e-3") >= 0:
+        raise ValueError(
+            f"`{name}` is {value}, but a tolerance must be 0 or more: pass for example "
+            "1e-3."
+        )
+
+
 def epoch(value: Any) -> None:
     """Raise `TypeError` unless `value` is one whole number, perhaps a traced one."""
     if not isinstance(value, jax.Array):

@@ -2,6 +2,7 @@
 
 import csv
 import re
+import types
 
 import matrix
 import numpy as np
@@ -89,14 +90,19 @@ def test_nothing_is_trained_twice(done, trained):
     assert kept == [("0.03", str(n)) for n in range(3)] + [("0.3", "0"), ("0.3", "1")]
 
 
-def test_whole_numbers_are_one_run_and_a_divergence_is_the_end(tmp_path, trained):
-    """Oracle: the calls that train. At a rate of 1e30 the second loss is no number."""
-    how = HOW | {"seeds": 1, "rate": [1e30], "batch_size": 100, "out": tmp_path / "new"}
-    first = recipes.study("digits", **how)
-    again = recipes.study("digits", **(how | {"rate": 1e30, "batch_size": 100.0}))
-    assert len(trained) == 1
-    assert again == first
-    assert again.rows[-1]["loss"] is None
+def test_whole_numbers_are_one_run_and_a_divergence_is_the_end(tmp_path, monkeypatch):
+    """Oracle: the calls that train; 1 is 1.0, and what diverged does so again."""
+    calls = []
+
+    def diverged(*args, out, **kwargs):
+        calls.append(kwargs["batch_size"])
+        return types.SimpleNamespace(status="diverged", reason="too far")
+
+    monkeypatch.setattr(grid, "train", diverged)
+    how = HOW | {"seeds": 1, "out": tmp_path / "new"}
+    for size in (100, [100.0], 100):
+        assert not recipes.study("digits", batch_size=size, **how).rows
+    assert calls == [100]
 
 
 @matrix.campaign

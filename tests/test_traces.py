@@ -73,3 +73,29 @@ def test_what_returns_arrays_is_traced(given):
     for function in functions:
         want = function(*given[:2])
         np.testing.assert_allclose(eqx.filter_jit(function)(*given[:2]), want, 1e-4)
+
+
+NUMBERS = {
+    "OneSided": lambda v: {"rule": ctep.OneSided(v)},
+    "Centered": lambda v: {"rule": ctep.Centered(v)},
+    "RandomSign": lambda v: {"rule": ctep.RandomSign(v), "key": KEY},
+    "Holomorphic": lambda v: {"rule": ctep.Holomorphic(v)},
+    "Sweeps": lambda v: {"solver": ctep.Sweeps(rtol=v, atol=v)},
+    "ODE": lambda v: {"solver": ctep.ODE(rtol=v, atol=v)},
+    "FixedPoint": lambda v: {"solver": ctep.FixedPoint(rtol=v, atol=v)},
+}
+
+
+@matrix.parametrize("name", NUMBERS, ["OneSided", "Sweeps"])
+def test_nudges_and_tolerances_may_be_traced(given, name):
+    """Oracle: one call per number; all of them at once by `vmap`."""
+    network, x, y = given
+    values = jnp.array([1e-3, 0.1])
+
+    def weight(value):
+        how = {"throw": False, **NUMBERS[name](value)}
+        return ctep.gradient(network, x, y, **how)[1].couplings[0].forward.weight
+
+    found = jax.jit(jax.vmap(weight))(values)
+    want = [weight(float(value)) for value in values]
+    np.testing.assert_allclose(found, jnp.stack(want), rtol=1e-4, atol=1e-6)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int, PyTree
 
 from .._arrays import largest, leading, replaced
-from .._custom_types import Lead, Memory, Shape, State
+from .._custom_types import Lead, Memory, Number, Shape, State
 
 
 class AbstractProblem(eqx.Module):
@@ -154,7 +154,7 @@ class AbstractProblem(eqx.Module):
         return 1.0
 
     def residual(
-        self, change: State, state: State, rtol: float, atol: float
+        self, change: State, state: State, rtol: Number, atol: Number
     ) -> tuple[Lead, Lead]:
         r"""Measure a change $T(s) - s$ of the state, example by example.
 
@@ -179,7 +179,7 @@ class AbstractProblem(eqx.Module):
         return largest(worst), largest(excess)
 
     def block_residual(
-        self, n: int, change: Array, value: Array, rtol: float, atol: float
+        self, n: int, change: Array, value: Array, rtol: Number, atol: Number
     ) -> tuple[Lead, Lead]:
         """Return what `residual` returns, for block `n` alone."""
         axes = self.ndims(n)

@@ -11,6 +11,7 @@ from jaxtyping import PyTree
 
 from .. import _checks as checks
 from .._arrays import along
+from .._custom_types import Number
 from .._network import (
     AbstractNetwork,
     AbstractProblem,
@@ -50,12 +51,12 @@ class Coupled(AbstractStencil):
         Stern et al., 2021, arXiv:2011.03861; contrastive learning: Movellan, 1991.
     """
 
-    eta: float = eqx.field(default=0.1, converter=checks.number)
+    eta: Number = eqx.field(default=0.1, converter=checks.number)
     rescale: bool = eqx.field(default=True, converter=checks.number)
 
     def __check_init__(self):
-        checks.positive("eta", self.eta, "0.1")
-        if self.eta > 1:
+        checks.nudge("eta", self.eta)
+        if not checks.traced_number(self.eta) and self.eta > 1:
             raise ValueError(
                 f"`eta` is {self.eta}, but 1 already holds the output at its target: "
                 "pass at most 1."
@@ -93,7 +94,7 @@ class Coupled(AbstractStencil):
         return False
 
     def stencil(self):
-        return np.array([self.eta]), np.array([1 / self.eta])
+        return self.eta * np.ones(1), np.ones(1) / self.eta
 
     def problem(self, network, task, free, betas):
         # Without any force: what moves the other blocks is the one that is held.

@@ -4,6 +4,7 @@ import equinox as eqx
 import numpy as np
 
 from .. import _checks as checks
+from .._custom_types import Number
 from .complex import check_holomorphic
 from .stencil import AbstractStencil
 
@@ -49,12 +50,12 @@ class Holomorphic(AbstractStencil):
         Laborieux and Zenke, 2022, arXiv:2209.00530.
     """
 
-    radius: float = eqx.field(default=0.1, converter=checks.number)
+    radius: Number = eqx.field(default=0.1, converter=checks.number)
     points: int = eqx.field(default=4, converter=checks.number)
     rescale: bool = eqx.field(default=True, converter=checks.number)
 
     def __check_init__(self):
-        checks.positive("radius", self.radius, "0.1")
+        checks.nudge("radius", self.radius)
         checks.count("points", self.points, "4")
 
     @property
@@ -71,8 +72,7 @@ class Holomorphic(AbstractStencil):
         k = np.arange(count // 2 + 1)
         # Points on the real axis stand for themselves, the others for a pair.
         pairs = np.where((k == 0) | (2 * k == count), 1, 2)
-        nudges = self.radius * np.exp(2j * np.pi * k / count)
+        circle = np.exp(2j * np.pi * k / count)
         # Else nudges that are real in value would make all states complex.
-        if count <= 2:
-            nudges = nudges.real
+        nudges = self.radius * (np.real(circle) if count <= 2 else circle)
         return nudges, pairs / (count * nudges)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks as checks
+from .._custom_types import Number
 from .._solver import RESULTS
 from .stencil import AbstractStencil, zeros
 
@@ -39,12 +40,12 @@ class Ramped(AbstractStencil):
         The code published with arXiv:2508.11659.
     """
 
-    beta: float = eqx.field(default=0.1, converter=checks.number)
+    beta: Number = eqx.field(default=0.1, converter=checks.number)
     steps: int = eqx.field(default=50, converter=checks.number)
     rescale: bool = eqx.field(default=True, converter=checks.number)
 
     def __check_init__(self):
-        checks.positive("beta", self.beta, "0.1")
+        checks.nudge("beta", self.beta)
         checks.count("steps", self.steps, "50")
 
     def exact(self, network, nudge):
@@ -52,7 +53,7 @@ class Ramped(AbstractStencil):
 
     def stencil(self):
         last = self.steps * self.beta
-        return np.array([last]), np.array([1 / last])
+        return last * np.ones(1), np.ones(1) / last
 
     def nudged(self, network, task, free, betas):
         def step(k, d):

@@ -17,7 +17,7 @@ from jaxtyping import Array, PyTree
 
 from .. import _checks as checks
 from .._arrays import along
-from .._custom_types import State
+from .._custom_types import Number, State
 from .._network import AbstractNetwork, AbstractProblem, closure
 from .._nudge import Pull
 from .._solver import Equilibrium, first_failure, usable
@@ -244,18 +244,18 @@ class OneSided(AbstractStencil):
         Scellier and Bengio, 2017, arXiv:1602.05179.
     """
 
-    beta: float = eqx.field(default=0.01, converter=checks.number)
+    beta: Number = eqx.field(default=0.01, converter=checks.number)
     rescale: bool = eqx.field(default=True, converter=checks.number)
 
     def __check_init__(self):
-        checks.positive("beta", self.beta, "0.1")
+        checks.nudge("beta", self.beta)
 
     @property
     def order(self):
         return 1
 
     def stencil(self):
-        return np.array([self.beta]), np.array([1 / self.beta])
+        return self.beta * np.ones(1), np.ones(1) / self.beta
 
 
 class Centered(AbstractStencil):
@@ -283,19 +283,19 @@ class Centered(AbstractStencil):
         Laborieux et al., 2021, arXiv:2006.03824.
     """
 
-    beta: float = eqx.field(default=0.1, converter=checks.number)
+    beta: Number = eqx.field(default=0.1, converter=checks.number)
     rescale: bool = eqx.field(default=True, converter=checks.number)
 
     def __check_init__(self):
-        checks.positive("beta", self.beta, "0.1")
+        checks.nudge("beta", self.beta)
 
     @property
     def order(self):
         return 2
 
     def stencil(self):
-        beta = self.beta
-        return np.array([beta, -beta]), np.array([0.5, -0.5]) / beta
+        signs = np.array([1, -1])
+        return self.beta * signs, signs / (2 * self.beta)
 
 
 class RandomSign(AbstractStencil):
@@ -319,11 +319,11 @@ class RandomSign(AbstractStencil):
         Laborieux et al., 2021, arXiv:2006.03824, with one sign per batch.
     """
 
-    beta: float = eqx.field(default=0.1, converter=checks.number)
+    beta: Number = eqx.field(default=0.1, converter=checks.number)
     rescale: bool = eqx.field(default=True, converter=checks.number)
 
     def __check_init__(self):
-        checks.positive("beta", self.beta, "0.1")
+        checks.nudge("beta", self.beta)
 
     @property
     def random(self):

@@ -7,7 +7,7 @@ import equinox as eqx
 from jaxtyping import Array, Int
 
 from .. import _checks as checks
-from .._custom_types import State
+from .._custom_types import Number, State
 from .._network import AbstractProblem
 from .equilibrium import RESULTS, Equilibrium, judge
 
@@ -37,18 +37,12 @@ class AbstractSolver(eqx.Module):
     ```
     """
 
-    rtol: eqx.AbstractVar[float]
-    atol: eqx.AbstractVar[float]
+    rtol: eqx.AbstractVar[Number]
+    atol: eqx.AbstractVar[Number]
 
     def __check_init__(self):
         for name in ("rtol", "atol"):
-            checks.real(name, getattr(self, name), "1e-3")
-            # This way round, because NaN compares false and is to be refused as well.
-            if not getattr(self, name) >= 0:
-                raise ValueError(
-                    f"`{name}` is {getattr(self, name)}, but a tolerance must be 0 or "
-                    "more: pass for example 1e-3."
-                )
+            checks.tolerance(name, getattr(self, name))
 
     @abc.abstractmethod
     def solve(

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optimistix as optx
 
 from .. import _checks as checks
+from .._custom_types import Number
 from .base import AbstractSolver
 from .units import Rescaled
 
@@ -40,8 +41,8 @@ class FixedPoint(AbstractSolver):
 
     solver: Any = None
     max_steps: int = eqx.field(default=1000, converter=checks.number)
-    rtol: float = eqx.field(default=1e-3, converter=checks.number)
-    atol: float = eqx.field(default=1e-3, converter=checks.number)
+    rtol: Number = eqx.field(default=1e-3, converter=checks.number)
+    atol: Number = eqx.field(default=1e-3, converter=checks.number)
 
     def __check_init__(self):
         kinds = (
@@ -65,7 +66,8 @@ class FixedPoint(AbstractSolver):
         # Its tolerances are of the move T(s) - s, ours of the force: that over `step`.
         tenth = 0.1 * problem.step
         solver = self.solver or optx.FixedPointIteration(
-            tenth * self.rtol, tenth * self.atol
+            tenth * self.rtol,  # pyright: ignore[reportArgumentType]
+            tenth * self.atol,  # pyright: ignore[reportArgumentType]
         )
 
         def one(problem, state):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import _checks as checks
+from .._custom_types import Number
 from .base import AbstractSolver
 from .equilibrium import RESULTS, judge, raised
 from .order import AbstractOrder
@@ -46,8 +47,8 @@ class FixedSweeps(AbstractSolver):
 
     free: int = eqx.field(default=100, converter=checks.number)
     nudged: int = eqx.field(default=20, converter=checks.number)
-    rtol: float = eqx.field(default=0.0, converter=checks.number)
-    atol: float = eqx.field(default=0.0, converter=checks.number)
+    rtol: Number = eqx.field(default=0.0, converter=checks.number)
+    atol: Number = eqx.field(default=0.0, converter=checks.number)
     order: AbstractOrder | None = None
     relaxation: float = eqx.field(default=1.0, converter=checks.number)
     gather: tuple[float, ...] = eqx.field(default=(), converter=shares)

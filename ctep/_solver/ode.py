@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import _checks as checks
+from .._custom_types import Number
 from .base import AbstractSolver
 from .units import Rescaled
 
@@ -68,8 +69,8 @@ class ODE(AbstractSolver):
     t1: float = eqx.field(default=200.0, converter=checks.number)
     interval: float = eqx.field(default=10.0, converter=checks.number)
     max_steps: int = eqx.field(default=10_000, converter=checks.number)
-    rtol: float = eqx.field(default=1e-3, converter=checks.number)
-    atol: float = eqx.field(default=1e-3, converter=checks.number)
+    rtol: Number = eqx.field(default=1e-3, converter=checks.number)
+    atol: Number = eqx.field(default=1e-3, converter=checks.number)
 
     def __check_init__(self):
         check_solver(self.solver)
@@ -130,11 +131,12 @@ class ODE(AbstractSolver):
             # A failed step ends the solve here; the verdict then finds it moving.
             steps = steps + jnp.asarray(solution.stats["num_steps"], jnp.int32)
             moving = ~(solution.result != dfx.RESULTS.successful)
-            if self.rtol > 0 or self.atol > 0:
+            tolerances = self.rtol, self.atol
+            if any(checks.traced_number(t) or t > 0 for t in tolerances):
                 own = scaled.from_units(state)
                 image = problem.map(own)
                 change = tuple(a - b for a, b in zip(image, own, strict=True))
-                moving &= problem.residual(change, own, self.rtol, self.atol)[1] > 0
+                moving &= problem.residual(change, own, *tolerances)[1] > 0
             return t_next, state, steps, moving
 
         def unfinished(carry):

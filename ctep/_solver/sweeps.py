@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Int
 
 from .. import _checks as checks
 from .._arrays import along, largest, leading
-from .._custom_types import Lead, Memory, State
+from .._custom_types import Lead, Memory, Number, State
 from .._network import AbstractProblem
 from .base import AbstractSolver
 from .equilibrium import judge
@@ -69,8 +69,8 @@ class Sweeps(AbstractSolver):
     """
 
     max_sweeps: int = eqx.field(default=100, converter=checks.number)
-    rtol: float = eqx.field(default=1e-3, converter=checks.number)
-    atol: float = eqx.field(default=1e-3, converter=checks.number)
+    rtol: Number = eqx.field(default=1e-3, converter=checks.number)
+    atol: Number = eqx.field(default=1e-3, converter=checks.number)
     order: AbstractOrder | None = None
     relaxation: float = eqx.field(default=1.0, converter=checks.number)
     gather: tuple[float, ...] = eqx.field(default=(), converter=shares)

@@ -274,7 +274,6 @@ def _check_flags(out, *, resume, **flags):
         )
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def _step(optimizer, parameters):
     def total(parameters):
         return sum(jnp.sum(leaf) for leaf in jax.tree_util.tree_leaves(parameters))
@@ -293,7 +292,10 @@ def _check_step(optimizer, network, nudge):
             "`ctep.with_precision(network, 'bfloat16')`."
         )
     try:
-        _step.eval_shape(Optimizer(optimizer), divided(network, nudge)[0])
+        # Never one that JAX has cached: a schedule of optax turns numbers of its own
+        # into floats where it is used, and equal programs are equal after that.
+        step = functools.partial(_step, Optimizer(optimizer))
+        jax.eval_shape(step, divided(network, nudge)[0])
     except (TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(

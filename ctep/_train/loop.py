@@ -17,7 +17,7 @@ from .._solver import RESULTS, AbstractSolver, usable
 from ..data import Pipeline
 from .devices.feed import AbstractFeed
 from .devices.placement import Placement
-from .programs import Optimizer, Reads
+from .programs import Optimizer, Reads, as_data
 from .score import Score, agreement, as_inputs, as_targets, score
 from .watch import rise, saturated
 
@@ -136,6 +136,7 @@ class Loop(eqx.Module):
         sums = Sums.zero(len(network.taus), network.output_shape[0])
         state = TrainState(trained, fixed, optimizer.init(trained), sums, first)
         same = Optimizer(optimizer)
+        rule, solver = as_data(rule), as_data(solver)
         read = Reads(network, nudge, rule, solver, pipeline)
         own = static, rule, solver, same, pipeline, key, place, read, classes
         return Loop(*own), state

@@ -23,8 +23,33 @@ import numpy as np
 import optax
 from jax.core import Tracer
 
+from .._rule import Centered, Coupled, Holomorphic, OneSided, Ramped, RandomSign
+from .._solver import FixedSweeps, Sweeps
+
 _LIBRARIES = {"ctep", "jax", "jaxlib", "jaxtyping", "numpy", "equinox", "optax"}
 _LIBRARIES |= {"diffrax", "optimistix", "lineax", *sys.stdlib_module_names}
+
+
+# What changes no program but its numbers, of the very classes: a subclass may decide.
+_NUMBERS: dict[type, tuple[str, ...]] = {
+    Sweeps: ("rtol", "atol"),
+    FixedSweeps: ("rtol", "atol"),
+    OneSided: ("beta",),
+    Centered: ("beta",),
+    RandomSign: ("beta",),
+    Ramped: ("beta",),
+    Holomorphic: ("radius",),
+    Coupled: ("eta",),
+}
+
+
+def as_data(part: eqx.Module) -> Any:
+    """Return a rule or a solver with arrays for numbers that programs can share."""
+    for name in _NUMBERS.get(type(part), ()):
+        # Weakly typed as the number itself, so that the network decides on the dtype.
+        number = jnp.asarray(getattr(part, name))
+        part = eqx.tree_at(lambda p, name=name: getattr(p, name), part, number)
+    return part
 
 
 class Reads:
@@ -47,13 +72,16 @@ class Reads:
 
 
 class Optimizer:
-    """A transformation that equals others with the same code and the same numbers."""
+    """A transformation that equals others whose update has the same code and numbers.
+
+    What its state holds, such as an injected rate, is no part of the program.
+    """
 
     def __init__(self, transformation: optax.GradientTransformation):
         full = optax.with_extra_args_support(transformation)
         self.init: Callable = full.init
         self.update: Callable = full.update
-        self._made = _made(tuple(transformation), {})
+        self._made = _made(transformation.update, {})
 
     def __eq__(self, other: object) -> bool:
         return type(other) is Optimizer and self._made == other._made

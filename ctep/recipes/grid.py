@@ -153,8 +153,9 @@ def study(
         KeyboardInterrupt: on Ctrl-C, once the run on its way is saved; the table has
             what was reached.
 
-    Cost: that of its runs, one after the other. Runs of another seed or rate share
-    their compiled programs, others compile their own.
+    Cost: that of its runs, one after the other. Runs of another seed, rate, nudge or
+    tolerance share their compiled programs. Others compile their own: the feedback
+    decides whether there is an energy, before anything is computed.
     """
     recipe, seeds = get(name), checks.count("seeds", seeds, "3")
     epochs = checks.count("epochs", recipe.epochs if epochs is None else epochs, "10")
