@@ -367,6 +367,19 @@ def numbers_or_none(name: str, value: Any) -> None:
         raise TypeError(
             f"`{name}` has dtype {value.dtype}, but must be floating: convert it."
         )
+    arrays(name, value)
+
+
+def arrays(name: str, value: Any) -> None:
+    """Raise `TypeError` if a module holds an array of numbers that JAX has not."""
+    for leaf in jax.tree_util.tree_leaves(value):
+        dtype = getattr(leaf, "dtype", None) if isinstance(leaf, np.ndarray) else None
+        wide = dtype is not None and dtype.type in (np.longdouble, np.clongdouble)
+        if dtype is not None and (wide or not dtype.isnative):
+            raise TypeError(
+                f"`{name}` holds an array of dtype {dtype}, which JAX does not have: "
+                "convert it with `array.astype('float32')`."
+            )
 
 
 def weights(init: Any, random: Any, shape: tuple[int, ...]) -> Array:

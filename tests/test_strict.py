@@ -9,6 +9,7 @@ import oracles
 import pytest
 
 import ctep
+from ctep import _checks as checks
 
 KEY = jax.random.key(0)
 CALLS = {
@@ -76,3 +77,26 @@ def test_narrow_networks_are_not_trained(dtype, tmp_path):
     with pytest.raises(ValueError, match=f"`network` is {dtype}, in which a step"):
         ctep.fit(narrow, (x, y), out=tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", "g", ">c8"])
+def test_weights_that_jax_does_not_have(dtype):
+    """One sentence, from what is made of a network and from a layer at once."""
+    own = ctep.mlp((4, 3, 2), key=jax.random.key(0))
+    weight = np.ones((3, 4), dtype)
+    odd = eqx.tree_at(lambda n: n.couplings[0].forward.weight, own, weight)
+    x, y = np.ones((2, 4), np.float32), np.arange(2)
+    calls = (
+        lambda: ctep.gradient(odd, x, y),
+        lambda: ctep.settle(odd, x),
+        lambda: ctep.predict(odd, x),
+        lambda: ctep.evaluate(odd, (x, y)),
+        lambda: ctep.fit(odd, (x, y), epochs=1, progress=False),
+        lambda: ctep.analysis.spectral_radius(odd, x),
+    )
+    for call in calls:
+        with pytest.raises(TypeError, match=r"^`network` holds an array of dtype"):
+            call()
+    if np.issubdtype(weight.dtype, np.floating):
+        with pytest.raises(TypeError, match=r"^`bias` holds an array of dtype"):
+            checks.numbers_or_none("bias", weight[0])

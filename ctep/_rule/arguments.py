@@ -23,6 +23,7 @@ def check_kinds(**values) -> None:
     """Raise `TypeError` for an argument that is not of the kind its name says."""
     for name, value in values.items():
         checks.instance(name, value, *_KINDS[name])
+        checks.arrays(name, value)
 
 
 def check_inputs(network: AbstractNetwork, x: Array) -> None:
