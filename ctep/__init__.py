@@ -32,6 +32,7 @@ from ._network import (
     ReLU6 as ReLU6,
     Sigmoid as Sigmoid,
     SoftmaxPool as SoftmaxPool,
+    Stack as Stack,
     Tanh as Tanh,
     Tied as Tied,
     edge_of_chaos as edge_of_chaos,

@@ -1,6 +1,7 @@
 """What is done to arrays and states in many places."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -23,9 +24,28 @@ def weighed(weights: Array, values: Array) -> Array:
     return along(weights, values.ndim) * values
 
 
+def times(factor: float, values: Array) -> Array:
+    """Return a product, and no new array where the factor is 1."""
+    return values if factor == 1 else factor * values
+
+
+def added(*terms: Array | None) -> Any:
+    """Return the sum of terms, of which any may be missing."""
+    total = None
+    for term in terms:
+        if term is not None:
+            total = term if total is None else total + term
+    return total
+
+
 def replaced(state: State, n: int, value: Array) -> State:
     """Return a state with another block `n`."""
     return (*state[:n], value, *state[n + 1 :])
+
+
+def within(values: Array, lead: Shape) -> Array:
+    """Return numbers per example: of the layers of a stack the largest one."""
+    return values if values.ndim == len(lead) else jnp.max(values, -1)
 
 
 def largest(values: Sequence[Array]) -> Array:

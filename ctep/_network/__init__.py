@@ -36,3 +36,4 @@ from .problem import (
     AbstractProblem as AbstractProblem,
     AbstractPull as AbstractPull,
 )
+from .stack import Stack as Stack

@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Iterable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -63,10 +64,25 @@ class AbstractNetwork(eqx.Module):
         Increments are in its units: a block moves by its attenuation times them.
         """
 
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Number of layers that each block stands for, more than one in a stack."""
+        return (1,) * len(self.shapes)
+
+    def unstacked(self) -> "AbstractNetwork":
+        """Return the network with a block for each layer, which analyses look at."""
+        return self
+
+    def spread(self, values: tuple[float, ...]) -> tuple[Any, ...]:
+        """Return per block what multiplies a state, of a number for each layer."""
+        return values
+
     def moved(self, state: State, increments: State) -> State:
         """Return $s_n + a_n e_n$, with $a_n$ the attenuation."""
-        blocks = zip(state, self.attenuation, increments, strict=True)
-        return tuple(s + (e if a == 1 else a * e) for s, a, e in blocks)
+        blocks = zip(state, self.spread(self.attenuation), increments, strict=True)
+        return tuple(
+            s + (e if isinstance(a, float) and a == 1 else a * e) for s, a, e in blocks
+        )
 
     @property
     @abc.abstractmethod

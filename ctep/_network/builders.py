@@ -28,6 +28,7 @@ def mlp(
     readout: bool = True,
     output_activation: AbstractActivation | None = None,
     init=_GLOROT,
+    stack: bool | None = None,
     key: PRNGKeyArray,
 ) -> Network:
     r"""Return a chain of dense layers.
@@ -54,6 +55,9 @@ def mlp(
         output_activation: that of the last layer if there is no readout; `activation`
             by default.
         init: initialiser of all weights.
+        stack: whether runs of equal layers become one block each, see
+            `Network.stacked`, with which programs do not grow; by default those of 32
+            layers or more do.
         key: random key that the initial weights are drawn by.
 
     Raises:
@@ -61,9 +65,11 @@ def mlp(
             one that is not positive.
     """
     checks.flag("readout", readout)
+    if stack is not None:
+        checks.flag("stack", stack)
     sizes = checks.sizes(sizes, 3 if readout else 2)
     edges = [(n, n + 1) for n in range(len(sizes) - (2 if readout else 1))]
-    return graph(
+    network = graph(
         sizes,
         edges,
         activation=activation,
@@ -74,6 +80,8 @@ def mlp(
         init=init,
         key=key,
     )
+    # Shorter ones stay layers, which a user finds one by one in the network's fields.
+    return network if stack is False else network.stacked(2 if stack else 32)
 
 
 def graph(

@@ -48,7 +48,7 @@ def describe_blocks(network) -> str:
 
 
 def _head(title, network, noun):
-    count = len(network.shapes)
+    count = sum(network.depths)
     units = sum(math.prod(shape) for shape in network.shapes)
     return (
         f"{title}: {_shape(network.input_shape)} inputs, {count} "
@@ -59,41 +59,59 @@ def _head(title, network, noun):
 
 def _equations(network):
     """Return a sentence, each block with its equation and shape, and the energy."""
-    head, count = _head("Network", network, "layer"), len(network.layers)
-    rows = [("x", "clamped input", network.input_shape)]
+    head, ends = _head("Network", network, "layer"), network.wiring.ends
+    rows = [("x", "clamped input", _shape(network.input_shape))]
     for n, layer in enumerate(network.layers, 1):
+        (first, last), shape = ends[n - 1], _shape(layer.face)
+        name = f"s{first + 1}"
         drive = " + ".join(_terms(network, n))
-        rows.append(
-            (f"s{n}", _substituted(layer.activation.formula, drive), layer.shape)
-        )
-    output = f"s{count}"
+        if layer.depth > 1:
+            name += f"..{last + 1}"
+            shape = f"{layer.depth} layers of {shape}"
+        rows.append((name, _substituted(layer.activation.formula, drive), shape))
+    output = f"s{ends[-1][1] + 1}"
     if network.readout is not None:
         output = network.readout.operator.formula("W_out", output)
         output += "" if network.readout.bias is None else " + b_out"
-    rows.append(("output", output, network.output_shape))
-    rows = [(name, text, _shape(shape)) for name, text, shape in rows]
+    rows.append(("output", output, _shape(network.output_shape)))
     return head, rows, f"energy: {_energy(network)}"
 
 
 def _terms(network, n):
-    """Return the terms of layer n's drive, from below, from above, and its bias."""
-    terms = []
-    for c in network.couplings:
-        if c.target == n and c.forward is not None:
-            weight = f"W{c.source}_{c.target}"
-            terms.append(c.forward.formula(weight, _state(c.source)))
+    """Return the terms of a block's drives, from below, from above, and its bias."""
+    layer, terms = network.layers[n - 1], []
+    for c in _leading(network, n):
+        source, target = network.numbers(c)
+        terms.append(c.forward.formula(f"W{source}_{target}", _state(source)))
+    if layer.depth > 1:
+        # What the first layer gets from the one before it is as it is within.
+        first = network.wiring.ends[n - 1][0]
+        others = [t for t, c in zip(terms, _leading(network, n), strict=True)
+                  if network.numbers(c)[0] != first]  # fmt: skip
+        terms = [layer.forward.formula("W[n-1]", "s[n-1]")]
+        terms += [f"({term} if n = {first + 1})" for term in others]
+        if layer.feedback is not None:
+            terms.append(_back(layer.scale, layer.forward, "W[n]", "s[n+1]"))
+        return [*terms, *([] if layer.bias is None else ["b[n]"])]
     for c in network.couplings:
         if c.source == n and c.returning is not None:
-            scale = "" if c.scale == 1 else f"{c.scale:g} "
-            letter = "W" if c.tied else "B"
-            weight = f"{letter}{c.source}_{c.target}"
-            back = c.returning.adjoint_formula(weight, f"s{c.target}")
-            # A product may stand behind its scale as it is, a sum may not.
-            back = back if " + " not in back and " - " not in back else enclosed(back)
-            terms.append(scale + back)
-    if network.layers[n - 1].bias is not None:
-        terms.append(f"b{n}")
+            source, target = network.numbers(c)
+            weight = f"{'W' if c.tied else 'B'}{source}_{target}"
+            terms.append(_back(c.scale, c.returning, weight, f"s{target}"))
+    if layer.bias is not None:
+        terms.append(f"b{network.wiring.ends[n - 1][0] + 1}")
     return terms
+
+
+def _leading(network, n):
+    return [c for c in network.couplings if c.target == n and c.forward is not None]
+
+
+def _back(scale, operator, weight, state):
+    back = operator.adjoint_formula(weight, state)
+    # A product may stand behind its scale as it is, a sum may not.
+    back = back if " + " not in back and " - " not in back else enclosed(back)
+    return ("" if scale == 1 else f"{scale:g} ") + back
 
 
 def _substituted(formula, drive):

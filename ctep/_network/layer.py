@@ -1,11 +1,15 @@
 """Layers: the blocks of the state, and what is read out of the last one."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import equinox as eqx
 import jax
-from jaxtyping import Array, Float, Inexact
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Inexact, PyTree
 
 from .. import _checks as checks
-from .._custom_types import Shape
+from .._custom_types import Scale, Shape
 from .activation import AbstractActivation
 from .operator import AbstractOperator
 
@@ -54,6 +58,34 @@ class Layer(eqx.Module):
                 f"`bias` has shape {shape}, which does not broadcast to the layer's "
                 f"shape {self.shape}: give it that shape, or one number per channel."
             )
+
+    @property
+    def depth(self) -> int:
+        """Number of layers that it stands for, 1 unless it is a stack."""
+        return 1
+
+    @property
+    def face(self) -> Shape:
+        """Shape of one layer, which is what couplings see."""
+        return self.shape
+
+    def at(self, s: Array, place: int) -> Array:
+        """Return the first (0) or the last (-1) layer of a state of the block."""
+        del place
+        return s
+
+    def means(self, values: Array) -> Array:
+        """Return the mean of each layer, one number per layer."""
+        return jnp.mean(values)[None]
+
+    def along(self, values: Sequence[float], dtype) -> Any:
+        """Return a number per layer as what multiplies a state of the block."""
+        del dtype
+        return values[0]
+
+    def anchor(self, h: Array, unit: Scale) -> PyTree:
+        """Return what increments need to know of the drive of the free phase."""
+        return self.activation.anchor(h, unit)
 
     @property
     def learns(self) -> bool:

@@ -13,7 +13,8 @@ def parameter_names(network: AbstractNetwork) -> tuple[str, ...]:
     """Return a name for each array that rules differentiate by, in the tree's order.
 
     Those of a layered network are those that it prints: "W0_1" and "b1", "W_out" and
-    "b_out". Other arrays are named by their place in the tree.
+    "b_out", of a stack "W1..100" and "b1..100". Other arrays are named by their place
+    in the tree.
     """
     places = [_place(network, path) for path in paths(network)]
     heads = [place[0] for place in places]
@@ -23,9 +24,9 @@ def parameter_names(network: AbstractNetwork) -> tuple[str, ...]:
 
 
 def owners(network: Network) -> tuple[int, ...]:
-    """Return the layer, counted from 0, that each of these arrays drives.
+    """Return the block, counted from 0, that each of these arrays drives.
 
-    The readout counts as one layer more.
+    The readout counts as one block more.
     """
     found = []
     for path in paths(network):
@@ -39,9 +40,16 @@ def owners(network: Network) -> tuple[int, ...]:
     return tuple(found)
 
 
-def weight_name(coupling: Coupling, letter: str = "W") -> str:
+def weight_name(network: Network, coupling: Coupling, letter: str = "W") -> str:
     """Return the printed name of a coupling's weights, "B" those of its feedback."""
-    return f"{letter}{coupling.source}_{coupling.target}"
+    source, target = network.numbers(coupling)
+    return f"{letter}{source}_{target}"
+
+
+def layer_name(network: Network, n: int, letter: str) -> str:
+    """Return the printed name of what block `n`, counted from 0, has of a kind."""
+    first, last = network.wiring.ends[n]
+    return f"{letter}{first + 1}" + (f"..{last + 1}" if last > first else "")
 
 
 def paths(network: AbstractNetwork, which: PyTree | None = None) -> list[tuple]:
@@ -64,8 +72,9 @@ def _place(network, path):
     field = path[0].name
     if field == "couplings":
         c = network.couplings[path[1].idx]
-        return weight_name(c), text(path[3:])
+        return weight_name(network, c), text(path[3:])
     if field == "layers":
-        letter = "b" if path[2].name == "bias" else "layer"
-        return f"{letter}{path[1].idx + 1}", text(path[2:])
+        letter = {"bias": "b", "forward": "W"}.get(path[2].name, "layer")
+        rest = path[3:] if letter == "W" else path[2:]
+        return layer_name(network, path[1].idx, letter), text(rest)
     return ("b_out" if path[1].name == "bias" else "W_out"), text(path[2:])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -9,16 +10,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
 from .. import _checks as checks
-from .._arrays import weighed
+from .._arrays import added, weighed
 from .._custom_types import Shape, State
 from .._parameter import declared
 from .base import AbstractNetwork
 from .coupling import Coupling, Fixed, Tied
 from .describe import describe, describe_html
 from .layer import Layer, Readout
-from .paths import closure, graded, touching
+from .paths import Wiring, closure, wired
 from .phases import IncrementPhase, StatePhase
 from .quadrature import path_integral
+from .stack import Stack
+from .stacking import stacked, unstacked
 
 
 class Network(AbstractNetwork):
@@ -71,19 +74,41 @@ class Network(AbstractNetwork):
         return tuple(layer.shape for layer in self.layers)
 
     @property
+    def depths(self):
+        return tuple(layer.depth for layer in self.layers)
+
+    @property
+    def wiring(self) -> Wiring:
+        """How the layers hang together."""
+        return wired(
+            self.depths,
+            [(c.source - 1, c.target - 1) for c in self.couplings],
+            [c.scale for c in self.couplings],
+            [layer.scale if isinstance(layer, Stack) else 0.0 for layer in self.layers],
+            float(jnp.finfo(self.dtype).tiny),
+        )
+
+    def numbers(self, coupling: Coupling) -> tuple[int, int]:
+        """Return the layers that a coupling joins, counted from 1 through all stacks.
+
+        The input is 0. Of a stack it is the last layer that is a source, and the first
+        one a target.
+        """
+        ends, source = self.wiring.ends, coupling.source
+        return (
+            ends[source - 1][1] + 1 if source else 0,
+            ends[coupling.target - 1][0] + 1,
+        )
+
+    @property
     def output_shape(self):
         if self.readout is None:
-            return self.layers[-1].shape
+            return self.layers[-1].face
         return self.readout.operator.out_shape
 
     @property
     def edges(self):
         return tuple((c.source - 1, c.target - 1) for c in self.couplings if c.source)
-
-    def joined(self, n: int) -> list[tuple[int, Coupling]]:
-        """Return the couplings of layer `n`, counted from 0, with their numbers."""
-        ends = [(c.source - 1, c.target - 1) for c in self.couplings]
-        return [(c, self.couplings[c]) for c in touching(ends, n)]
 
     @property
     def taus(self):
@@ -93,47 +118,44 @@ class Network(AbstractNetwork):
     def attenuation(self):
         r"""$1/c_n$, the weight that the scales give a layer against the output's.
 
-        Where they can be graded it follows from $c_i \gamma_c = c_j$ along any
-        couplings that join the layer to the output. Elsewhere it is the largest product
-        of scales on a path of feedback from the output.
+        One number per layer, those of a stack one by one. Where they can be graded it
+        follows from $c_i \gamma_c = c_j$ along any couplings that join the layer to
+        the output. Elsewhere it is the largest product of scales on a path of feedback
+        from the output.
         """
-        return tuple(map(math.exp, self._grades))
+        return tuple(map(math.exp, self.wiring.grades))
 
     @property
-    def _grades(self) -> tuple[float, ...]:
-        """Logarithms of the attenuation, which itself may leave every dtype."""
-        joins = (
-            (c.source - 1, c.target - 1, math.log(c.scale))
-            for c in reversed(self.couplings)
-            if c.returning is not None
+    def dtype(self):
+        # That of the first array, without a look at all the others in every trace.
+        for part in (*self.layers, *self.couplings, self.readout):
+            for leaf in jax.tree_util.tree_leaves(part):
+                if eqx.is_inexact_array(leaf):
+                    return leaf.dtype
+        return super().dtype
+
+    def spread(self, values):
+        dtype, ends = self.dtype, self.wiring.ends
+        return tuple(
+            layer.along(values[first : last + 1], dtype)
+            for layer, (first, last) in zip(self.layers, ends, strict=True)
         )
-        return graded(len(self.layers), tuple(joins))
-
-    @property
-    def units(self) -> tuple[float, ...]:
-        """The attenuation, or the least normal number where it is below.
-
-        So far down increments are linear to the last digit, and no unit is zero.
-        """
-        least = float(jnp.finfo(self.dtype).tiny)
-        return tuple(max(a, least) for a in self.attenuation)
-
-    def ratio(self, i: int, n: int, scale: float = 1.0) -> float:
-        """Return a scale times the attenuation of layer `i` over that of `n`."""
-        # By logarithms, whose difference is known where both are zero; and 1 where the
-        # scales say so, up to the rounding of the logarithms.
-        grades = self._grades
-        log = math.log(scale) + grades[i] - grades[n]
-        return 1.0 if abs(log) < 1e-9 else math.exp(log)
 
     @property
     def has_energy(self):
-        grades = self._grades
+        grades, ends = self.wiring.grades, self.wiring.ends
         inner = [c for c in self.couplings if c.source]
         # In this order, since without feedback the scale is 0 and has no logarithm. And
         # up to rounding, since 0.1 ** 3 is not 0.001 to the last bit.
-        return all(c.tied for c in inner) and all(
-            abs(math.log(c.scale) + grades[c.target - 1] - grades[c.source - 1]) < 1e-6
+        stacks = [layer for layer in self.layers if isinstance(layer, Stack)]
+        tied = [c.tied for c in inner] + [s.feedback is not None for s in stacks]
+        return all(tied) and all(
+            abs(
+                math.log(c.scale)
+                + grades[ends[c.target - 1][0]]
+                - grades[ends[c.source - 1][1]]
+            )
+            < 1e-6
             for c in inner
         )
 
@@ -191,11 +213,33 @@ class Network(AbstractNetwork):
             for c in self.couplings
             if c.forward is not None
         ]
-        return dataclasses.replace(self, couplings=couplings)
+        layers = [
+            dataclasses.replace(layer, feedback=None)
+            if isinstance(layer, Stack)
+            else layer
+            for layer in self.layers
+        ]
+        return dataclasses.replace(self, layers=layers, couplings=couplings)
+
+    def stacked(self, least: int = 2) -> "Network":
+        """Return the network with a `Stack` for each run of equal layers.
+
+        Equal are layers and tied linear couplings that differ by nothing but the
+        numbers in their arrays, if no others join the layers within the run.
+
+        Args:
+            least: the shortest run that becomes one.
+        """
+        return stacked(self, checks.count("least", least, "2", least=2))
+
+    def unstacked(self) -> "Network":
+        """Return the network with single layers for its stacks."""
+        return unstacked(self) if max(self.depths) > 1 else self
 
     def output(self, state: State) -> Inexact[Array, "*lead outputs"]:
         """Return the readout of the last layer, or the last layer itself."""
-        return state[-1] if self.readout is None else self.readout(state[-1])
+        last = self.layers[-1].at(state[-1], -1)
+        return last if self.readout is None else self.readout(last)
 
     def free(self, x):
         return StatePhase.of(self, x)
@@ -217,42 +261,67 @@ class Network(AbstractNetwork):
         # A layer weighs c_n = 1/attenuation, a coupling what its target does: see
         # "Attenuated feedback" in docs/equations.md.
         total, attenuation = jnp.zeros(()), self.attenuation
-        for n, (layer, s) in enumerate(zip(self.layers, state, strict=True)):
+        units, ends = self.spread(attenuation), self.wiring.ends
+        for layer, s, unit in zip(self.layers, state, units, strict=True):
             local = layer.activation.potential(s)
             if layer.bias is not None:
                 local = local - layer.bias * s
-            total = total + _sum(local, layer.shape) / attenuation[n]
+            if isinstance(layer, Stack):
+                below = layer.received(s, (None, None), (1.0, layer.scale))[0]
+                total = total + _sum((local - below * s) / unit, layer.shape)
+            else:
+                total = total + _sum(local, layer.shape) / unit
         for c in self.couplings:
             if c.forward is not None:
-                source = state[c.source - 1] if c.source else x
-                j = c.target - 1
-                product = c.forward.apply(source)[0] * state[j]
-                total = total - _sum(product, self.shapes[j]) / attenuation[j]
+                first = ends[c.target - 1][0]
+                product = c.forward.apply(self._source(c, state, x))[0]
+                product = product * self._target(c, state)
+                shape = self.layers[c.target - 1].face
+                total = total - _sum(product, shape) / attenuation[first]
         return total
+
+    def _source(self, coupling, state, x=None) -> Any:
+        """Return what a coupling comes from: a block's last layer, or the input."""
+        i = coupling.source - 1
+        return x if i < 0 else self.layers[i].at(state[i], -1)
+
+    def _target(self, coupling, state):
+        """Return what a coupling leads to: a block's first layer."""
+        j = coupling.target - 1
+        return self.layers[j].at(state[j], 0)
 
     def energy_contrast(self, x, state, increments, weights):
         # sum_k w_k e_k; the products of two increments are added phase by phase.
         mean = tuple(weighed(weights, e).sum(0) for e in increments)
         real = tuple(e.real for e in mean)
         total = self._bias_contrast(real)
-        moved, units = self.moved(state, increments), self.units
+        moved, wiring = self.moved(state, increments), self.wiring
+        units, ends = wiring.units, wiring.ends
         for c in self.couplings:
             if c.forward is None:
                 continue
-            i, j = c.source - 1, c.target - 1
+            i, j, source = c.source - 1, c.target - 1, self._source(c, state, x)
             if not c.source:
-                total = total - jnp.vdot(real[j], c.forward.apply(x)[0])
+                total = total - jnp.vdot(self._target(c, real), c.forward.apply(x)[0])
                 continue
-            image, _, anchor = c.forward.anchor(state[i], units[i])
+            unit = units[ends[i][1]]
+            image, _, anchor = c.forward.anchor(source, unit)
             # One axis more, for the nudges: all of them start from one free state.
             anchor = jax.tree_util.tree_map(lambda leaf: leaf[None], anchor)
-            change, _ = c.forward.apply_increment(increments[i], anchor, units[i])
-            nudged = self.ratio(i, j) * weighed(weights, moved[j])
-            total = total - jnp.vdot(real[j], image)
-            # Plain products, without conjugates, of nudged states and what they get.
-            total = total - jnp.vdot(nudged.real, change.real)
-            if jnp.iscomplexobj(nudged):
-                total = total + jnp.vdot(nudged.imag, change.imag)
+            own = self._source(c, increments)
+            change, _ = c.forward.apply_increment(own, anchor, unit)
+            ratio = wiring.ratio(ends[i][1], ends[j][0])
+            nudged = ratio * weighed(weights, self._target(c, moved))
+            total = total - jnp.vdot(self._target(c, real), image)
+            total = total - _plain(nudged, change)
+        for n, layer in enumerate(self.layers):
+            if isinstance(layer, Stack):
+                up = layer.factors(wiring, ends[n][0])[0]
+                later = layer.at(moved[n], slice(1, None))
+                nudged = up * weighed(weights, later)
+                image = layer.images(state[n])
+                total = total - jnp.vdot(layer.at(real[n], slice(1, None)), image)
+                total = total - _plain(nudged, layer.images(increments[n]))
         return total
 
     def field_contrast(self, x, state, tangent):
@@ -260,20 +329,23 @@ class Network(AbstractNetwork):
         # of the order of its scale would stay, however small the nudge.
         total = self._bias_contrast(tangent)
         for c in self.couplings:
-            j, tape = c.target - 1, None
+            tape = None
             if c.forward is not None:
-                source = state[c.source - 1] if c.source else x
-                image, tape = c.forward.apply(source)
-                total = total - jnp.vdot(tangent[j], image)
+                image, tape = c.forward.apply(self._source(c, state, x))
+                total = total - jnp.vdot(self._target(c, tangent), image)
             # Fixed weights are never trained: their share of the drive has no gradient.
             if c.returning is not None and c.tied:
-                back = c.scale * c.returning.adjoint(state[j], tape)
-                total = total - jnp.vdot(tangent[c.source - 1], back)
+                back = c.scale * c.returning.adjoint(self._target(c, state), tape)
+                total = total - jnp.vdot(self._source(c, tangent), back)
+        for n, layer in enumerate(self.layers):
+            if isinstance(layer, Stack):
+                parts = layer.received(state[n], (None, None), (1.0, layer.scale))
+                total = total - jnp.vdot(tangent[n], added(*parts))
         return total
 
     def drive_contrast(self, memory, moved, weights, rescale):
-        total = jnp.zeros(())
-        for n, (layer, a) in enumerate(zip(self.layers, self.attenuation, strict=True)):
+        total, units = jnp.zeros(()), self.spread(self.attenuation)
+        for n, (layer, a) in enumerate(zip(self.layers, units, strict=True)):
             if not layer.learns:
                 continue
             h, u = memory[1][n], moved[1][n]
@@ -319,6 +391,14 @@ def _without_fixed(mask):
     )
 
 
+def _plain(a, b):
+    """Return the real part of a sum of plain products, without conjugates."""
+    total = jnp.vdot(a.real, b.real)
+    if jnp.iscomplexobj(a):
+        total = total - jnp.vdot(a.imag, b.imag)
+    return total
+
+
 def _sum(values, shape):
     return jnp.sum(values, tuple(range(-len(shape), 0)))
 
@@ -338,7 +418,7 @@ def _check(network):
         checks.instance("couplings", c, Coupling, "couplings alone", example)
     kinds, example = (Readout, type(None)), "ctep.Readout(operator)"
     checks.instance("readout", network.readout, kinds, "a Readout or None", example)
-    shapes = (network.input_shape, *network.shapes)
+    shapes = (network.input_shape, *(layer.face for layer in network.layers))
     seen = set()
     for c in network.couplings:
         name = f"{c.source} -> {c.target}"

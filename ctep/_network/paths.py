@@ -1,6 +1,8 @@
 """What can be reached along couplings, and how much weaker it arrives there."""
 
+import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 
@@ -16,21 +18,78 @@ def closure(blocks: Iterable[int], pairs: Iterable[tuple[int, int]]) -> frozense
     return frozenset(found)
 
 
-def touching(pairs: Sequence[tuple[int, int]], node: int) -> tuple[int, ...]:
-    """Return the numbers of the pairs that a node is one of."""
-    return _touching(tuple(pairs)).get(node, ())
+@dataclasses.dataclass(frozen=True)
+class Wiring:
+    """How the layers of a network hang together, in plain numbers.
+
+    Read once for each problem: at every update that is traced the modules themselves
+    would cost more than what is done with them.
+
+    Fields:
+        joined: per block, counted from 0, the numbers of its couplings.
+        ends: per block its first and last layer, counted from 0 through all stacks.
+        grades: per layer the logarithm of the attenuation, which may leave every dtype.
+        least: the least normal number of the network's dtype.
+    """
+
+    joined: tuple[tuple[int, ...], ...]
+    ends: tuple[tuple[int, int], ...]
+    grades: tuple[float, ...]
+    least: float
+
+    @property
+    def units(self) -> tuple[float, ...]:
+        """The attenuation, or the least normal number where it is below.
+
+        So far down increments are linear to the last digit, and no unit is zero.
+        """
+        return tuple(max(math.exp(grade), self.least) for grade in self.grades)
+
+    def ratio(self, i: int, n: int, scale: float = 1.0) -> float:
+        """Return a scale times the attenuation of layer `i` over that of `n`."""
+        # By logarithms, whose difference is known where both are zero; and 1 where the
+        # scales say so, up to the rounding of the logarithms.
+        log = math.log(scale) + self.grades[i] - self.grades[n]
+        return 1.0 if abs(log) < 1e-9 else math.exp(log)
 
 
-@functools.lru_cache
-def _touching(pairs):
-    found: dict[int, tuple[int, ...]] = {}
-    for k, ends in enumerate(pairs):
-        for node in set(ends):
-            found[node] = (*found.get(node, ()), k)
-    return found
+def wired(
+    depths: Sequence[int],
+    pairs: Sequence[tuple[int, int]],
+    scales: Sequence[float],
+    within: Sequence[float],
+    least: float,
+) -> Wiring:
+    r"""Return the wiring of blocks.
+
+    Args:
+        depths: number of layers of each block.
+        pairs: (source, target) of each coupling, blocks counted from 0.
+        scales: $\gamma$ of each coupling, 0 without feedback to a layer.
+        within: $\gamma$ within each block, 0 without any.
+        least: see `Wiring`.
+    """
+    stops = itertools.accumulate(depths)
+    ends = tuple((b - n, b - 1) for b, n in zip(stops, depths, strict=True))
+    joined: list[list[int]] = [[] for _ in depths]
+    for k, pair in enumerate(pairs):
+        for n in set(pair) - {-1}:
+            joined[n].append(k)
+    joins = [
+        (ends[i][1], ends[j][0], math.log(scale))
+        for (i, j), scale in reversed(list(zip(pairs, scales, strict=True)))
+        if scale
+    ]
+    for (first, last), scale in zip(ends, within, strict=True):
+        if scale:
+            log = math.log(scale)
+            joins += [(n, n + 1, log) for n in range(first, last)]
+            # From the output down one pass finds all of a chain.
+            joins.sort(key=lambda join: -join[1])
+    grades = graded(sum(depths), tuple(joins))
+    return Wiring(tuple(map(tuple, joined)), ends, grades, least)
 
 
-# Asked for at every update that is traced, once per layer and coupling.
 @functools.lru_cache
 def graded(count: int, joins: tuple[tuple[int, int, float], ...]) -> tuple[float, ...]:
     r"""Return $\ln(1/c_n)$ of each node, where $c_i \gamma = c_j$ along the joins.

@@ -9,7 +9,7 @@ A problem is one map $T$; what becomes of it is the solver's and the order's cho
 
 import abc
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import equinox as eqx
@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int, PyTree
 
-from .._arrays import largest, leading, replaced
+from .._arrays import along, largest, leading, replaced, within
 from .._custom_types import Lead, Memory, Number, Shape, State
 
 
@@ -119,19 +119,58 @@ class AbstractProblem(eqx.Module):
         """Return $T(s)$ alone."""
         return self.image(state)[0]
 
+    def turn(
+        self,
+        n: int,
+        state: State,
+        memory: Memory,
+        move: Callable[[Array, Array, PyTree], tuple[Array, PyTree]],
+        given: PyTree = None,
+        zero: frozenset[int] = frozenset(),
+        back: bool = False,
+    ) -> tuple[Array, Memory, PyTree]:
+        """Let each layer of a block move once, the one after the other.
+
+        Args:
+            n: the block, counted from 0.
+            state: one array per block, `(*lead, *shape)`.
+            memory: see `update`.
+            move: function of a layer's value, of its state and of what is given for it
+                that returns its new state and what is found.
+            given: a tree that is given to `move`; of a stack its leaves have the layers
+                along their first axis.
+            zero: the blocks known to be zero, with which no product need be taken.
+            back: whether the last layer of a stack is the first to move.
+
+        Returns:
+            The block, the memory for the blocks that follow, and what was found, of a
+            stack with the layers along the first axis.
+        """
+        del back
+        value, memory = self.update(n, state, memory, zero)
+        new, found = move(value, state[n], given)
+        return new, memory, found
+
     def swept(
-        self, order: Iterable[int], state: State, zero: frozenset[int] = frozenset()
+        self,
+        order: Iterable[int],
+        state: State,
+        zero: frozenset[int] = frozenset(),
+        back: bool = False,
     ) -> State:
-        """Return the state after one sweep: each block is updated once, in turn.
+        """Return the state after one sweep: each layer is updated once, in turn.
 
         Args:
             order: the blocks in the sequence of their updates, counted from 0.
             state: one array per block, `(*lead, *shape)`.
             zero: the blocks known to be zero, with which no product need be taken.
+            back: whether the last layer of a stack is the first to move.
         """
         memory = self.recall(state, zero)
         for n in order:
-            value, memory = self.update(n, state, memory, zero)
+            value, memory, _ = self.turn(
+                n, state, memory, lambda value, *_: (value, ()), None, zero, back
+            )
             state = replaced(state, n, value)
             zero = zero - {n}
         return state
@@ -145,8 +184,9 @@ class AbstractProblem(eqx.Module):
         )
 
     def ndims(self, n: int) -> tuple[int, ...]:
-        """Return the axes of block `n` that belong to one example."""
-        return tuple(range(-len(self.shapes[n]), 0))
+        """Return the axes of block `n` that belong to one layer of one example."""
+        stacked = self.network.depths[n] > 1
+        return tuple(range(stacked - len(self.shapes[n]), 0))
 
     @property
     def step(self) -> float:
@@ -175,13 +215,20 @@ class AbstractProblem(eqx.Module):
         """
         blocks = enumerate(zip(change, state, strict=True))
         parts = [self.block_residual(n, d, s, rtol, atol) for n, (d, s) in blocks]
-        worst, excess = zip(*parts, strict=True)
-        return largest(worst), largest(excess)
+        lead = leading(change[0], self.shapes[0])
+        worst, excess = (
+            largest([within(part, lead) for part in own])
+            for own in zip(*parts, strict=True)
+        )
+        return worst, excess
 
     def block_residual(
         self, n: int, change: Array, value: Array, rtol: Number, atol: Number
     ) -> tuple[Lead, Lead]:
-        """Return what `residual` returns, for block `n` alone."""
+        """Return what `residual` returns, for each layer of block `n` or one of them.
+
+        `(*lead)`, of a whole stack `(*lead, depth)`.
+        """
         axes = self.ndims(n)
         force, value = jnp.abs(change) / self.step, jnp.abs(value)
         # A user's `step` may be an array, which has no truth value while it is traced.
@@ -215,12 +262,13 @@ class AbstractProblem(eqx.Module):
         if not self.incremental:
             return state
         axes = [self.ndims(n) for n in range(len(state))]
+        lead = leading(state[0], self.shapes[0])
         pairs = zip(state, axes, strict=True)
-        most = largest([jnp.max(jnp.abs(s), a) for s, a in pairs])
+        most = largest([within(jnp.max(jnp.abs(s), a), lead) for s, a in pairs])
 
         def size(s, t, a):
             felt = jnp.any(t != 0, a, keepdims=True)
-            return jnp.where(felt, s, jnp.expand_dims(most, a))
+            return jnp.where(felt, s, along(most, s.ndim))
 
         return tuple(map(size, state, image, axes))
 
@@ -232,7 +280,7 @@ class AbstractProblem(eqx.Module):
         """
         if not self.incremental:
             return tuple(jnp.ones((), s.dtype) for s in state)
-        state = self.swept(reversed(range(len(state))), state)
+        state = self.swept(reversed(range(len(state))), state, back=True)
         sizes = [
             jnp.max(jnp.abs(s), self.ndims(n), keepdims=True)
             for n, s in enumerate(state)

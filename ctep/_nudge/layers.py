@@ -8,6 +8,12 @@ from .base import AbstractNudge
 def check_layers(name: str, layers, network: AbstractNetwork) -> None:
     """Raise `ValueError` unless `layers` are different layers of the network."""
     count = len(network.shapes)
+    if max(network.depths) > 1:
+        raise ValueError(
+            f"`{name}` is {tuple(layers)}, but this network has stacks, whose layers a "
+            "nudge cannot name: build it with `stack=False`, or pass "
+            "`network.unstacked()`."
+        )
     for n in layers:
         if not 1 <= n <= count:
             raise ValueError(

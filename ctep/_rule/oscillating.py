@@ -132,7 +132,9 @@ class Oscillating(AbstractStencil):
         free = judge(mean, residual, excess, steps, (), task.throw, RESULTS.not_closed)
         increments = tuple(
             (s - m) / a
-            for s, m, a in zip(orbit, mean, network.attenuation, strict=True)
+            for s, m, a in zip(
+                orbit, mean, network.spread(network.attenuation), strict=True
+            )
         )
         _, weights = self.phases(task)
         # Nothing is recalled, since `check` has refused the activations that read it.

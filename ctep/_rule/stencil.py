@@ -211,7 +211,7 @@ class AbstractStencil(AbstractRule):
             # imaginary the other one would cancel.
             tangent = tuple(
                 (1.0 if self.rescale else a) * _weighted(weights, v).real
-                for v, a in zip(e, network.attenuation, strict=True)
+                for v, a in zip(e, network.spread(network.attenuation), strict=True)
             )
             return total + network.field_contrast(task.x, state, tangent)
 

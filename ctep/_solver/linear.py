@@ -103,19 +103,34 @@ class Adjoint(eqx.Module):
         return value, steps, finite & (solution.result == lx.RESULTS.successful)
 
 
+@jax.custom_jvp
+def _tangent_alone(state, value):
+    return state
+
+
+# The state is not replaced: all blocks are linearised at the same one.
+@_tangent_alone.defjvp
+def _(primals, tangents):
+    return primals[0], tangents[1]
+
+
 def _sweep(problem, state, tangent, source):
     """Return $S(t, b)$: a forward sweep of tangents around a state that stays."""
-    # The adjoint of a smooth pool depends on its tape, so memories have tangents too.
-    memory, moved = jax.jvp(problem.recall, (state,), (tangent,))
-    for n, b in enumerate(source):
 
-        def update(state, memory, n=n):
-            return problem.update(n, state, memory)
+    def move(value, old, own):
+        return _tangent_alone(old, value + own), ()
 
-        (_, memory), (t, moved) = jax.jvp(update, (state, memory), (tangent, moved))
-        # The state is not replaced: all blocks are linearised at the same one.
-        tangent = replaced(tangent, n, t + b)
-    return tangent
+    def swept(state, source):
+        # The adjoint of a smooth pool depends on its tape, so it moves as well.
+        memory = problem.recall(state)
+        for n, b in enumerate(source):
+            block, memory, _ = problem.turn(n, state, memory, move, b)
+            state = replaced(state, n, block)
+        return state
+
+    # Of a single example, so that a stack has its layers along the first axis.
+    zero = _zeros(source)
+    return jax.jvp(swept, (state, zero), (tangent, source))[1]
 
 
 def _transposed_sweep(problem, state):

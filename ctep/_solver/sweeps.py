@@ -16,6 +16,7 @@ from .._network import AbstractProblem
 from .base import AbstractSolver
 from .equilibrium import judge
 from .order import AbstractOrder, Backward, Forward
+from .visits import Turn, visits
 
 
 def shares(value) -> tuple[float, ...]:
@@ -107,7 +108,7 @@ class Sweeps(AbstractSolver):
             zeros: whether `state` is known to be zero.
         """
         order = self.order or (Backward() if problem.incremental else Forward())
-        groups = order.groups(len(problem.shapes), problem.network.edges)
+        groups = visits(order, problem.network)
         lead = leading(state[0], problem.shapes[0])
         blocks = frozenset(range(len(state)))
         # Real also where states are complex; infinite, as nothing has been judged yet.
@@ -173,19 +174,12 @@ class Sweeps(AbstractSolver):
             if len(group) > 1 and not first:
                 memory = problem.refreshed(state, memory)
             moved = list(state)
-            for n in group:
-                value, memory = problem.update(n, state, memory, zero)
-                change = value - state[n]
-                found.append(
-                    problem.block_residual(n, change, state[n], self.rtol, self.atol)
+            for n, how in group:
+                moved[n], memory, part = self._visit(
+                    problem, n, how, state, memory, active, zero
                 )
-                # The deadband: nothing moves that is at rest within the tolerance. So
-                # nothing has moved in the last sweep of an example: its residuals are
-                # all those of one state, the one returned, and so is its memory. What
-                # the others in its batch do cannot change it.
-                moving = active & (found[-1][1] > 0)
-                moved[n] = self._moved(problem, n, moving, state[n], change)
-            state, zero = tuple(moved), zero.difference(group)
+                found.append(part)
+            state, zero = tuple(moved), zero.difference(n for n, _ in group)
         measured = tuple(map(largest, zip(*found, strict=True)))
         if first:
             # Blocks that nothing reaches yet are constants, which XLA would spend
@@ -198,12 +192,46 @@ class Sweeps(AbstractSolver):
         active = active & (excess > 0)
         return Examples(state, memory, active, steps, residual, excess), count + 1
 
-    def _moved(self, problem, n, moving, state, change):
-        moved, bounds = state + self.relaxation * change, problem.bounds(n)
-        # Up to 1 a move stays between two states of the range. Complex ones have none.
-        if self.relaxation > 1 and bounds and not jnp.iscomplexobj(moved):
-            moved = jnp.clip(moved, *bounds)
-        return jnp.where(along(moving, state.ndim), moved, state)
+    def _visit(self, problem, n, how, state, memory, active, zero):
+        """Return block `n`, the memory and the residuals after its visit."""
+
+        def move(value, old, bounds, chosen=True):
+            change = value - old
+            found = problem.block_residual(n, change, old, self.rtol, self.atol)
+            # The deadband: nothing moves that is at rest within the tolerance. So
+            # nothing has moved in the last sweep of an example: its residuals are
+            # all those of one state, the one returned, and so is its memory. What
+            # the others in its batch do cannot change it.
+            moving = along(active, found[1].ndim) & (found[1] > 0) & chosen
+            moved = old + self.relaxation * change
+            # Up to 1 a move stays between two states of the range.
+            if bounds is not None:
+                moved = jnp.clip(moved, *bounds)
+            return jnp.where(along(moving, old.ndim), moved, old), found
+
+        bounds = problem.bounds(n)
+        if self.relaxation <= 1 or jnp.iscomplexobj(state[n]):  # which have no range
+            bounds = None
+        depth = problem.network.depths[n]
+        if isinstance(how, Turn):
+            if depth > 1 and bounds is not None:
+                axis = state[n].ndim - len(problem.shapes[n])
+                full = (jnp.broadcast_to(b, state[n].shape) for b in bounds)
+                bounds = tuple(jnp.moveaxis(b, axis, 0) for b in full)
+            back = how is Turn.back
+            new, memory, found = problem.turn(
+                n, state, memory, move, bounds, zero, back
+            )
+            return (
+                new,
+                memory,
+                tuple(jnp.max(f, 0) for f in found) if depth > 1 else found,
+            )
+        # Some layers of a stack at once, all from the same state.
+        value, memory = problem.update(n, state, memory, zero)
+        new, (worst, excess) = move(value, state[n], bounds, how)
+        worst, excess = jnp.where(how, worst, 0), jnp.where(how, excess, -jnp.inf)
+        return new, memory, (jnp.max(worst, -1), jnp.max(excess, -1))
 
 
 class Examples(NamedTuple):

@@ -245,8 +245,8 @@ def saturated(network: AbstractNetwork, x: Array, state: State) -> Float[Array, 
         steepest = layer.activation.lipschitz
         if math.isinf(steepest):  # nobody knows it: the largest one here
             steepest = jnp.max(slope)
-        found.append(jnp.mean(slope < _FLAT * steepest))
-    return jnp.stack(found)
+        found.append(layer.means(slope < _FLAT * steepest))
+    return jnp.concatenate(found)
 
 
 def rise(

@@ -138,6 +138,7 @@ def contraction(
     """
     nudge = nudge_at(nudge, epoch)
     check_kinds(network=network)
+    network = network.unstacked()
     # Of the map itself, whichever blocks this nudge reaches.
     network.check_nudged(range(len(network.shapes)))
     checks.real("beta", beta, "0.1")

@@ -61,7 +61,7 @@ def energy_trace(
 
     Cost: `steps` sweeps and as many energies.
     """
-    x = inputs(network, x)
+    x, network = inputs(network, x), network.unstacked()
     checks.count("steps", steps, "50")
     checks.real("beta", beta, "0.1")
     order = Forward() if order is None else order

@@ -114,14 +114,15 @@ def gradient_check(
             _estimate(network, x, y, nudge, rule, solver)
             for rule in (exact, *named.values())
         ]
-        return [g for g, _ in found], [result for _, result in found]
+        gradients = [jax.tree_util.tree_leaves(g.unstacked()) for g, _ in found]
+        return gradients, [result for _, result in found]
 
     (truth, *found), unsettled = with_settled(run, x, y, throw)
     least = nearest(network.dtype)
     measures = np.array([_compare(g, truth, least) for g in found])
     return GradientCheck(
         tuple(named),
-        (*parameter_names(network), "all"),
+        (*parameter_names(network.unstacked()), "all"),
         *np.moveaxis(measures, -1, 0),
         examples=len(x) - unsettled,
         unsettled=unsettled,

@@ -119,6 +119,7 @@ def gradient_curve(
     """
     rule = Centered(1e-3) if rule is None else rule
     x, y, nudge, solver = batch(network, x, y, nudge, solver, epoch)
+    network = network.unstacked()
     kind, example = AbstractStencil, "ctep.Centered(0.1)"
     checks.instance("rule", rule, kind, "a rule that nudges", example)
     if not rule.rests:

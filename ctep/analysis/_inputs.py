@@ -30,14 +30,14 @@ def inputs(network: AbstractNetwork, x: ArrayLike) -> Array:
 
 
 def layered(network: AbstractNetwork) -> Network:
-    """Return a network of layers, or raise if it has none."""
+    """Return a network of single layers, or raise if it has none."""
     check_kinds(network=network)
     if not isinstance(network, Network):
         raise ValueError(
             f"`network` is a {type(network).__name__}, which has no layers to look at: "
             "pass a `ctep.Network`, for example of `ctep.mlp`."
         )
-    return network
+    return network.unstacked()
 
 
 def nearest(dtype: Any, roundings: int = 100) -> float:

@@ -31,7 +31,7 @@ def unit(v: Array, least: float | Array = 0.0) -> tuple[Array, Array]:
 
 def distance(problem: AbstractProblem, change: State) -> Array:
     """Return the 2-norm over all units, example by example."""
-    return lengths(change, [problem.ndims(n) for n in range(len(change))])
+    return lengths(change, [tuple(range(-len(s), 0)) for s in problem.shapes])
 
 
 def lengths(blocks: State, axes: Sequence[tuple[int, ...]]) -> Array:

@@ -84,10 +84,10 @@ def _operators(network) -> list[tuple[str, AbstractOperator]]:
     out = []
     for c in network.couplings:
         if c.forward is not None:
-            out.append((weight_name(c), c.forward))
+            out.append((weight_name(network, c), c.forward))
         # Tied feedback has the forward weights, which need no second row.
         if c.returning is not None and not c.tied:
-            out.append((weight_name(c, "B"), c.returning))
+            out.append((weight_name(network, c, "B"), c.returning))
     if network.readout is not None:
         out.append(("W_out", network.readout.operator))
     return out

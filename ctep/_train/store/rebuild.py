@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -139,14 +140,20 @@ def _text(said, name, arrays):
 
 
 def _dense(weight, in_shape, out_shape, precision):
-    key, init = jax.random.key(0), _constant(weight)
-    return Dense(in_shape, out_shape, key=key, init=init, precision=precision)
+    options = {"in_shape": in_shape, "out_shape": out_shape, "precision": precision}
+    return _weighted(Dense, weight, 2, options)
 
 
 def _conv(weight, in_shape, out_shape, **options):
-    size = {"channels": out_shape[-1], "kernel": weight.shape[:2]}
-    key, init = jax.random.key(0), _constant(weight)
-    return Conv(in_shape, **size, key=key, init=init, **options)
+    size = {"channels": out_shape[-1], "kernel": weight.shape[-4:-2]}
+    return _weighted(Conv, weight, 4, {"in_shape": in_shape, **size, **options})
+
+
+def _weighted(kind, weight, ndim, options):
+    # In a stack there is an axis more, which the constructors do not know.
+    one = weight if weight.ndim == ndim else weight[0]
+    made = kind(key=jax.random.key(0), init=_constant(one), **options)
+    return eqx.tree_at(lambda operator: operator.weight, made, weight)
 
 
 def _constant(weight):
