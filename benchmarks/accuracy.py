@@ -24,6 +24,8 @@ def main():
     parser.add_argument("--scale", type=float, default=1.0, help=text)
     text = "only the first training examples: easier to fit, harder to generalise from"
     parser.add_argument("--examples", type=int, help=text)
+    text = "train the feed-forward twin, by backprop, from the same weights and batches"
+    parser.add_argument("--twin", action="store_true", help=text)
     text = "folder of the run, which goes on where it stopped if it is there already"
     parser.add_argument("--out", type=Path, help=text)
     args = parser.parse_args()
@@ -34,12 +36,17 @@ def main():
         dataset = first(dataset, args.examples)
     epochs = args.epochs or (2 if args.toy else recipe.epochs)
     network, settings = recipe.setup(
-        dataset, seed=args.seed, epochs=epochs, scale=args.scale
+        dataset,
+        seed=args.seed,
+        epochs=epochs,
+        scale=args.scale,
+        rule=ctep.Backprop() if args.twin else None,
     )
     begun = args.out is not None and args.out.exists()
     result = ctep.fit(network, dataset, **settings, out=args.out, resume=begun)
     size = "" if args.scale == 1 else f"-scale-{args.scale:g}"
     size += f"-examples-{args.examples}" if args.examples else ""
+    size += "-twin" if args.twin else ""
     name = f"{recipe.name}{size}-seed{args.seed}"
     if result.status != "completed" or not result.history:
         sys.exit(f"{name} {result.status}: {result.reason}")

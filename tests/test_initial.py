@@ -64,7 +64,7 @@ def test_fifty_layers_keep_inputs_apart():
     def kept(gain):
         network = ctep.mlp(
             (20, *[32] * 50, 5), feedback=0.01, bias=False, key=jax.random.key(0),
-            init=jax.nn.initializers.orthogonal(gain),
+            init=jax.nn.initializers.orthogonal(gain), stack=False,
         )  # fmt: skip
         states = network.feedforward(jax.random.normal(jax.random.key(1), (2, 20)))
         apart = [float(jnp.linalg.norm(s[0] - s[1])) for s in states]
@@ -73,3 +73,39 @@ def test_fifty_layers_keep_inputs_apart():
     gain, _ = ctep.edge_of_chaos(ctep.Tanh())
     assert 0.2 < kept(gain) < 5
     assert kept(0.9) < 0.05
+
+
+@pytest.mark.parametrize("feedback", [0.0, 0.03, 0.2])
+def test_feedback_moves_the_edge(feedback):
+    """Oracle: a linear chain of 80 layers as one linear system, solved by NumPy.
+
+    Far from both ends a signal neither grows nor fades; without the factor it does.
+    """
+    depth, width, rng = 80, 4, np.random.default_rng(0)
+    gain = ctep.edge_of_chaos(ctep.Identity(), 1.0, feedback).gain
+    weights = [np.linalg.qr(rng.normal(size=(width, width)))[0] for _ in range(depth)]
+
+    def growth(gain):
+        matrix = np.eye(depth * width)
+        for n in range(depth - 1):
+            here, there = (slice(k * width, (k + 1) * width) for k in (n, n + 1))
+            matrix[there, here] -= gain * weights[n].T
+            matrix[here, there] -= feedback * gain * weights[n]
+        source = np.zeros(depth * width)
+        source[:width] = rng.normal(size=width)
+        sizes = np.linalg.norm(
+            np.linalg.solve(matrix, source).reshape(depth, width), axis=1
+        )
+        return (sizes[40] / sizes[20]) ** (1 / 20)
+
+    assert growth(gain) == pytest.approx(1, abs=1e-6)
+    assert growth(gain * (1 + feedback)) == pytest.approx(
+        1 if feedback == 0 else (1 - (1 - 4 * feedback) ** 0.5) / (2 * feedback),
+        abs=1e-6,
+    )
+
+
+def test_negative_feedback_has_no_edge():
+    """One sentence."""
+    with pytest.raises(ValueError, match=r"`feedback` is -0.1, but must be 0 or more"):
+        ctep.edge_of_chaos(ctep.Tanh(), feedback=-0.1)

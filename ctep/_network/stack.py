@@ -234,10 +234,12 @@ class Stack(Layer):
         axis = values.ndim - len(self.shape)
         arrays, static = eqx.partition(self.forward, eqx.is_array)
 
-        def one(arrays, v):
-            return function(eqx.combine(arrays, static), v)
+        def one(pair):
+            return function(eqx.combine(pair[0], static), pair[1])
 
-        return jax.vmap(one, (0, axis), axis)(arrays, values)
+        # A loop, since not every operator can be batched by its weights.
+        out = jax.lax.map(one, (arrays, jnp.moveaxis(values, axis, 0)))
+        return jnp.moveaxis(out, 0, axis)
 
 
 def _arrays(tree):

@@ -80,6 +80,11 @@ class Coupled(AbstractStencil):
                 "which is held and not driven: make them static fields, or use "
                 "`ctep.Centered()`."
             )
+        if network.depths[-1] > 1:
+            raise ValueError(
+                "`network` has its outputs within a stack, which cannot be held alone: "
+                "pass `network.unstacked()`."
+            )
         squared = isinstance(nudge, OutputError) and isinstance(
             nudge.loss, SquaredError
         )
@@ -147,6 +152,11 @@ class _Held(AbstractProblem):
 
     def refreshed(self, state, memory):
         return self._inner.refreshed(state, memory)
+
+    def turn(self, n, state, memory, move, given=None, zero=frozenset(), back=False):
+        if n < len(self.shapes) - 1:
+            return self._inner.turn(n, state, memory, move, given, zero, back)
+        return super().turn(n, state, memory, move, given, zero, back)
 
     def update(self, n, state, memory, zero=frozenset()):
         # Updated even where it is held: blocks below read the memory of that update.
