@@ -84,10 +84,13 @@ def _terms(network, n):
         source, target = network.numbers(c)
         terms.append(c.forward.formula(f"W{source}_{target}", _state(source)))
     if layer.depth > 1:
-        # What the first layer gets from the one before it is as it is within.
-        first = network.wiring.ends[n - 1][0]
-        others = [t for t, c in zip(terms, _leading(network, n), strict=True)
-                  if network.numbers(c)[0] != first]  # fmt: skip
+        # What the first layer gets may be more than what it is within the stack.
+        first, form = network.wiring.ends[n - 1][0], layer.forward.formula("W", "s")
+        others = [
+            term
+            for term, c in zip(terms, _leading(network, n), strict=True)
+            if network.numbers(c)[0] != first or c.forward.formula("W", "s") != form
+        ]
         terms = [layer.forward.formula("W[n-1]", "s[n-1]")]
         terms += [f"({term} if n = {first + 1})" for term in others]
         if layer.feedback is not None:

@@ -7,7 +7,16 @@ import jax
 import numpy as np
 import optax
 
-from .._network import Fixed, HardSigmoid, Tanh, edge_of_chaos, graph, mlp, vgg
+from .._network import (
+    AveragePool,
+    Fixed,
+    HardSigmoid,
+    Tanh,
+    edge_of_chaos,
+    graph,
+    mlp,
+    vgg,
+)
 from .._nudge import Frozen, OutputError
 from .._rule import OneSided, Ramped
 from .._solver import FixedSweeps, Sweeps
@@ -82,8 +91,16 @@ def _chain(layers, width, feedback, fixed=False, **fields) -> Recipe:
     )
 
 
+_DEEP = (
+    "Not of a paper: the chain of arXiv:2508.11659 without its residual connections, "
+    "at the depth of mean-field theory (arXiv:1806.05393). Phases run in sweeps until "
+    "each example is at rest."
+)
+_SHALLOW = "none (20 layers with residual connections: 95.95±.18 %)"
+
+
 def _deep(layers, rate, epochs, **fields) -> Recipe:
-    """Return a chain at the edge of chaos, as deep as you like."""
+    """Return a chain at the edge of chaos of its twin, as deep as you like."""
 
     def network(shape, classes, key, scale, *, feedback=0.03):
         return mlp(
@@ -102,10 +119,48 @@ def _deep(layers, rate, epochs, **fields) -> Recipe:
         epochs=epochs,
         optimizer=lambda epochs, steps: optax.adam(cosine_decay(rate, epochs, steps)),
         rate=rate,
-        source="Not of a paper: the chain of arXiv:2508.11659 without its residual "
-        "connections, at the depth of mean-field theory (arXiv:1806.05393). Phases run "
-        "in sweeps until each example is at rest.",
-        published="none (20 layers with residual connections: 95.95±.18 %)",
+        source=_DEEP,
+        published=_SHALLOW,
+        **fields,
+    )
+
+
+def _deep_conv(layers, channels, **fields) -> Recipe:
+    """Return convolutions of one shape at the edge of chaos, one pool before them."""
+
+    def network(shape, classes, key, scale, *, feedback=0.03):
+        gain = edge_of_chaos(Tanh()).gain
+        inits = [jax.nn.initializers.delta_orthogonal(gain)] * layers
+        found = vgg(
+            widths((channels,) * layers, scale),
+            classes=classes,
+            input_shape=shape,
+            pooled=(1,),
+            pool=AveragePool,
+            activation=Tanh(),
+            feedback=feedback,
+            bias=False,
+            init=[*inits, jax.nn.initializers.glorot_uniform()],
+            key=key,
+        )
+        return found.stacked(32)
+
+    rate = 3e-4
+    return Recipe(
+        name=f"fre-{layers}-conv",
+        summary=f"{layers} convolutions of {channels} channels, tanh, feedback 0.03, "
+        "no residual",
+        dataset="mnist",
+        network=network,
+        rule=OneSided(0.1),
+        solver=Sweeps(),
+        optimizer=lambda epochs, steps: optax.adam(cosine_decay(rate, epochs, steps)),
+        rate=rate,
+        epochs=3,
+        batch_size=100,
+        probe=16,
+        source=_DEEP,
+        published="none",
         **fields,
     )
 
@@ -262,6 +317,8 @@ RECIPES = (
         published="95.95±.18 % (best epoch, mean of 5)",
     ),
     _deep(100, rate=3e-4, epochs=25, cost="47 s on 2 shared CPU cores"),
+    _deep(300, rate=1e-4, epochs=6, cost="not timed alone"),
+    _deep_conv(50, 16, cost="not timed alone"),
     _chain(
         2, 512, 0.01, cost="5.3 s on 2 CPU cores",
         published="98.30±.07 % (best epoch, mean of 5)",
