@@ -30,7 +30,7 @@ from .programs import Optimizer
 from .result import Result
 from .score import as_inputs
 from .signals import pass_on
-from .store.identity import described
+from .store.identity import described, weights
 from .store.run import Run
 from .train import Job, train
 from .trained import trained
@@ -136,6 +136,8 @@ def fit(
         resume: continue the run in `out`, on any number of devices or processes. All
             that decides the weights must be as it was, schedules included; `epochs`,
             `probe`, `watch`, `keep` and how data are read and devices used may change.
+            It goes on with its own weights: a warning says so if those of `network`
+            are neither these nor the ones that it began with.
         keep: newest checkpoints to keep, besides the best one (see `ctep.restore`).
         callback: a function that is called after each epoch, and its checkpoint, with
             its record and the network; if it returns `True` the run is complete.
@@ -204,6 +206,8 @@ def fit(
     parts = {"nudge": given, "rule": rule, "solver": solver, "pipeline": pipeline}
     settings = {"batch_size": batch_size, "validation": validation}
     settings |= {"carry_state": carry_state, **_told(loaded, count, key, out)}
+    # For the folder alone, like the checksum: they are read as a whole.
+    settings["initial_weights"] = {} if out is None else weights(network)
     identity = described(network, parts, optimizer, settings, identity or {})
     run = Run(
         None if out is None else Path(out).expanduser(), identity, resume, keep, place

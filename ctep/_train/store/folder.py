@@ -223,7 +223,8 @@ def _joined(told: dict[str, str], start: str) -> str:
 def compared(told: dict[str, Any]) -> dict[str, Any]:
     """Return what `run.json` says without what it prints, in any order, for people.
 
-    That is in `content`, field by field.
+    That is in `content`, field by field. Nor do the initial weights count, which other
+    devices draw with other last bits.
     """
     return {key: value for key, value in told.items() if not _is_printed(key)}
 
@@ -245,7 +246,8 @@ def _is_wide() -> bool:
 
 
 def _is_printed(key):
-    return key.split(".")[0] in ("network", "nudge", "rule", "solver", "pipeline")
+    printed = "network", "nudge", "rule", "solver", "pipeline", "initial_weights"
+    return key.split(".")[0] in printed
 
 
 def _weaken(was: dict[str, str], now: dict[str, str]) -> None:
@@ -255,7 +257,7 @@ def _weaken(was: dict[str, str], now: dict[str, str]) -> None:
     if first and now.get("data_digest", "").startswith(f'"{first}-'):
         was["data_digest"] = now["data_digest"]
     for key in list(now):
-        if key.startswith("content.") or (
+        if key.startswith(("content.", "initial_weights")) or (
             key.startswith("versions.") and key not in was
         ):
             del now[key]
