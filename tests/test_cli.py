@@ -580,6 +580,22 @@ def test_other_rules_train_the_twin(run, rule, tmp_path):
     assert run("evaluate", out)[0] == 0
 
 
+def test_the_twin_is_the_network_that_is_shown(run, monkeypatch):
+    """Oracle: the equation of a layer, without what came back to it."""
+    said = []
+
+    def fit(*args, progress, **options):
+        said.append(progress)
+        raise ValueError("`out` is enough.")
+
+    monkeypatch.setattr("ctep.recipes.run.fit", fit)
+    run("fit")
+    run("fit", "--rule", "backprop")
+    settling, twin = said
+    assert "s1     = tanh(W0_1 x + 0.1 W1_2' s2 + b1)" in settling
+    assert "s1     = tanh(W0_1 x + b1)" in twin
+
+
 def test_alignment_needs_fixed_feedback(run):
     code, _, err = run("fit", "--rule", "alignment")
     assert code == 2

@@ -169,7 +169,7 @@ def test_printed_result(digits):
     assert [line.endswith("*") for line in lines[1:4]] == [n == best for n in range(3)]
     assert lines[5] == (
         f"Test accuracy: {100 * scores[-1]:.2f} % at the final epoch, "
-        f"{100 * scores[best]:.2f} % at the best (epoch {best + 1})."
+        f"{100 * scores[best]:.2f} % at the best (epoch {best + 1}, marked *)."
     )
     cosines = [record["gradient_cosine"] for record in digits.history]
     assert lines[6] == "Rest: every example came to rest, in every epoch."

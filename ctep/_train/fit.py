@@ -93,7 +93,7 @@ def fit(
     ```python
     import ctep, jax
 
-    network = ctep.mlp((64, 32, 10), feedback=0.1, key=jax.random.key(0))
+    network = ctep.mlp((64, 32, 32, 10), feedback=0.1, key=jax.random.key(0))
     result = ctep.fit(network, "digits", epochs=2, out="runs/digits")
     print(result)  # a table, and what came to rest
     network, record = result.network, result.history[-1]

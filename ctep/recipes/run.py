@@ -339,6 +339,7 @@ class _Session:
         )
         if self.watch is not None:
             options["watch"] = self.watch
+        subject = options["rule"].subject(network)  # of a twin's rule the twin
         known = (name for name, other in RULES.items() if rule == other)
         identity = {
             "recipe": recipe.name,
@@ -350,7 +351,7 @@ class _Session:
         }
         return fit(
             network, self.dataset, out=out, resume=resume, identity=identity,
-            progress=self.show and "\n".join(map(str, (title, network, *notes))),
+            progress=self.show and "\n".join(map(str, (title, subject, *notes))),
             **self.how, **options,
         )  # fmt: skip
 
