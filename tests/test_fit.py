@@ -538,8 +538,8 @@ def test_unsettled_examples_stop_the_run():
     result = fit(solver=solver)
     assert result.status == "diverged"
     assert result.reason.startswith(
-        "In epoch 1 100.0 % of the examples did not come to rest (`unsettled` is "
-        "50.0 %): raise `max_sweeps`"
+        "In epoch 1 100.0 % of the examples did not come to rest (limit: "
+        "`Watch(unsettled=0.5)`): raise `max_sweeps`"
     )
     assert bits(result.network) == bits(chain())
     assert [record["unsettled"] for record in result.history] == [1.0]
