@@ -204,7 +204,7 @@ def fit(
     _check_step(optimizer, network, nudge)
     told, exact = trained(network, nudge, rule), rule.exact(network, nudge)
     parts = {"nudge": given, "rule": rule, "solver": solver, "pipeline": pipeline}
-    settings = {"batch_size": batch_size, "validation": validation}
+    settings = {"epochs": epochs, "batch_size": batch_size, "validation": validation}
     settings |= {"carry_state": carry_state, **_told(loaded, count, key, out)}
     # For the folder alone, like the checksum: they are read as a whole.
     settings["initial_weights"] = {} if out is None else weights(network)

@@ -6,6 +6,7 @@ from pathlib import Path
 from .._html import as_html
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
+from .._text import counted
 from .store.history import JUDGED, History, best, is_known, rows, table
 
 
@@ -129,5 +130,6 @@ def _faults(history):
         for fault in record.get("faults", ()):
             found.setdefault((fault["kind"], fault["layer"]), []).append(fault["text"])
     for (kind, _), texts in found.items():
-        times = "" if len(texts) == 1 else f" (and in {len(texts) - 1} more epochs)"
+        more = counted(len(texts) - 1, "more epoch")
+        times = "" if len(texts) == 1 else f" (and in {more})"
         yield f"Fault, {kind}{times}: {texts[0]}"

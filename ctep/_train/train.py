@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._network import AbstractNetwork, EnergyNetwork
+from .._text import counted
 from .devices import hosts
 from .devices.feed import AbstractFeed, Unreadable
 from .loop import Loop, Sums
@@ -63,9 +64,12 @@ def train(job: Job, position: Position, progress: bool | str) -> Result:
     show = progress if hosts.first() else False
     reporter = Reporter(job.epochs, batches, done, show)
     with Interruption() as interruption, reporter:
-        if position.epoch < job.epochs:
-            reporter.say(job.told)
         stopped = job.watch.exhausted(position.history)
+        if position.epoch < job.epochs and not stopped:
+            reporter.say(job.told)
+        else:
+            done = counted(position.epoch, "epoch")
+            reporter.say(f"The run was complete, after {done}: nothing is left to do.")
         while position.epoch < job.epochs and not stopped:
             position, failure = _epoch(job, position, interruption, reporter)
             if not bool(position.state.sums.finite):

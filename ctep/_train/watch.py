@@ -13,6 +13,7 @@ from .._custom_types import Number, State
 from .._network import AbstractNetwork, Network
 from .._solver import RESULTS, AbstractSolver, FixedSweeps, Sweeps, usable
 from .._solver.descent import descent
+from .._text import counted
 from .store.history import best
 
 KINDS = ("non-finite loss", "non-finite state", "unsettled", "saturated", "chance")
@@ -218,8 +219,8 @@ class Watch:
         if history[-1]["epoch"] - last < self.patience:
             return ""
         return (
-            f"The validation has not become better for {self.patience} epochs: epoch "
-            f"{last} was the best."
+            "The validation has not become better for "
+            f"{counted(self.patience, 'epoch')}: epoch {last} was the best."
         )
 
     def ends(self, faults: list[dict]) -> str:

@@ -10,7 +10,7 @@ from ..devices import hosts
 from ..devices.placement import Placement
 from ..loop import TrainState
 from . import checkpoint, history as log
-from .folder import claim, compared, matches, read
+from .folder import claim, compared, extend, matches, read
 from .history import best
 from .identity import redrawn, weights
 
@@ -30,7 +30,7 @@ class Run:
 
     Args:
         folder: where the run is kept; `None` if it is not.
-        identity: what is trained, by name, in plain JSON values.
+        identity: what is trained, by name, in plain JSON values, and its `epochs`.
         resume: whether the run is expected to be there.
         keep: newest checkpoints to leave, besides the best.
         place: where states lie on the devices.
@@ -46,6 +46,7 @@ class Run:
     ):
         self.folder, self.resume = folder, resume
         self._keep, self._place, self._lock = keep, place, None
+        self._epochs = identity["epochs"]
         # Before the folder is claimed: processes that differ leave nothing there.
         hosts.check_same(compared(identity))
         if folder is not None:
@@ -78,6 +79,9 @@ class Run:
                         "run has come: restore a copy or train anew."
                     )
             hosts.share(lambda: log.rewrite(folder, config["history"]) or b"")
+            if hosts.first():
+                # Here, where nothing refuses the run any more.
+                extend(folder, self._epochs)
         return Position(self._place.put(state), **config)
 
     def save(self, position: Position) -> None:
