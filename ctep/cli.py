@@ -22,7 +22,7 @@ from ._train import Result, as_inputs, evaluate as scored
 from ._train.devices.hosts import LOST, join
 from ._train.store import history
 from ._train.store.identity import version as installed
-from .analysis import analyse as report, plot
+from .analysis import analyse as report
 from .recipes import RECIPES, Recipe, get, study as studied, train
 from .recipes.run import reopen, say
 
@@ -216,6 +216,9 @@ def study(
     solver_tol: Annotated[str | None, _Numbers] = None,
     batch_size: Annotated[str | None, _Numbers] = None,
     scale: Annotated[str | None, _Numbers] = None,
+    validation: Annotated[
+        float | None, typer.Option(help="Fraction of the data to hold out.")
+    ] = None,
     rule: Annotated[
         str | None, typer.Option(help='"backprop" or "alignment" for the twin.')
     ] = None,
@@ -224,10 +227,10 @@ def study(
 ) -> None:
     """Train a recipe with every combination of some numbers, several seeds each.
 
-    One line per run and epoch is in OUT/study.csv, a figure in OUT/study.png. The same
+    One line per run and epoch is in OUT/study.csv, figures are beside it. The same
     command goes on where it was cut.
     """
-    result = studied(
+    studied(
         recipe,
         out=out,
         seeds=seeds,
@@ -238,13 +241,11 @@ def study(
         solver_tol=numbers(solver_tol),
         batch_size=numbers(batch_size),
         scale=numbers(scale),
+        validation=validation,
         rule=rule_of(rule),
         dataset=dataset,
         data_dir=data_dir,
     )
-    figure = plot.study(result)
-    figure.savefig(out / "study.png", dpi=150, facecolor="white")
-    say(f"{out / 'study.png'} shows them.")
 
 
 @app.command()
