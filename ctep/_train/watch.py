@@ -171,10 +171,7 @@ class Watch:
                     layer,
                 )  # fmt: skip
         chance, accuracy = seen["majority"], record["train_accuracy"]
-        advice = (
-            "check the targets, look at `gradient_cosine`, and try another learning "
-            "rate."
-        )
+        advice = "look at `gradient_cosine`, and try another learning rate."
         late, explained = 0 < self.chance <= epoch, record.get("train_r2")
         if late and accuracy is not None and 0 <= chance < 1:
             error = math.sqrt(chance * (1 - chance) / seen["examples"])
@@ -182,13 +179,14 @@ class Watch:
                 add(
                     "chance", accuracy,
                     f"the training accuracy is {_percent(accuracy)}, that of naming "
-                    f"the most frequent class ({_percent(chance)}): {advice}",
+                    f"the most frequent class ({_percent(chance)}): check the targets, "
+                    f"{advice}",
                 )  # fmt: skip
         if late and explained is not None and explained <= 0:
             add(
                 "chance", explained,
                 f"the training R2 is {explained:.3f}, no better than the mean of the "
-                f"targets: {advice}",
+                f"targets: standardise these, {advice}",
             )  # fmt: skip
         if seen["rise"] is not None and seen["rise"] > self.rise:
             add(

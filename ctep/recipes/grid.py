@@ -240,8 +240,9 @@ def study(
     if progress:
         say(found)
         say(f"{root / _TABLE} has one line per run and epoch.")
-        for path in figures:
-            say(f"{path} shows them.")
+        if figures:
+            verb = "show" if len(figures) > 1 else "shows"
+            say(f"{' and '.join(map(str, figures))} {verb} them.")
     return found
 
 

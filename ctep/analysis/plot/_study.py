@@ -15,6 +15,7 @@ from ._axes import (
     many,
     panels,
     positive,
+    some,
     styles,
     whole_ticks,
 )
@@ -128,6 +129,9 @@ def swept(result: Studied, *, ax: Axes | None = None) -> Figure:
         ax.errorbar(values, means, spread, capsize=3, label=name, **style)
     if values[-1] > 5 * values[0]:
         ax.set_xscale("log")
+    ticks = values[some(len(values), 6)]
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.set_xticks([], minor=True)
     ax.legend()
     return figure
 
