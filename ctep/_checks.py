@@ -4,6 +4,7 @@ import dataclasses
 import math
 import numbers
 import operator
+import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -13,6 +14,13 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Key
 
+# Functions that an activation of the same numbers stands for.
+_ACTIVATIONS = {
+    "relu": "ctep.ReLU()",
+    "relu6": "ctep.ReLU6()",
+    "sigmoid": "ctep.Sigmoid()",
+    "tanh": "ctep.Tanh()",
+}
 # What no array has along an axis, and no whole number in it reaches by default.
 _LARGEST = 2**31
 
@@ -25,6 +33,8 @@ def shown(value: Any) -> str:
     if shape and isinstance(shape, tuple):
         return f"an array of shape {shape}"
     what = repr(value)
+    if " at 0x" in what and hasattr(value, "__name__"):
+        return f"the function {value.__name__}"
     if "\n" in what or len(what) > 80:
         return f"an object of the class {type(value).__name__}"
     return what
@@ -41,9 +51,46 @@ def instance(name: str, value: Any, kinds: Any, noun: str, example: str) -> None
         example: something that could be passed, as code.
     """
     if not isinstance(value, kinds):
+        remedy = _remedy(name, value) or f"pass for example `{example}`"
+        raise TypeError(f"`{name}` is {shown(value)}, but must be {noun}: {remedy}.")
+
+
+def _remedy(name, value):
+    """Return what to pass in place of what is often taken for it, or None."""
+    # By name: this module is below those of the classes.
+    kinds = {kind.__name__ for kind in type(value).__mro__}
+    function = callable(value) and not isinstance(value, type)
+    match name:
+        case "network" if "Result" in kinds:
+            return "pass its `network`, as in `result.network`"
+        case "network" if isinstance(value, str | os.PathLike):
+            if os.path.isfile(os.path.join(value, "run.json")):
+                folder = str(os.fspath(value))
+                return f"restore that of the run by `ctep.restore({folder!r})[0]`"
+        case "nudge" if "AbstractLoss" in kinds:
+            own = type(value).__module__.partition(".")[0] == "ctep"
+            loss = f"ctep.{type(value).__name__}()" if own else "loss"
+            return f"pass it as that of the output, `ctep.OutputError({loss})`"
+        case "activation" if function:
+            own = _ACTIVATIONS.get(getattr(value, "__name__", ""), "ctep.Tanh()")
+            return (
+                f"pass `{own}`, or for a function of your own subclass "
+                "`ctep.AbstractActivation`"
+            )
+        case "optimizer" if function:
+            return (
+                "pass for example `optax.adam(1e-3)`, with a schedule "
+                "`optax.adam(schedule)`"
+            )
+    return None
+
+
+def no_rate(given: Iterable[str]) -> None:
+    """Raise `TypeError` if a rate is among the names of what `ctep.fit` is given."""
+    for name in sorted({"lr", "learning_rate"} & {*given}):
         raise TypeError(
-            f"`{name}` is {shown(value)}, but must be {noun}: pass for example "
-            f"`{example}`."
+            f"`{name}` is no argument, since the rate is that of the optimiser: pass "
+            "`optimizer=optax.adam(1e-3)`."
         )
 
 

@@ -27,6 +27,8 @@ def concrete(function: Callable[P, R]) -> Callable[P, R]:
         try:
             given = signature.bind(*args, **kwargs).arguments
         except TypeError:
+            if "optimizer" in signature.parameters:
+                checks.no_rate(kwargs)
             return function(*args, **kwargs)  # whose own error has its name
         for name, value in given.items():
             leaves = jax.tree_util.tree_leaves(value)

@@ -23,6 +23,11 @@ def indented(rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"  {line}" for line in aligned(rows)]
 
 
+def counted(count: object, noun: str) -> str:
+    """Return a number of things, e.g. `1 epoch` or `2 epochs`."""
+    return f"{count} {noun}" if str(count) == "1" else f"{count} {noun}s"
+
+
 def printable(text: str) -> str:
     """Return `text` with control characters, but not newlines, as escapes."""
     return "".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in text)

@@ -11,7 +11,6 @@ from typing import Annotated, NoReturn
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import typer
 
 from . import _checks as checks
@@ -20,9 +19,10 @@ from ._options import in_options, numbers, rule_of
 from ._text import indented, printable
 from ._train import Result, as_inputs, evaluate as scored
 from ._train.devices.hosts import LOST, join
+from ._train.score import confused
 from ._train.store import history
 from ._train.store.identity import version as installed
-from .analysis import analyse as report, plot
+from .analysis import analyse as report
 from .recipes import RECIPES, Recipe, get, study as studied, train
 from .recipes.run import reopen, say
 
@@ -34,9 +34,7 @@ _DATA = {
     "cifar100": ((32, 32, 3), 100),
 }
 
-# Classes whose confusion fits a terminal, and what its lines hold.
-_LARGEST = 20
-_COLUMNS = 80
+_COLUMNS = 80  # of a terminal
 
 app = typer.Typer(
     add_completion=False,
@@ -216,6 +214,9 @@ def study(
     solver_tol: Annotated[str | None, _Numbers] = None,
     batch_size: Annotated[str | None, _Numbers] = None,
     scale: Annotated[str | None, _Numbers] = None,
+    validation: Annotated[
+        float | None, typer.Option(help="Fraction of the data to hold out.")
+    ] = None,
     rule: Annotated[
         str | None, typer.Option(help='"backprop" or "alignment" for the twin.')
     ] = None,
@@ -224,10 +225,10 @@ def study(
 ) -> None:
     """Train a recipe with every combination of some numbers, several seeds each.
 
-    One line per run and epoch is in OUT/study.csv, a figure in OUT/study.png. The same
+    One line per run and epoch is in OUT/study.csv, figures are beside it. The same
     command goes on where it was cut.
     """
-    result = studied(
+    studied(
         recipe,
         out=out,
         seeds=seeds,
@@ -238,13 +239,11 @@ def study(
         solver_tol=numbers(solver_tol),
         batch_size=numbers(batch_size),
         scale=numbers(scale),
+        validation=validation,
         rule=rule_of(rule),
         dataset=dataset,
         data_dir=data_dir,
     )
-    figure = plot.study(result)
-    figure.savefig(out / "study.png", dpi=150, facecolor="white")
-    say(f"{out / 'study.png'} shows them.")
 
 
 @app.command()
@@ -269,8 +268,9 @@ def evaluate(
         nudge=opened.nudge,
     )
     say(f"{opened.name} on the test set of {loaded.name}: {out}")
-    for line in _confusion(out.confusion):
-        say(line)
+    parts = confused(out.confusion)
+    for part in ["", *parts] if len(parts) > 1 else parts:
+        say(part if isinstance(part, str) else "\n".join(indented(part)))
 
 
 @app.command()
@@ -319,19 +319,6 @@ def main() -> None:
         names = {o.name for o in given if o.param_type_name == "option"}
         _warn(f"error: {in_options(str(error), names)}")
         sys.exit(2)
-
-
-def _confusion(counts: np.ndarray | None) -> list[str]:
-    """Return a table, none of values, and a sentence instead of too many classes."""
-    if counts is None:
-        return []
-    if len(counts) > _LARGEST:
-        return [f"Which of {len(counts)} classes are mistaken: see `ctep.evaluate`."]
-    numbers = list(map(str, range(len(counts))))
-    rows = [["class", *numbers]]
-    rows += [[n, *map(str, row)] for n, row in zip(numbers, counts, strict=True)]
-    title = "Examples of each class (rows), by the class that they were given:"
-    return ["", title, *indented(rows)]
 
 
 def _count(recipe: Recipe) -> str:

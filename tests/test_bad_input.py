@@ -59,6 +59,28 @@ def gradient(x=None, y=None, net=None, **kwargs):
     return ctep.gradient(network() if net is None else net, x, y, **kwargs)
 
 
+def result():
+    parts = network(), ctep.OutputError(), [], "completed", "", 0.0, None
+    return ctep.Result(*parts)
+
+
+class Odd(ctep.AbstractLoss):
+    def __call__(self, output, target):
+        return jnp.sum(output, -1)
+
+
+class Packed(ctep.EnergyNetwork):
+    """An energy that takes its state for one block, and not for a tuple of it."""
+
+    weight: jax.Array = ctep.parameter()
+    input_shape: tuple = eqx.field(static=True, default=(4,))
+    shapes: tuple = eqx.field(static=True, default=((3,),))
+    step: float = 0.3
+
+    def energy(self, state, x):
+        return 0.5 * state @ state - state @ (self.weight @ x)
+
+
 def dense(source, target):
     return ctep.Dense(source, target, key=KEY)
 
@@ -913,6 +935,66 @@ CASES |= {
 
 # Objects of the wrong kind, which a type checker would refuse but Python does not,
 # and the argument that the message is about.
+CASES |= {
+    "weights in another order of bytes": (
+        lambda: gradient(
+            net=eqx.tree_at(lambda n: n.layers[0].bias, network(), np.zeros(5, ">f4"))
+        ),
+        TypeError,
+        "`network` holds an array of dtype >f4, which JAX does not have",
+    ),
+    # what is often taken for something else
+    "rate": (
+        lambda: ctep.fit(network(), data(), lr=0.1),  # pyright: ignore[reportCallIssue]
+        TypeError,
+        "`lr` is no argument, .*: pass `optimizer=optax.adam",
+    ),
+    "rate by its name": (
+        lambda: ctep.fit(network(), data(), learning_rate=0.1),  # pyright: ignore[reportCallIssue]
+        TypeError,
+        "`learning_rate` is no argument",
+    ),
+    "result": (
+        lambda: ctep.predict(result(), data()[0]),
+        TypeError,
+        "`network` is .* the class Result, but .*: pass its `network`, as in `result.",
+    ),
+    "relu of JAX": (
+        lambda: ctep.mlp((4, 5, 3), activation=jax.nn.relu, key=KEY),
+        TypeError,
+        r"`activation` is the function relu, but .*: pass `ctep.ReLU\(\)`, or for a",
+    ),
+    "function of one's own": (
+        lambda: ctep.mlp((4, 5, 3), activation=lambda h: h, key=KEY),
+        TypeError,
+        "`activation` is the function <lambda>, .* `ctep.AbstractActivation`",
+    ),
+    "loss for a nudge": (
+        lambda: gradient(nudge=ctep.SquaredError()),
+        TypeError,
+        r"`nudge` is .*, `ctep.OutputError\(ctep.SquaredError\(\)\)`",
+    ),
+    "own loss for a nudge": (
+        lambda: gradient(nudge=Odd()),
+        TypeError,
+        r"`nudge` is .*, `ctep.OutputError\(loss\)`",
+    ),
+    "schedule": (
+        lambda: ctep.fit(
+            network(), data(), optimizer=optax.cosine_decay_schedule(0.1, 10)
+        ),
+        TypeError,
+        r"`optimizer` is the function schedule, .* `optax.adam\(schedule\)`",
+    ),
+    "state that is not unpacked": (
+        lambda: ctep.fit(Packed(jnp.ones((3, 4))), data()),
+        ValueError,
+        r"`network` is of the class Packed, whose `energy\(state, x\)` fails .*, so "
+        r"unpack it, one alone by `\(s,\) = state`",
+    ),
+}
+
+
 KINDS = {
     "y masked": (
         lambda: gradient(y=np.ma.array([0, 2], mask=[False, True])),

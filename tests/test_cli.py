@@ -127,9 +127,14 @@ def test_fit_resumes(run, tmp_path):
     assert [line[:9] for line in progress.splitlines()[1:]] == ["epoch 2/2"]
     assert rows(out)[:1] == first
     assert [record["epoch"] for record in rows(out)] == [1, 2]
-    code, again, progress = run(*fit, "--epochs", 2, "--resume")
-    assert (code, progress) == (0, "")
-    assert again == text
+    # As many as it was asked for last, if nothing is said.
+    for epochs in (("--epochs", 2), ()):
+        code, again, progress = run(*fit, *epochs, "--resume")
+        assert code == 0
+        assert progress == (
+            "The run was complete, after 2 epochs: nothing is left to do.\n"
+        )
+        assert again == text
 
 
 def interrupt(monkeypatch, number, times=1):
@@ -454,7 +459,10 @@ def test_out_of_another_run(run, out, tmp_path):
     other = run("fit", "--out", out, "--seed", 1, "--epochs", 1)
     assert_refused(other, "holds a run with seed = 0, not 1: name another `--out`")
     longer = run("fit", "--out", out, "--epochs", 3, "--resume")
-    assert_refused(longer, "with the epochs asks for the same `--epochs`")
+    begun = r"a run that was begun with \d epochs?, which its learning rate follows"
+    assert_refused(
+        longer, f"{begun} .*decay_steps = .*: pass `--epochs .` to go on, or"
+    )
     resumed = run("fit", "fre-2x512", "--dataset", "digits", "--out", out, "--resume")
     assert_refused(resumed, "holds a run with .* = .*, not ")
     file = tmp_path / "file"
@@ -578,6 +586,22 @@ def test_other_rules_train_the_twin(run, rule, tmp_path):
     assert run(*words, "--rule", rule, "--out", out)[0] == 0
     assert rows(out)[0]["sweeps"] == 1
     assert run("evaluate", out)[0] == 0
+
+
+def test_the_twin_is_the_network_that_is_shown(run, monkeypatch):
+    """Oracle: the equation of a layer, without what came back to it."""
+    said = []
+
+    def fit(*args, progress, **options):
+        said.append(progress)
+        raise ValueError("`out` is enough.")
+
+    monkeypatch.setattr("ctep.recipes.run.fit", fit)
+    run("fit")
+    run("fit", "--rule", "backprop")
+    settling, twin = said
+    assert "s1     = tanh(W0_1 x + 0.1 W1_2' s2 + b1)" in settling
+    assert "s1     = tanh(W0_1 x + b1)" in twin
 
 
 def test_alignment_needs_fixed_feedback(run):

@@ -164,6 +164,20 @@ def test_pixels_stay_uint8():
     assert load((pixels, Y)).x_train.dtype == np.uint8
 
 
+@pytest.mark.parametrize(("largest", "warns"), [(16, True), (17, False)])
+def test_bytes_that_are_no_pixels_draw_a_warning(largest, warns):
+    """Oracle: the largest of them; a warning is an error where none is expected."""
+    x = np.zeros((len(Y), 3), np.uint8)
+    x[1, 2] = largest
+    if warns:
+        match = r"`x` holds bytes of at most 16, .* as floats, for example `x / 16`"
+        with pytest.warns(UserWarning, match=match) as told:
+            load((x, Y))
+        assert len(told) == 1
+    else:
+        load((x, Y))
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float64", jnp.bfloat16])
 def test_floats_become_float32(dtype):
     assert load((X.astype(dtype), Y)).x_train.dtype == np.float32

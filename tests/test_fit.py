@@ -169,7 +169,7 @@ def test_printed_result(digits):
     assert [line.endswith("*") for line in lines[1:4]] == [n == best for n in range(3)]
     assert lines[5] == (
         f"Test accuracy: {100 * scores[-1]:.2f} % at the final epoch, "
-        f"{100 * scores[best]:.2f} % at the best (epoch {best + 1})."
+        f"{100 * scores[best]:.2f} % at the best (epoch {best + 1}, marked *)."
     )
     cosines = [record["gradient_cosine"] for record in digits.history]
     assert lines[6] == "Rest: every example came to rest, in every epoch."
@@ -538,8 +538,8 @@ def test_unsettled_examples_stop_the_run():
     result = fit(solver=solver)
     assert result.status == "diverged"
     assert result.reason.startswith(
-        "In epoch 1 100.0 % of the examples did not come to rest (`unsettled` is "
-        "50.0 %): raise `max_sweeps`"
+        "In epoch 1 100.0 % of the examples did not come to rest (limit: "
+        "`Watch(unsettled=0.5)`): raise `max_sweeps`"
     )
     assert bits(result.network) == bits(chain())
     assert [record["unsettled"] for record in result.history] == [1.0]

@@ -246,13 +246,37 @@ def test_an_optimiser_that_was_used_is_the_same(tmp_path):
 
 
 def test_what_may_change(run, tmp_path):
-    """Other weights to begin with, more epochs, other evidence: the run goes on."""
+    """More epochs, other evidence: the run goes on."""
     out = shutil.copytree(run, tmp_path / "run")
-    other = ctep.mlp((16, 5, 4, 3), feedback=0.3, key=jax.random.key(9))
     free = {"epochs": 2, "probe": 4, "keep": 1, "watch": ctep.Watch(unsettled=0.5)}
-    result = fit(out, resume=True, network=other, **free)
+    result = fit(out, resume=True, **free)
     assert result.status == "completed"
     assert len(result.history) == 2
+
+
+def test_other_weights_to_begin_with(run, tmp_path):
+    """Oracle: the run's own weights, which it goes on with, whatever it is given."""
+    out = shutil.copytree(run, tmp_path / "run")
+    own = fit(out, resume=True).network
+
+    def scaled(factor):
+        arrays, rest = eqx.partition(network(), eqx.is_array)
+        return eqx.combine(jax.tree.map(lambda leaf: leaf * factor, arrays), rest)
+
+    # As of another device, and what the run itself has made: no warning, an error here.
+    for same in (network(), scaled(1 + 1e-6), own):
+        assert eqx.tree_equal(fit(out, resume=True, network=same).network, own)
+    others = [ctep.mlp((16, 5, 4, 3), feedback=0.3, key=jax.random.key(9))]
+    # A reflection has the same norms.
+    for other in [*others, scaled(1.01), scaled(-1.0)]:
+        with pytest.warns(UserWarning, match="other weights than the run in"):
+            result = fit(out, resume=True, network=other)
+        assert eqx.tree_equal(result.network, own)
+    path = out / "run.json"
+    who = json.loads(path.read_text())
+    del who["initial_weights"]  # as of a run of an earlier version
+    path.write_text(json.dumps(who))
+    assert eqx.tree_equal(fit(out, resume=True, network=others[0]).network, own)
 
 
 @pytest.mark.parametrize(("module", "goes_on"), [("optax", True), ("jax", False)])
@@ -275,7 +299,7 @@ def test_a_run_of_the_first_release_goes_on(run, tmp_path):
     """It kept what it prints, with other brackets, and a checksum of inputs alone."""
     out = shutil.copytree(run, tmp_path / "run")
     who = json.loads((out / "run.json").read_text())
-    del who["content"]
+    del who["content"], who["initial_weights"]
     kept = ("ctep", "jax", "equinox", "optax")
     who["versions"] = {k: who["versions"][k] for k in kept}
     who["data_digest"] = who["data_digest"].split("-")[0]

@@ -102,6 +102,20 @@ def test_a_score_shows_as_a_table(accuracy, r2, first):
     assert cells == [*first[1:], "1.5", "25.00", "%", "8"]
 
 
+@pytest.mark.parametrize("classes", [2, 21])
+def test_a_score_shows_its_confusion(classes):
+    """Oracle: its counts, row by row, unless there are too many."""
+    counts = np.arange(classes**2).reshape(classes, classes)
+    shown = ctep.Score(1.5, 0.5, 0.25, 8, confusion=counts)._repr_html_()
+    if classes == 2:
+        *_, table = shown.split("they were given:")
+        wanted = ["class", "0", "1", "0", "0", "1", "1", "2", "3"]
+        assert words(table) == wanted
+    else:
+        assert shown.count("<table>") == 1
+        assert "21 classes are too many for a table" in shown
+
+
 def test_what_is_shown_cannot_command():
     """Oracle: HTML's own rules."""
     shown = as_html(["<script>\x1b[1m", [["&"], ["<i>"]]])

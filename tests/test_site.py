@@ -333,6 +333,24 @@ def test_code_of_a_page_runs(page, tmp_path, monkeypatch):
         jax.config.update("jax_enable_x64", False)  # which one of them sets
 
 
+def test_the_first_table_is_what_its_code_prints(capsys):
+    """Oracle: the page itself, whose numbers are of one machine, within rounding."""
+    text = (ROOT / "docs" / "index.md").read_text()
+    shown = re.search(r"```text\n(.*?)```", text, re.DOTALL)[1]
+    exec(compile(blocks("index.md")[0], "index.md", "exec"), {})
+    texts = capsys.readouterr().out, shown
+    printed, shown = ([*filter(None, text.splitlines())] for text in texts)
+    number = re.compile(r"\d+(?:\.\d+)?(?:e-\d+)?")
+    head, near = 6, {"rel": 0.01, "abs": 1e-3}
+    assert printed[:head] == shown[:head]
+    for ours, theirs in zip(printed[head:], shown[head:], strict=True):
+        one, two = ([float(n) for n in number.findall(line)] for line in (ours, theirs))
+        if ours.startswith(" "):  # a row, but for its seconds
+            assert one[:-1] == pytest.approx(two[:-1], **near)
+        else:
+            assert number.sub("", ours) == number.sub("", theirs)
+
+
 def calls(page):
     """Yield the calls of `ctep` in the text of a page, parsed."""
     text = re.sub(r"```.*?```", "", (ROOT / "docs" / page).read_text(), flags=re.DOTALL)

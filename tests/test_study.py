@@ -134,7 +134,7 @@ def test_the_figure_has_a_line_and_a_band_per_cell(done):
     top = figure.axes[0].child_axes[0]
     assert top.get_ylabel() == "test accuracy (%)"
     labels = [line.get_label() for line in top.lines]
-    assert labels == ["feedback 0.03, scale 0.05", "feedback 0.3, scale 0.05"]
+    assert labels == ["feedback 0.03", "feedback 0.3"]  # the scale is one for all
     for line, band, runs in zip(
         top.lines, top.collections, found.curves("test_accuracy").values(), strict=True
     ):
@@ -142,6 +142,61 @@ def test_the_figure_has_a_line_and_a_band_per_cell(done):
         heights = band.get_paths()[0].vertices[:, 1]
         assert heights.min() == pytest.approx(100 * runs.min())
         assert heights.max() == pytest.approx(100 * runs.max())
+
+
+def test_accuracies_over_what_was_varied(done):
+    """Oracle: means and deviations by NumPy; both figures lie in the folder."""
+    found, out = done
+    assert {path.name for path in out.glob("*.png")} == {"study.png", "swept.png"}
+    (ax,) = ctep.analysis.plot.swept(found).axes
+    assert (ax.get_xlabel(), ax.get_xscale()) == ("feedback", "log")
+    assert [text.get_text() for text in ax.get_legend().texts] == ["best", "final"]
+    runs = 100 * np.array([v[:, 0] for v in found.curves("test_accuracy").values()])
+    for line, _, (bars,) in ax.containers:
+        np.testing.assert_allclose(line.get_xdata(), [0.03, 0.3])
+        np.testing.assert_allclose(np.array(line.get_ydata(), float), runs.mean(1))
+        reach = np.array([part[:, 1] for part in bars.get_segments()])
+        np.testing.assert_allclose(np.diff(reach)[:, 0], 2 * runs.std(1, ddof=1))
+    alone = found._replace(rows=[row for row in found.rows if row["feedback"] == 0.3])
+    with pytest.raises(ValueError, match="a study of 0 axes with several values"):
+        ctep.analysis.plot.swept(alone)
+    with pytest.raises(ValueError, match="a study without a finished epoch"):
+        ctep.analysis.plot.study(found._replace(rows=[]))
+    assert str(found).endswith("\n+- is the standard deviation over the seeds.")
+
+
+def test_a_validation_says_which_epoch_is_the_best():
+    """Oracle: by hand; the second run has the best validation before its best test."""
+    figures = {1: [(0.5, 0.6), (0.9, 0.7), (0.8, 0.8)], 2: [(0.9, 0.4), (0.7, 0.9)]}
+    rows = [
+        {"beta": 0.1, "seed": seed, "epoch": n, "validation_accuracy": v}
+        | {"test_accuracy": t, "sweeps": 3.0, "gradient_cosine": None}
+        for seed, pairs in figures.items()
+        for n, (v, t) in enumerate(pairs, 1)
+    ]
+    found = grid.Study("digits", ("beta",), rows)
+    np.testing.assert_array_equal(found.ends()[(0.1,)], [[0.7, 0.8], [0.4, 0.9]])
+    assert "The best epoch is that of the best validation accuracy." in str(found)
+    for row in rows:
+        row["validation_accuracy"] = None
+    np.testing.assert_array_equal(found.ends()[(0.1,)], [[0.8, 0.8], [0.9, 0.9]])
+    assert "validation" not in str(found)
+
+
+def test_a_validation_is_held_out_of_every_run(tmp_path, monkeypatch):
+    """Oracle: what the runs are called with; with another one it is another study."""
+    calls = []
+
+    def told(*args, validation, **kwargs):
+        calls.append(validation)
+        return types.SimpleNamespace(status="completed")
+
+    monkeypatch.setattr(grid, "train", told)
+    how = HOW | {"out": tmp_path / "new", "beta": 0.1}
+    recipes.study("digits", validation=0.25, **how)
+    assert calls == [0.25, 0.25]
+    with pytest.raises(ValueError, match=r"study with validation = 0.25, not None"):
+        recipes.study("digits", **how)
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,51 @@ def test_a_step_of_training_is_that_of_the_settled_examples():
     assert "25 % of the examples did not come to rest in epoch 1" in str(result)
 
 
+@pytest.mark.parametrize(
+    ("stiffness", "options", "advice"),
+    [
+        # With the nudge on top the curvature is beyond 2 over the step.
+        (
+            3.5,
+            {"rule": ctep.OneSided(4.0)},
+            "`beta` or `radius`) smaller, lower `step`",
+        ),
+        (-1.0, {}, "grow without bound: the energy has no lower bound, or `step` is"),
+        (5.0, {}, "grow without bound: the energy has no lower bound, or `step` is"),
+        (0.01, {"solver": ctep.Sweeps(9)}, "raise `max_sweeps`, or lower `step` or"),
+        (
+            5.0,
+            {"probe": 0},
+            "raise `max_sweeps`, or lower `step` or the learning rate.",
+        ),
+    ],
+)
+def test_why_springs_do_not_settle(stiffness, options, advice):
+    """Oracle: springs rest for 0 < step * curvature < 2."""
+    x = np.tile(np.array([[stiffness, 1.0]], np.float32), (4, 1))
+    nudge = ctep.OutputError(ctep.SquaredError())
+    y = np.zeros((4, 2), np.float32)
+    result = ctep.fit(
+        _springs(), (x, y), nudge=nudge, epochs=1, progress=False, **options
+    )
+    assert result.status == "diverged"
+    assert "(limit: `Watch(unsettled=0.5)`): " in result.reason
+    assert advice in result.reason
+
+
+def test_why_a_chain_does_not_settle():
+    """Without inputs the free phase rests at zero, where it begins."""
+    network = ctep.mlp((2, 4, 4, 2), feedback=1.0, bias=False, key=KEY(0))
+    rule, solver = ctep.Centered(1.0), ctep.Sweeps(2)
+    result = ctep.fit(
+        network, (np.zeros((4, 2), np.float32), Y), epochs=1, rule=rule, solver=solver,
+        progress=False,
+    )  # fmt: skip
+    assert result.status == "diverged"
+    assert "not in the nudged one, so make the nudge" in result.reason
+    assert result.reason.endswith("raise `max_sweeps` or weaken the feedback.")
+
+
 def test_a_batch_of_none_changes_nothing():
     """Neither momentum nor decay moves the weights; the run ends and says why."""
     x = np.repeat(X[2:3], 4, 0)

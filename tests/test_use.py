@@ -129,6 +129,19 @@ def test_a_confusion_has_a_class_per_output():
     assert ctep.evaluate(net, (X, values), nudge=squares).confusion is None
 
 
+def test_the_folder_of_a_run_is_no_network(tmp_path, monkeypatch):
+    """Oracle: what the sentence says to call, of a run; other texts say nothing."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as for users
+    out = str(tmp_path / "run")
+    ctep.fit(network(), (X, Y), epochs=1, progress=False, probe=0, out=out)
+    with pytest.raises(TypeError, match=r"by `ctep.restore\(.*run'\)\[0\]`\.$") as told:
+        ctep.predict(out, X)
+    *_, call, _ = str(told.value).split("`")
+    assert ctep.predict(eval(call), X).shape == (7, 3)
+    with pytest.raises(TypeError, match=r"`network` is 'digits', .* for example `ctep"):
+        ctep.predict("digits", X)
+
+
 def test_a_score_is_that_of_the_history():
     """Oracle: `fit`, which has a program of its own."""
     data = ((X, Y), (X[::-1].copy(), Y))

@@ -50,7 +50,7 @@ def test_saturated_layer():
     faults = [f for f in result.history[-1]["faults"] if f["kind"] == "saturated"]
     assert [(f["layer"], f["value"]) for f in faults] == [(2, 1.0)]
     assert "In epoch 2 layer 2 passes nothing on in 100.0 % of its" in faults[0]["text"]
-    assert "Fault, saturated (and in 1 more epochs): In epoch 1 layer 2" in str(result)
+    assert "Fault, saturated (and in 1 more epoch): In epoch 1 layer 2" in str(result)
     stopped = fit(network, watch=ctep.Watch(stop=["saturated"]))
     assert stopped.status == "diverged"
     assert stopped.reason.startswith("In epoch 1 layer 2 passes nothing on")
@@ -143,6 +143,8 @@ def test_patience_ends_a_run(tmp_path):
     assert "has not become better for 3 epochs: epoch 1 was the best" in str(run)
     again = fit(**still, watch=watch, out=tmp_path / "run", resume=True)
     assert len(again.history) == 4
+    impatient = fit(**still, watch=ctep.Watch(patience=1))
+    assert "not become better for 1 epoch: epoch 1 was the best" in str(impatient)
     learning = {"validation": 0.25, "epochs": 40, "probe": 0}
     whole, stopped = fit(**learning), fit(**learning, watch=watch)
     scores, best = [r["validation_accuracy"] for r in whole.history], 0

@@ -16,7 +16,7 @@ from jaxtyping import PRNGKeyArray
 from .. import _checks as checks, data
 from .._concrete import concrete
 from .._custom_types import Number
-from .._network import AbstractNetwork
+from .._network import AbstractNetwork, EnergyNetwork
 from .._nudge import AbstractNudge, OutputError
 from .._rule import AbstractRule, OneSided, check_kinds
 from .._sharding import without_mesh
@@ -30,7 +30,7 @@ from .programs import Optimizer
 from .result import Result
 from .score import as_inputs
 from .signals import pass_on
-from .store.identity import described
+from .store.identity import described, weights
 from .store.run import Run
 from .train import Job, train
 from .trained import trained
@@ -93,7 +93,7 @@ def fit(
     ```python
     import ctep, jax
 
-    network = ctep.mlp((64, 32, 10), feedback=0.1, key=jax.random.key(0))
+    network = ctep.mlp((64, 32, 32, 10), feedback=0.1, key=jax.random.key(0))
     result = ctep.fit(network, "digits", epochs=2, out="runs/digits")
     print(result)  # a table, and what came to rest
     network, record = result.network, result.history[-1]
@@ -136,6 +136,8 @@ def fit(
         resume: continue the run in `out`, on any number of devices or processes. All
             that decides the weights must be as it was, schedules included; `epochs`,
             `probe`, `watch`, `keep` and how data are read and devices used may change.
+            It goes on with its own weights: a warning says so if those of `network`
+            are neither these nor the ones that it began with.
         keep: newest checkpoints to keep, besides the best one (see `ctep.restore`).
         callback: a function that is called after each epoch, and its checkpoint, with
             its record and the network; if it returns `True` the run is complete.
@@ -197,13 +199,16 @@ def fit(
     count, batch_size = order.examples, order.batch_size
     # One example shows whether all fit, before anything is compiled.
     x, y = map(jnp.asarray, splits["train"].sample(np.arange(1)))
+    _check_energy(network)
     check_fit(network, nudge, loaded, pipeline, y)
     rule.check(network, nudge, (as_inputs(pipeline, x, network), y))
     _check_step(optimizer, network, nudge)
     told, exact = trained(network, nudge, rule), rule.exact(network, nudge)
     parts = {"nudge": given, "rule": rule, "solver": solver, "pipeline": pipeline}
-    settings = {"batch_size": batch_size, "validation": validation}
+    settings = {"epochs": epochs, "batch_size": batch_size, "validation": validation}
     settings |= {"carry_state": carry_state, **_told(loaded, count, key, out)}
+    # For the folder alone, like the checksum: they are read as a whole.
+    settings["initial_weights"] = {} if out is None else weights(network)
     identity = described(network, parts, optimizer, settings, identity or {})
     run = Run(
         None if out is None else Path(out).expanduser(), identity, resume, keep, place
@@ -272,6 +277,22 @@ def _check_flags(out, *, resume, **flags):
         raise ValueError(
             "`resume` is True but `out` is None: pass the folder of the run as `out`."
         )
+
+
+def _check_energy(network):
+    """Raise `ValueError` if a user's energy fails with what it gets, by tracing it."""
+    if not isinstance(network, EnergyNetwork):
+        return
+    try:
+        network.check_nudged(())
+    except (TypeError, AttributeError, IndexError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ValueError(
+            f"`network` is of the class {type(network).__name__}, whose "
+            f"`energy(state, x)` fails ({reason:.200}): its `state` is a tuple of "
+            "blocks, one for each of `shapes`, so unpack it, one alone by "
+            "`(s,) = state`."
+        ) from error
 
 
 def _step(optimizer, parameters):

@@ -37,7 +37,7 @@ def restore(
     ```python
     import ctep, jax
 
-    network = ctep.mlp((64, 32, 10), feedback=0.1, key=jax.random.key(0))
+    network = ctep.mlp((64, 32, 32, 10), feedback=0.1, key=jax.random.key(0))
     ctep.fit(network, "digits", epochs=1, out="runs/digits", progress=False)
     network, nudge = ctep.restore("runs/digits")
     ```

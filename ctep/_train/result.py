@@ -6,7 +6,8 @@ from pathlib import Path
 from .._html import as_html
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
-from .store.history import JUDGED, History, is_known, rows, table
+from .._text import counted
+from .store.history import JUDGED, History, best, is_known, rows, table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,16 +60,20 @@ def _evidence(history):
     whole = [r for r in history if r["unsettled"] is not None]
     if not whole:
         return
-    for name in JUDGED[::-1]:
+    # The first that is known decides which epoch is marked in the table.
+    names = [n for n in JUDGED if any(is_known(r, n) for r in whole)]
+    for name in names[::-1]:
         known = [r for r in whole if is_known(r, name)]
-        if known:
-            split, figure = name.split("_")
-            title = f"{split.capitalize()} {figure.replace('r2', 'R2')}"
-            best = max(known, key=lambda r: r[name])
-            yield (
-                f"{title}: {_figure(known[-1], name)} at the final epoch, "
-                f"{_figure(best, name)} at the best (epoch {best['epoch']})."
-            )
+        split, figure = name.split("_")
+        title = f"{split.capitalize()} {figure.replace('r2', 'R2')}"
+        top = max(known, key=lambda r: r[name])
+        mark = ", marked *" if name == names[0] else ""
+        yield (
+            f"{title}: {_figure(known[-1], name)} at the final epoch, "
+            f"{_figure(top, name)} at the best (epoch {top['epoch']}{mark})."
+        )
+    if not names and (star := best(whole)) is not None:
+        yield f"The smallest loss is that of epoch {star}, marked *."
     yield from _rest(whole)
     yield from _exactness(whole)
 
@@ -125,5 +130,6 @@ def _faults(history):
         for fault in record.get("faults", ()):
             found.setdefault((fault["kind"], fault["layer"]), []).append(fault["text"])
     for (kind, _), texts in found.items():
-        times = "" if len(texts) == 1 else f" (and in {len(texts) - 1} more epochs)"
+        more = counted(len(texts) - 1, "more epoch")
+        times = "" if len(texts) == 1 else f" (and in {more})"
         yield f"Fault, {kind}{times}: {texts[0]}"

@@ -10,13 +10,16 @@ import numpy as np
 from jaxtyping import Array
 
 from .. import data
-from .._html import as_html
+from .._html import Part, as_html
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
 from .._solver import AbstractSolver, usable
 from .devices.feed import AbstractFeed
 from .devices.placement import Placement
 from .programs import Reads
+
+# Classes whose confusion fits a page, and a line of a terminal.
+_LARGEST = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +56,8 @@ class Score:
             ["unsettled", f"{100 * self.unsettled:.2f} %"],
             ["examples", str(self.examples)],
         )
-        return as_html([list(zip(*columns, strict=True))], left=0)
+        table = list(zip(*columns, strict=True))
+        return as_html([table, *confused(self.confusion)], left=0)
 
     def __str__(self):
         figure = "" if self.r2 is None else f"R2 {self.r2:.4f}, "
@@ -63,6 +67,22 @@ class Score:
             f"{figure}loss {self.loss:.4g}, unsettled {100 * self.unsettled:.2f} % of "
             f"{self.examples} examples"
         )
+
+
+def confused(counts: np.ndarray | None) -> list[Part]:
+    """Return a title and a table, none of values, or a sentence for many classes."""
+    if counts is None:
+        return []
+    if len(counts) > _LARGEST:
+        many = f"{len(counts)} classes are too many for a table"
+        return [f"{many}: see `confusion`, of what `ctep.evaluate` returns."]
+    numbers = list(map(str, range(len(counts))))
+    rows = [["class", *numbers]]
+    rows += [[n, *map(str, row)] for n, row in zip(numbers, counts, strict=True)]
+    return [
+        "Examples of each class (rows), by the class that they were given:",
+        rows,
+    ]
 
 
 def score(

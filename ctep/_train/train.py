@@ -9,19 +9,21 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 
-from .._network import AbstractNetwork
+from .._network import AbstractNetwork, EnergyNetwork
+from .._text import counted
 from .devices import hosts
 from .devices.feed import AbstractFeed, Unreadable
 from .loop import Loop, Sums
 from .progress import Reporter
 from .result import Result
-from .score import determination
+from .score import as_inputs, determination
 from .signals import Interruption
 from .store.history import KEYS
 from .store.run import Position, Run
-from .watch import Watch, not_finite, not_finite_states
+from .watch import Watch, failed, not_finite, not_finite_states
 
 # Between chunks progress is shown and signals are served; nothing is computed then.
 _CHUNK_SECONDS = 1.0
@@ -62,15 +64,19 @@ def train(job: Job, position: Position, progress: bool | str) -> Result:
     show = progress if hosts.first() else False
     reporter = Reporter(job.epochs, batches, done, show)
     with Interruption() as interruption, reporter:
-        if position.epoch < job.epochs:
-            reporter.say(job.told)
         stopped = job.watch.exhausted(position.history)
+        if position.epoch < job.epochs and not stopped:
+            reporter.say(job.told)
+        else:
+            done = counted(position.epoch, "epoch")
+            reporter.say(f"The run was complete, after {done}: nothing is left to do.")
         while position.epoch < job.epochs and not stopped:
             position, failure = _epoch(job, position, interruption, reporter)
             if not bool(position.state.sums.finite):
                 # No checkpoint, here and after any last fault: the newest stays good.
-                fault = not_finite(position.epoch + 1, position.batch + 1)
-                history = [*position.history, _broken(position, fault)]
+                where = position.epoch + 1, position.batch + 1
+                fault = not_finite(*where, _has_energy(job))
+                history = [*position.history, _broken(job, position, fault)]
                 job.run.record(history[-1])
                 good = dataclasses.replace(good, seconds=0.0, history=history)
                 return _result(job, good, "diverged", fault["text"], None)
@@ -197,6 +203,8 @@ def _record(job, position):
         "examples": count,
         "rise": None,
         "exact": job.exact,
+        "energy": _has_energy(job),
+        "phases": "",
     }
     share, figure = float(sums.right) / count, "accuracy"
     if not job.loop.classes:
@@ -214,6 +222,9 @@ def _record(job, position):
         record |= _cosine(probed, len(job.probe[1]))
         seen["saturated"] = np.asarray(probed["saturated"]).tolist()
         seen["rise"] = None if probed["rise"] is None else float(probed["rise"])
+        if job.watch.misses(record["unsettled"]):
+            # One more program, which runs that settle never compile.
+            seen["phases"] = _phases(job, state, int(probed["used"]))
     record["faults"] = job.watch.faults(record, seen)
     record["seconds"] = position.seconds + time.monotonic() - start
     return record
@@ -238,12 +249,29 @@ def _cosine(probed, examples):
     }
 
 
-def _broken(position, fault):
+def _phases(job, state, used):
+    """Return which phase fails on the probe batch, of which `used` examples rest."""
+    network = job.loop.rule.subject(job.loop.model(state)[0])
+    x = as_inputs(job.loop.pipeline, jnp.asarray(job.probe[0]), network)
+    return failed(_free(network, job.loop.solver, x), used)
+
+
+@eqx.filter_jit
+def _free(network, solver, x):
+    rest = solver.solve(network.free(x), network.zeros(x), zeros=True, throw=False)
+    return rest.result
+
+
+def _has_energy(job):
+    return isinstance(job.loop.static[0], EnergyNetwork)
+
+
+def _broken(job, position, fault):
     """Return the record of an epoch of which no figure is left."""
     epoch, sums = position.epoch + 1, position.state.sums
     shares = (np.asarray(sums.states) / float(sums.count)).tolist()
     known = {"epoch": epoch, "seconds": position.seconds}
-    known["faults"] = [fault, *not_finite_states(epoch, shares)]
+    known["faults"] = [fault, *not_finite_states(epoch, shares, _has_energy(job))]
     return {**dict.fromkeys(KEYS), **known}
 
 

@@ -11,14 +11,39 @@ from jaxtyping import Array, Float
 from .. import _checks as checks
 from .._custom_types import Number, State
 from .._network import AbstractNetwork, Network
-from .._solver import AbstractSolver, FixedSweeps, Sweeps
+from .._solver import RESULTS, AbstractSolver, FixedSweeps, Sweeps, usable
 from .._solver.descent import descent
+from .._text import counted
 from .store.history import best
 
 KINDS = ("non-finite loss", "non-finite state", "unsettled", "saturated", "chance")
 KINDS += ("rising energy", "cosine")
 _FLAT = 1e-3  # of the largest slope: a unit that passes nothing on
 _SWEEPS = 10
+
+# What to try where examples do not settle, by what `failed` says: of a network of
+# layers, and of an `EnergyNetwork`.
+_NUDGED = (
+    "most of them rest in the free phase and not in the nudged one, so make the nudge "
+    "(`beta` or `radius`) smaller"
+)
+_GROWS = "most of their states grow without bound: "
+_UNSETTLED = (
+    {
+        "": "raise `max_sweeps`, weaken the feedback or lower the learning rate",
+        "free": "raise `max_sweeps`, weaken the feedback or lower the learning rate",
+        "nudged": f"{_NUDGED}, raise `max_sweeps` or weaken the feedback",
+        "grows": f"{_GROWS}weaken the feedback, lower the learning rate, or use an "
+        "activation with a bounded range",
+    },
+    {
+        "": "raise `max_sweeps`, or lower `step` or the learning rate",
+        "free": "raise `max_sweeps`, or lower `step` or the learning rate",
+        "nudged": f"{_NUDGED}, lower `step` or raise `max_sweeps`",
+        "grows": f"{_GROWS}the energy has no lower bound, or `step` is too large for "
+        "its curvature",
+    },
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,21 +144,23 @@ class Watch:
             record: what `history` keeps of the epoch.
             seen: what else is known of it: `states`, `saturated` (fractions, one per
                 layer), `majority` (share of the most frequent class), `examples`,
-                `rise`, `exact` (whether the rule is to give the exact gradient).
+                `rise`, `exact` (whether the rule is to give the exact gradient),
+                `energy` (whether the network is an `EnergyNetwork`), `phases` (what
+                `failed` says of the probe batch, "" if it was not asked).
         """
         epoch = record["epoch"]
-        found = not_finite_states(epoch, seen["states"])
+        found = not_finite_states(epoch, seen["states"], seen["energy"])
 
         def add(kind, value, text, layer=None):
             found.append(_fault(kind, epoch, layer, value, text))
 
         share = record["unsettled"]
-        if share > self.unsettled or share == 1:
+        if self.misses(share):
+            remedy = _UNSETTLED[seen["energy"]][seen["phases"]]
             add(
                 "unsettled", share,
-                f"{_percent(share)} of the examples did not come to rest (`unsettled` "
-                f"is {_percent(self.unsettled)}): raise `max_sweeps`, weaken the "
-                "feedback or lower the learning rate.",
+                f"{_percent(share)} of the examples did not come to rest (limit: "
+                f"`Watch(unsettled={self.unsettled:g})`): {remedy}.",
             )  # fmt: skip
         for layer, share in enumerate(seen["saturated"], 1):
             if share > self.saturated:
@@ -144,10 +171,7 @@ class Watch:
                     layer,
                 )  # fmt: skip
         chance, accuracy = seen["majority"], record["train_accuracy"]
-        advice = (
-            "check the targets, look at `gradient_cosine`, and try another learning "
-            "rate."
-        )
+        advice = "look at `gradient_cosine`, and try another learning rate."
         late, explained = 0 < self.chance <= epoch, record.get("train_r2")
         if late and accuracy is not None and 0 <= chance < 1:
             error = math.sqrt(chance * (1 - chance) / seen["examples"])
@@ -155,13 +179,14 @@ class Watch:
                 add(
                     "chance", accuracy,
                     f"the training accuracy is {_percent(accuracy)}, that of naming "
-                    f"the most frequent class ({_percent(chance)}): {advice}",
+                    f"the most frequent class ({_percent(chance)}): check the targets, "
+                    f"{advice}",
                 )  # fmt: skip
         if late and explained is not None and explained <= 0:
             add(
                 "chance", explained,
                 f"the training R2 is {explained:.3f}, no better than the mean of the "
-                f"targets: {advice}",
+                f"targets: standardise these, {advice}",
             )  # fmt: skip
         if seen["rise"] is not None and seen["rise"] > self.rise:
             add(
@@ -180,6 +205,10 @@ class Watch:
             )  # fmt: skip
         return found
 
+    def misses(self, unsettled: float) -> bool:
+        """Return whether so large a fraction of unsettled examples is a fault."""
+        return bool(unsettled > self.unsettled or unsettled == 1)
+
     def exhausted(self, history: list[dict]) -> str:
         """Return why a run needs no more epochs, or ""."""
         last = best(history)
@@ -188,8 +217,8 @@ class Watch:
         if history[-1]["epoch"] - last < self.patience:
             return ""
         return (
-            f"The validation has not become better for {self.patience} epochs: epoch "
-            f"{last} was the best."
+            "The validation has not become better for "
+            f"{counted(self.patience, 'epoch')}: epoch {last} was the best."
         )
 
     def ends(self, faults: list[dict]) -> str:
@@ -199,11 +228,34 @@ class Watch:
         return told[0]["text"] if told else ""
 
 
-def not_finite_states(epoch: int, shares: list[float]) -> list[dict]:
+def failed(free: RESULTS, nudged: int) -> str:
+    """Return which phase leaves most of the unsettled ones of some examples unsettled.
+
+    Args:
+        free: how the free phase of each ended.
+        nudged: number of those of which every phase did come to rest.
+
+    Returns:
+        "nudged", "free", or of the latter "grows" where states left all bounds; "" if
+        all did come to rest.
+    """
+    rests, wild = usable(free), free == RESULTS.diverged
+    wild |= free == RESULTS.not_finite
+    left = rests.size - int(jnp.sum(rests))
+    if nudged == rests.size:
+        return ""
+    if rests.size - left - nudged > left:
+        return "nudged"
+    return "grows" if 2 * int(jnp.sum(wild)) > left else "free"
+
+
+def not_finite_states(epoch: int, shares: list[float], energy: bool) -> list[dict]:
     """Return a fault per layer that was not finite for a share of the examples."""
-    text = (
-        "became NaN or infinite for {} of the examples: weaken the feedback, scale "
-        "the inputs, or use an activation with a bounded range."
+    text = "became NaN or infinite for {} of the examples: " + (
+        "bound the energy from below, take a smaller `step`, or scale the inputs."
+        if energy
+        else "weaken the feedback, scale the inputs, or use an activation with a "
+        "bounded range."
     )
     return [
         _fault("non-finite state", epoch, layer, share, text.format(_percent(share)))
@@ -212,12 +264,16 @@ def not_finite_states(epoch: int, shares: list[float]) -> list[dict]:
     ]
 
 
-def not_finite(epoch: int, batch: int) -> dict:
+def not_finite(epoch: int, batch: int, energy: bool) -> dict:
     """Return the fault of a loss that is not finite."""
+    remedy = (
+        "take a smaller `step`, or bound the energy from below"
+        if energy
+        else "weaken the feedback, or use an activation with a bounded range"
+    )
     text = (
         f"The loss or a weight became NaN or infinite in epoch {epoch} before batch "
-        f"{batch}: lower the learning rate, weaken the feedback, or use an activation "
-        "with a bounded range."
+        f"{batch}: lower the learning rate, {remedy}."
     )
     return {"kind": "non-finite loss", "layer": None, "value": batch, "text": text}
 

@@ -3,6 +3,7 @@
 import difflib
 import os
 import re
+import warnings
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from .images import load_images, prepare, quiet_tfds
 from .prepared import VERSION, data_root, find, names
 from .records import ArrayRecords
 
+_DARKEST = 16  # of bytes that are other numbers, such as counts or 0 and 1
 _FORMS = "`(x, y)` or `((x, y), (x_test, y_test))`"
 
 
@@ -85,7 +87,20 @@ def _from_arrays(data: tuple[Any, ...], classes: int | None) -> Dataset:
     records, held = ArrayRecords(*train, classes=classes, suffix=suffix), None
     if test is not None:
         held = ArrayRecords(*test, classes=records.classes, suffix="_test")
+    _check_bytes(train[0])
     return Dataset("arrays", records, held, "arrays in memory")
+
+
+def _check_bytes(x: Any) -> None:
+    """Warn of bytes that are hardly pixels, by the first ones."""
+    few = np.asarray(x[:1000])
+    if few.dtype == np.uint8 and (largest := int(few.max(initial=0))) <= _DARKEST:
+        warnings.warn(
+            f"`x` holds bytes of at most {largest}, which are taken for pixels of 0 to "
+            "255 and divided by 255: pass other numbers as floats, for example "
+            f"`x / {max(largest, 1)}`, or ignore this if the images are that dark.",
+            stacklevel=4,
+        )
 
 
 def _named(name: str, data_dir: str | os.PathLike[str] | None) -> Dataset:

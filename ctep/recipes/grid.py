@@ -18,14 +18,15 @@ from .._html import as_html
 from .._rule import AbstractRule
 from .._text import aligned
 from .._train.store import folder, history
+from ..analysis import plot
 from ._all import get
 from .run import say, train
 
 _FILE, _TABLE = "study.json", "study.csv"
 # What one line of the table says of an epoch, after what the run was.
 _MEASURED = (
-    "epoch", "loss", "train_accuracy", "test_accuracy", "sweeps", "unsettled",
-    "gradient_cosine", "seconds",
+    "epoch", "loss", "train_accuracy", "validation_accuracy", "test_accuracy",
+    "sweeps", "unsettled", "gradient_cosine", "seconds",
 )  # fmt: skip
 
 Values = Number | Sequence[Number] | None
@@ -68,30 +69,57 @@ class Study(NamedTuple):
             for cell, seeds in runs.items()
         }
 
+    def varied(self) -> tuple[str, ...]:
+        """Return those of the axes that have several values."""
+        return tuple(k for k in self.axes if len({row[k] for row in self.rows}) > 1)
+
+    def ends(self) -> dict[tuple[float, ...], np.ndarray]:
+        """Return the test accuracies of each cell: `(seeds, 2)`, best and final.
+
+        With a validation the best epoch is that of it, not of the test. Runs without a
+        test accuracy are left out.
+        """
+        judges, out = self.curves("validation_accuracy"), {}
+        for cell, values in self.curves("test_accuracy").items():
+            pairs = []
+            for judge, run in zip(judges[cell], values, strict=True):
+                known = run[np.isfinite(run)]
+                judge = judge[np.isfinite(run)]
+                if known.size:
+                    by = judge if np.isfinite(judge).all() else known
+                    pairs.append((known[np.argmax(by)], known[-1]))
+            if pairs:
+                out[cell] = np.array(pairs)
+        return out
+
     def table(self) -> list[list[str]]:
         """Return the cells with their accuracy: best and final, mean over the seeds."""
         out = [[*self.axes, "seeds", "best test %", "final test %", "sweeps", "cosine"]]
-        accuracy, others = self.curves("test_accuracy"), ("sweeps", "gradient_cosine")
+        ends, others = self.ends(), ("sweeps", "gradient_cosine")
         sweeps, cosines = map(self.curves, others)
-        for cell, values in accuracy.items():
-            known = [run[np.isfinite(run)] for run in values]
-            ends = [(run.max(), run[-1]) for run in known if run.size]
+        for cell, runs in self.curves("test_accuracy").items():
+            figures = map(_spread, 100 * ends[cell].T) if cell in ends else ("-", "-")
             out.append(
                 [
                     *(f"{value:g}" for value in cell),
-                    str(len(values)),
-                    *(_spread(100 * np.array(end)) for end in zip(*ends, strict=True)),
-                    *([] if ends else ["-", "-"]),
+                    str(len(runs)),
+                    *figures,
                     *(_mean(c[cell]) for c in (sweeps, cosines)),
                 ]
             )
         return out
 
     def __str__(self):
-        return "\n".join(aligned(self.table(), left=0))
+        return "\n".join([*aligned(self.table(), left=0), *self._legend()])
 
     def _repr_html_(self):
-        return as_html([self.table()], left=0)
+        return as_html([self.table(), *self._legend()], left=0)
+
+    def _legend(self):
+        if any(len(runs) > 1 for runs in self.ends().values()):
+            yield "+- is the standard deviation over the seeds."
+        if any(row["validation_accuracy"] is not None for row in self.rows):
+            yield "The best epoch is that of the best validation accuracy."
 
 
 def study(
@@ -106,6 +134,7 @@ def study(
     solver_tol: Values = None,
     batch_size: Values = None,
     scale: Values = None,
+    validation: Number | None = None,
     rule: AbstractRule | None = None,
     dataset: object = None,
     data_dir: str | Path | None = None,
@@ -114,8 +143,11 @@ def study(
     """Train a recipe with every combination of some numbers, several seeds each.
 
     Every run has a folder of its own in `out`, as `ctep.recipes.train` leaves it, and
-    `study.csv` has one line per run and epoch. It is written anew after each run. A
-    study that was cut goes on where it ended, one that is called with more values or
+    `study.csv` has one line per run and epoch. It is written anew after each run. In
+    the end `study.png` shows them over the epochs, and `swept.png` their accuracies
+    over the values, where one axis alone has several.
+
+    A study that was cut goes on where it ended, one that is called with more values or
     more seeds runs those alone; a run that diverged stays as it is. The table keeps
     what earlier calls ran, the result has what this one asked for.
 
@@ -141,6 +173,8 @@ def study(
         solver_tol: tolerance of the solver.
         batch_size: examples per step.
         scale: factor of every width.
+        validation: fraction of the training set that is held out of all runs, to say
+            which of their epochs is the best.
         rule: another rule than the recipe's.
         dataset: the name of a dataset instead of the recipe's.
         data_dir: where TFDS keeps its data.
@@ -175,12 +209,14 @@ def study(
         "recipe": name, "epochs": epochs, "dataset": str(dataset or recipe.dataset),
         "rule": repr(rule or recipe.rule), "axes": list(values),
     }  # fmt: skip
+    held = {} if validation is None else {"validation": checks.number(validation)}
+    protocol |= held
     wanted: list[dict[str, Any]] = [
         dict(zip([*values, "seed"], combination, strict=True))
         for combination in itertools.product(*values.values(), range(seeds))
     ]
     for how in wanted:  # all of them, before anything is trained or written
-        how = {"epochs": epochs, "rule": rule, **how}
+        how = {"epochs": epochs, "rule": rule, **held, **how}
         jax.eval_shape(lambda how=how: recipe.setup(loaded, **how) and None)
     runs = {_label(how): how for how in wanted} | _claim(root, protocol)
     _write(root, protocol, runs)
@@ -193,16 +229,20 @@ def study(
         try:
             result = train(
                 name, epochs=epochs, rule=rule, dataset=loaded, out=own,
-                resume=(own / "run.json").is_file(), progress=False, **how,
+                resume=(own / "run.json").is_file(), progress=False, **held, **how,
             )  # fmt: skip
             if result.status == "diverged":
                 runs[own.name] = {**how, "diverged": result.reason}
         finally:
             _write(root, protocol, runs)
     found = Study(name, tuple(values), _rows(root, name, wanted))
+    figures = _draw(found, root)
     if progress:
         say(found)
         say(f"{root / _TABLE} has one line per run and epoch.")
+        if figures:
+            verb = "show" if len(figures) > 1 else "shows"
+            say(f"{' and '.join(map(str, figures))} {verb} them.")
     return found
 
 
@@ -235,7 +275,8 @@ def _claim(root: Path, protocol: dict[str, Any]) -> dict[str, dict[str, Any]]:
         root.mkdir(parents=True, exist_ok=True)
         return {}
     kept = folder.parse_object(path.read_bytes())
-    for key, value in protocol.items():
+    for key in [*protocol, "validation"]:
+        value = protocol.get(key)
         if kept.get(key) != value:
             raise ValueError(
                 f"`out` ({root}) holds a study with {key} = {kept.get(key)}, not "
@@ -265,6 +306,20 @@ def _write(root: Path, protocol: dict[str, Any], runs: dict[str, dict]) -> None:
     for path, content in ((root / _FILE, whole), (root / _TABLE, text.getvalue())):
         with folder.writing(path):
             folder.write_atomically(path, content.encode())
+
+
+def _draw(found: Study, root: Path) -> list[Path]:
+    """Write the figures of a study, as far as there is something to show."""
+    import matplotlib.pyplot as plt
+
+    figures = [plot.study] if found.rows else []
+    figures += [plot.swept] if len(found.varied()) == 1 and found.ends() else []
+    for draw in figures:
+        figure = draw(found)
+        with folder.writing(path := root / f"{draw.__name__}.png"):
+            figure.savefig(path, dpi=150, facecolor="white")
+        plt.close(figure)
+    return [root / f"{draw.__name__}.png" for draw in figures]
 
 
 def _spread(values: np.ndarray) -> str:

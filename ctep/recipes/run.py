@@ -71,7 +71,8 @@ def train(
     Args:
         name: a recipe, see `ctep recipes`.
         dataset: data instead of the recipe's: whatever `ctep.data.load` takes.
-        epochs: the length of the whole run; that of the recipe by default.
+        epochs: the length of the whole run; by default that of the recipe, of a run
+            that is resumed its own.
         seed: that of the weights and the order of the examples, of a teacher too.
         scale: factor of every width, of a teacher too.
         rule: another rule than the recipe's: `ctep.Backprop()` trains the twin.
@@ -133,6 +134,8 @@ def train(
         if result.status != "completed":
             return result
         teacher = result.network
+    if resume and epochs is None:
+        epochs = _begun(out)
     different = _differences(recipe, loaded, scale, rule, precision, epochs, changes)
     notes = [f"dataset: {loaded!r}\n"]
     if different:
@@ -157,6 +160,14 @@ def train(
             else f"Published: {recipe.published}."
         )
     return result
+
+
+def _begun(out: Path | None) -> int | None:
+    """Return the epochs of the run in a folder, None if it does not say."""
+    if out is None or not (out / "run.json").is_file():
+        return None  # which `fit` has an error for
+    epochs = folder.read(out, "out").get("epochs")
+    return epochs if type(epochs) is int else None
 
 
 def _differences(recipe, loaded, scale, rule, precision, epochs, changes) -> list[str]:
@@ -339,6 +350,7 @@ class _Session:
         )
         if self.watch is not None:
             options["watch"] = self.watch
+        subject = options["rule"].subject(network)  # of a twin's rule the twin
         known = (name for name, other in RULES.items() if rule == other)
         identity = {
             "recipe": recipe.name,
@@ -350,7 +362,7 @@ class _Session:
         }
         return fit(
             network, self.dataset, out=out, resume=resume, identity=identity,
-            progress=self.show and "\n".join(map(str, (title, network, *notes))),
+            progress=self.show and "\n".join(map(str, (title, subject, *notes))),
             **self.how, **options,
         )  # fmt: skip
 

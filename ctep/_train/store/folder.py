@@ -14,6 +14,7 @@ import jax
 import jax.tree_util as jtu
 import numpy as np
 
+from ..._text import counted
 from .identity import foreign
 from .lock import NAME as LOCK, Lock
 
@@ -66,6 +67,16 @@ def claim(folder: str | Path, identity: dict[str, Any], *, resume: bool) -> Lock
         lock.release()
         raise
     return lock
+
+
+def extend(folder: Path, epochs: int) -> None:
+    """Note how many epochs the run in a folder is asked for now."""
+    kept = read(folder, "out")
+    if kept.get("epochs") != epochs:
+        kept["epochs"] = epochs
+        with contextlib.suppress(OSError):  # it must not cost the training
+            text = json.dumps(kept, indent=2) + "\n"
+            write_atomically(folder / "run.json", text.encode())
 
 
 def _check_empty(folder: Path) -> None:
@@ -166,6 +177,8 @@ def _compare(path: Path, new: dict, resume: bool) -> None:
             f"{path} is no JSON object ({error}): restore it, or name another `out`."
         ) from error
     now, there = _flat(new), f"`out` ({path.parent})"
+    # Of these runs may differ.
+    lengths = was.pop("epochs", None), now.pop("epochs", None)
     for told in (was, now):
         # A name with a version is the same data where the digest is.
         for key in told.keys() & {"data", "dataset"}:
@@ -195,6 +208,14 @@ def _compare(path: Path, new: dict, resume: bool) -> None:
         name, pair = "key", tuple(_joined(told, "key.") for told in (was, now))
     change = f"{there} holds a run with {name} = {pair[0]}, not {pair[1]}"
     if settings:
+        if _follows(pair, lengths):
+            begun, asked = lengths
+            what = "learning rate" if name.startswith("optimizer") else "schedule"
+            raise ValueError(
+                f"{there} holds a run that was begun with {counted(begun, 'epoch')}, "
+                f"which its {what} follows ({name} = {pair[0]}, not {pair[1]}): pass "
+                f"`epochs={begun}` to go on, or name another `out` for {asked}."
+            )
         back = width_remedy(*pair) or "set that back and pass `resume=True`"
         if name.startswith("optimizer"):
             back += " (a rate that falls with the epochs asks for the same `epochs`)"
@@ -216,6 +237,15 @@ def _compare(path: Path, new: dict, resume: bool) -> None:
         warnings.warn(text, stacklevel=3)
 
 
+def _follows(pair: tuple[str, ...], lengths: tuple[str | None, ...]) -> bool:
+    """Return whether two numbers differ by the factor that the epochs of runs do."""
+    try:
+        (a, b), (m, n) = ([float(v or "") for v in two] for two in (pair, lengths))
+    except ValueError:  # other values than numbers, or a run that does not say
+        return False
+    return m != n and a * n == b * m
+
+
 def _joined(told: dict[str, str], start: str) -> str:
     return f"[{', '.join(v for k, v in told.items() if k.startswith(start))}]"
 
@@ -223,7 +253,8 @@ def _joined(told: dict[str, str], start: str) -> str:
 def compared(told: dict[str, Any]) -> dict[str, Any]:
     """Return what `run.json` says without what it prints, in any order, for people.
 
-    That is in `content`, field by field.
+    That is in `content`, field by field. Nor do the initial weights count, which other
+    devices draw with other last bits.
     """
     return {key: value for key, value in told.items() if not _is_printed(key)}
 
@@ -245,7 +276,8 @@ def _is_wide() -> bool:
 
 
 def _is_printed(key):
-    return key.split(".")[0] in ("network", "nudge", "rule", "solver", "pipeline")
+    printed = "network", "nudge", "rule", "solver", "pipeline", "initial_weights"
+    return key.split(".")[0] in printed
 
 
 def _weaken(was: dict[str, str], now: dict[str, str]) -> None:
@@ -255,7 +287,7 @@ def _weaken(was: dict[str, str], now: dict[str, str]) -> None:
     if first and now.get("data_digest", "").startswith(f'"{first}-'):
         was["data_digest"] = now["data_digest"]
     for key in list(now):
-        if key.startswith("content.") or (
+        if key.startswith(("content.", "initial_weights")) or (
             key.startswith("versions.") and key not in was
         ):
             del now[key]

@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 
@@ -9,8 +10,9 @@ from ..devices import hosts
 from ..devices.placement import Placement
 from ..loop import TrainState
 from . import checkpoint, history as log
-from .folder import claim, compared, matches
+from .folder import claim, compared, extend, matches, read
 from .history import best
+from .identity import redrawn, weights
 
 
 class Position(eqx.Module):
@@ -28,7 +30,7 @@ class Run:
 
     Args:
         folder: where the run is kept; `None` if it is not.
-        identity: what is trained, by name, in plain JSON values.
+        identity: what is trained, by name, in plain JSON values, and its `epochs`.
         resume: whether the run is expected to be there.
         keep: newest checkpoints to leave, besides the best.
         place: where states lie on the devices.
@@ -44,6 +46,7 @@ class Run:
     ):
         self.folder, self.resume = folder, resume
         self._keep, self._place, self._lock = keep, place, None
+        self._epochs = identity["epochs"]
         # Before the folder is claimed: processes that differ leave nothing there.
         hosts.check_same(compared(identity))
         if folder is not None:
@@ -66,13 +69,19 @@ class Run:
             content = hosts.share(lambda: _newest(folder))
             # None if the run was killed between its first record and checkpoint.
             if content:
+                given = state
                 state, config = checkpoint.unpack(content, state, folder)
+                if hosts.first():
+                    _compare_weights(folder, given, state)
                 if not _is_position(config):
                     raise checkpoint.CheckpointError(
                         f"The newest checkpoint in {folder} does not say how far its "
                         "run has come: restore a copy or train anew."
                     )
             hosts.share(lambda: log.rewrite(folder, config["history"]) or b"")
+            if hosts.first():
+                # Here, where nothing refuses the run any more.
+                extend(folder, self._epochs)
         return Position(self._place.put(state), **config)
 
     def save(self, position: Position) -> None:
@@ -110,6 +119,27 @@ class Run:
             log.append(self.folder, record)
         except OSError as error:
             warnings.warn(str(error), stacklevel=2)
+
+
+def _compare_weights(folder: Path, given: TrainState, kept: TrainState) -> None:
+    """Warn if a network is neither the one that a run began with nor what it became."""
+    began: Any = read(folder, "out").get("initial_weights")
+    known = weights(_network(given))
+    # Earlier runs say nothing of them.
+    one = dict.fromkeys(("rms", "projection"), (int, float))
+    if not matches(began, dict.fromkeys(known, one)):
+        return
+    if redrawn(began, known) and redrawn(weights(_network(kept)), known):
+        warnings.warn(
+            f"`network` has other weights than the run in `out` ({folder}) began with: "
+            "the run goes on with its own; name another `out` for a new run.",
+            stacklevel=7,
+        )
+
+
+def _network(state):
+    """Return the arrays of a state's network."""
+    return eqx.combine(state.trained, state.fixed)[0]
 
 
 def _newest(folder: Path) -> bytes:

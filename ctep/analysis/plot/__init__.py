@@ -19,4 +19,4 @@ from ._gradients import (
     recommended_beta as recommended_beta,
     weight_statistics as weight_statistics,
 )
-from ._study import study as study
+from ._study import study as study, swept as swept

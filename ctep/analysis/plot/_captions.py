@@ -6,6 +6,10 @@ CAPTIONS = {
         "More sweeps buy nothing where the accuracy is alike, and a cosine that falls "
         "while the loss does not is a gradient of something else."
     ),
+    "swept": (
+        "Bars that do not overlap tell two settings apart. A best epoch far above the "
+        "final one was chosen on the test set, or the training is not done."
+    ),
     "spectral_radius": (
         "Each example should lie left of the dashed line at 1: the farther, the sooner "
         "a disturbance dies out. Bars that reach the line belong to examples that "

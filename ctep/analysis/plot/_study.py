@@ -1,4 +1,4 @@
-"""The figure of a study: curves over the epochs, with bands over the seeds."""
+"""Figures of a study: curves over the epochs, and their ends over what was varied."""
 
 from __future__ import annotations
 
@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
-from ._axes import beside, drawn, logarithmic, many, panels, positive, whole_ticks
+from ._axes import (
+    axes,
+    beside,
+    drawn,
+    logarithmic,
+    many,
+    panels,
+    positive,
+    some,
+    styles,
+    whole_ticks,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,6 +45,10 @@ class Studied(Protocol):
 
     def curves(self, measure: str) -> dict[tuple[float, ...], np.ndarray]: ...
 
+    def varied(self) -> tuple[str, ...]: ...
+
+    def ends(self) -> dict[tuple[float, ...], np.ndarray]: ...
+
 
 @drawn
 def study(result: Studied, *, ax: Axes | None = None) -> Figure:
@@ -44,8 +59,17 @@ def study(result: Studied, *, ax: Axes | None = None) -> Figure:
     Args:
         result: of `ctep.recipes.study`.
         ax: where to draw; a new figure by default.
+
+    Raises:
+        ValueError: if of no run an epoch is known.
     """
     shown = [p for p in _PANELS if _known(result.curves(p[1]))]
+    if not shown:
+        raise ValueError(
+            "`result` is a study without a finished epoch, of which there is nothing "
+            "to draw: read in `study.json` why its runs have ended."
+        )
+    several = result.varied()
     figure, parts = panels(
         ax, [title for title, *_ in shown], "epoch", f"{result.recipe}, mean and range"
     )
@@ -56,7 +80,8 @@ def study(result: Studied, *, ax: Axes | None = None) -> Figure:
             values = positive(values) if log else values
             epochs = np.arange(1, values.shape[1] + 1)
             pairs = zip(result.axes, cell, strict=True)
-            name = ", ".join(f"{axis} {value:g}" for axis, value in pairs)
+            told = (f"{axis} {value:g}" for axis, value in pairs if axis in several)
+            name = ", ".join(told)
             with warnings.catch_warnings():  # of epochs that no run has reached yet
                 warnings.simplefilter("ignore", RuntimeWarning)
                 low, mean, high = (
@@ -67,8 +92,47 @@ def study(result: Studied, *, ax: Axes | None = None) -> Figure:
         if log:
             logarithmic(panel)
     whole_ticks(parts[-1])
-    if result.axes:
+    if several:
         beside(parts[0])
+    return figure
+
+
+@drawn
+def swept(result: Studied, *, ax: Axes | None = None) -> Figure:
+    """Draw the best and the final test accuracy over the one number that was varied.
+
+    Marks are the mean over the seeds, bars reach one standard deviation up and down.
+
+    Args:
+        result: of `ctep.recipes.study`, of which one axis has several values.
+        ax: where to draw; a new figure by default.
+
+    Raises:
+        ValueError: if none of its axes has several values, or more than one.
+    """
+    several, ends = result.varied(), result.ends()
+    if len(several) != 1 or not ends:
+        raise ValueError(
+            f"`result` is a study of {len(several)} axes with several values and "
+            f"{len(ends)} cells with an accuracy, but this is a figure over one axis: "
+            "draw it by `ctep.analysis.plot.study`."
+        )
+    place = result.axes.index(several[0])
+    cells = sorted(ends, key=lambda cell: cell[place])
+    values = np.array([cell[place] for cell in cells])
+    title = f"{result.recipe}, mean and standard deviation"
+    figure, ax = axes(ax, several[0].replace("_", " "), "test accuracy (%)", title)
+    for n, (name, style) in enumerate(zip(("best", "final"), styles(), strict=False)):
+        runs = [100 * ends[cell][:, n] for cell in cells]
+        spread = [run.std(ddof=1) if len(run) > 1 else 0.0 for run in runs]
+        means = [run.mean() for run in runs]
+        ax.errorbar(values, means, spread, capsize=3, label=name, **style)
+    if values[-1] > 5 * values[0]:
+        ax.set_xscale("log")
+    ticks = values[some(len(values), 6)]
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.set_xticks([], minor=True)
+    ax.legend()
     return figure
 
 
