@@ -63,7 +63,8 @@ def compared(depth, args):
             network = ctep.with_precision(chain(depth, args.seed, dtype), precision)
             x, y = batch(dtype, 10 if args.toy else 50)
             solver = ctep.Sweeps(500, rtol=0.0, atol=tolerance)
-            _, gradient = ctep.gradient(network, x, y, solver=solver)
+            rule = ctep.OneSided()
+            _, gradient = ctep.gradient(network, x, y, rule=rule, solver=solver)
             found[name] = weights(gradient)
     truth = found.pop("float64")
     return {

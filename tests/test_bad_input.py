@@ -128,6 +128,16 @@ def vgg(*args, **kwargs):
 
 
 STUDENT = ctep.mlp((4, 3, 3, 2), key=KEY)
+STACKED = ctep.mlp((4, 3, 3, 3, 2), stack=True, key=KEY)
+INTO = ctep.Coupling(0, 1, ctep.Dense((3,), (3,), key=KEY))
+
+
+def stack(**changes):
+    (own,) = STACKED.layers
+    fields = {"shape": own.shape, "activation": own.activation, "forward": own.forward}
+    return ctep.Stack(**fields | changes)
+
+
 IMAGE = jnp.ones((1, 4)), jnp.zeros(1, jnp.int32)
 CIRCLE = ctep.Holomorphic()
 MODULE = ctep.Module(lambda x: x, (4,))
@@ -758,6 +768,39 @@ CASES = {
         lambda: ctep.Centered(rescale=False).check(deep(), ctep.OutputError()),
         ValueError,
         "`rescale` is False, so that gradients are as small",
+    ),
+    "negative feedback has no edge": (
+        lambda: ctep.edge_of_chaos(ctep.Tanh(), feedback=-0.1),
+        ValueError,
+        "`feedback` is -0.1, but must be 0 or more",
+    ),
+    "one layer is no stack": (
+        lambda: stack(shape=(1, 3)),
+        ValueError,
+        r"`shape` is \(1, 3\), but must hold a depth of at least 2",
+    ),
+    "stack of another depth": (
+        lambda: stack(shape=(4, 3)),
+        ValueError,
+        r"`forward` has arrays whose first axis is \[\(2,\)\]",
+    ),
+    "stack that learns": (
+        lambda: stack(activation=Gain(jnp.ones(()))),
+        ValueError,
+        "`activation` has arrays, of which every layer needs its own",
+    ),
+    "local error in a stack": (
+        lambda: ctep.LocalError((1, 2)).heads(STACKED),
+        ValueError,
+        r"`layers` is \(1, 2\), but this network has stacks",
+    ),
+    "held stack": (
+        lambda: ctep.Coupled().check(
+            ctep.Network((3,), list(STACKED.layers), [INTO]),
+            ctep.OutputError(ctep.SquaredError()),
+        ),
+        ValueError,
+        "`network` has its outputs within a stack",
     ),
     "no edge of chaos": (
         lambda: ctep.edge_of_chaos(ctep.Sigmoid()),

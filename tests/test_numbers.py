@@ -21,6 +21,11 @@ KEY = jax.random.key(0)
 NEEDED = {
     "Clip": {"lo": 0.0, "hi": 1.0},
     "Layer": {"shape": (3,), "activation": ctep.Tanh()},
+    "Stack": {
+        "shape": (3, 4),
+        "activation": ctep.Tanh(),
+        "forward": ctep.mlp((4, 4, 4, 4, 2), stack=True, key=KEY).layers[0].forward,
+    },
     "Fixed": {},
     "Coupling": {
         "source": 1,
@@ -112,7 +117,16 @@ def test_all_constructors_are_walked():
     rules = {"OneSided", "Centered", "RandomSign", "Ramped", "Holomorphic", "Coupled"}
     rules |= {"Oscillating", "Implicit", "Unrolled"}
     solvers = {"Sweeps", "FixedSweeps", "ODE", "FixedPoint"}
-    others = {"Sigmoid", "Clip", "Layer", "Tied", "Fixed", "Coupling", "LocalError"}
+    others = {
+        "Sigmoid",
+        "Clip",
+        "Layer",
+        "Stack",
+        "Tied",
+        "Fixed",
+        "Coupling",
+        "LocalError",
+    }
     others |= {"Distillation", "Watch", "Pipeline", "SoftmaxPool", "Conv", "cosine"}
     assert rules | solvers | others <= walked
 

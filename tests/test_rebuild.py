@@ -84,6 +84,10 @@ NETWORKS = {
     ),
     "chained": chained,
     "half": half,
+    "stack": lambda: mlp((4, 3, 3, 3, 2), stack=True),
+    "stack of images": lambda: ctep.vgg(
+        (2, 2, 2), input_shape=(8, 8, 1), pooled=(1,), feedback=0.1, key=ONE
+    ).stacked(),
 }
 
 

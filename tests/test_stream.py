@@ -74,6 +74,7 @@ def test_a_streamed_run_is_the_run_in_memory(tiny, tmp_path):
     assert bits(resumed) == bits(memory)
 
 
+@pytest.mark.unhurried
 def test_arrays_are_streamed_by_a_thread(monkeypatch):
     """What is larger than half of a device is; a memory map is not read as a whole."""
     x = np.random.default_rng(0).uniform(-1, 1, (40, 12)).astype(np.float32)
