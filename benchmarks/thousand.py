@@ -57,7 +57,8 @@ def compared(depth, args):
     for name, dtype, precision, tolerance in (
         ("float64", jnp.float64, "float32", 1e-9),
         ("float32", jnp.float32, "float32", 1e-6),
-        ("bfloat16", jnp.float32, "bfloat16", 1e-2),
+        # Its factors are rounded anew in each sweep, and never rest more closely.
+        ("bfloat16", jnp.float32, "bfloat16", 1e-4),
     ):
         with jax.enable_x64(dtype == jnp.float64):
             network = ctep.with_precision(chain(depth, args.seed, dtype), precision)
