@@ -13,18 +13,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from _report import options, report
+from _setup import load
 
 import ctep
 
 FEEDBACK = 0.1
 
 
-def chain(depth, seed, dtype):
+def chain(depth, inputs, seed, dtype):
     """Return a network, the same numbers in every dtype."""
     gain = ctep.edge_of_chaos(ctep.Tanh(), feedback=FEEDBACK).gain
     with jax.enable_x64(False):
         network = ctep.mlp(
-            (784, *[64] * depth, 10), feedback=FEEDBACK, bias=False, stack=True,
+            (inputs, *[64] * depth, 10), feedback=FEEDBACK, bias=False, stack=True,
             init=jax.nn.initializers.orthogonal(gain), key=jax.random.key(seed),
         )  # fmt: skip
     return jax.tree_util.tree_map(
@@ -32,10 +33,10 @@ def chain(depth, seed, dtype):
     )
 
 
-def batch(dtype, examples):
-    dataset = ctep.data.load("digits")
-    x = np.zeros((examples, 784), np.float32)
-    x[:, :64] = np.asarray(dataset.x_train[:examples]).reshape(examples, -1) / 16
+def batch(args, dtype):
+    dataset, examples = load(args), 10 if args.toy else 50
+    x = np.asarray(dataset.x_train[:examples], np.float32).reshape(examples, -1)
+    x = x / (255 if x.max() > 1 else 1)
     return jnp.asarray(x, dtype), jnp.asarray(dataset.y_train[:examples])
 
 
@@ -61,8 +62,9 @@ def compared(depth, args):
         ("bfloat16", jnp.float32, "bfloat16", 1e-4),
     ):
         with jax.enable_x64(dtype == jnp.float64):
-            network = ctep.with_precision(chain(depth, args.seed, dtype), precision)
-            x, y = batch(dtype, 10 if args.toy else 50)
+            x, y = batch(args, dtype)
+            network = chain(depth, x.shape[1], args.seed, dtype)
+            network = ctep.with_precision(network, precision)
             solver = ctep.Sweeps(500, rtol=0.0, atol=tolerance)
             rule = ctep.OneSided()
             _, gradient = ctep.gradient(network, x, y, rule=rule, solver=solver)
@@ -76,8 +78,8 @@ def compared(depth, args):
 
 def compiled(depth, args):
     """Return the seconds that tracing and compiling a training step take."""
-    network = chain(depth, args.seed, jnp.float32)
-    x, y = batch(jnp.float32, 50)
+    x, y = batch(args, jnp.float32)
+    network = chain(depth, x.shape[1], args.seed, jnp.float32)
 
     @eqx.filter_jit
     def step(network, x, y):
