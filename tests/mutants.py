@@ -962,9 +962,9 @@ MUTANTS = [
         "a refusing disk ends the run",
         RUN,
         "        except OSError as error:\n"
-        "            warnings.warn(str(error), stacklevel=2)\n\n    def record",
+        "            warn(str(error))\n\n    def record",
         "        except ZeroDivisionError as error:\n"
-        "            warnings.warn(str(error), stacklevel=2)\n\n    def record",
+        "            warn(str(error))\n\n    def record",
         "resume",
     ),
     Mutant(

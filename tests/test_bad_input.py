@@ -81,6 +81,10 @@ class Packed(ctep.EnergyNetwork):
         return 0.5 * state @ state - state @ (self.weight @ x)
 
 
+def packed():
+    return Packed(jnp.ones((3, 4)))
+
+
 def dense(source, target):
     return ctep.Dense(source, target, key=KEY)
 
@@ -986,12 +990,20 @@ CASES |= {
         TypeError,
         r"`optimizer` is the function schedule, .* `optax.adam\(schedule\)`",
     ),
-    "state that is not unpacked": (
-        lambda: ctep.fit(Packed(jnp.ones((3, 4))), data()),
-        ValueError,
-        r"`network` is of the class Packed, whose `energy\(state, x\)` fails .*, so "
-        r"unpack it, one alone by `\(s,\) = state`",
-    ),
+    **{
+        f"state that is not unpacked: {name}": (
+            call,
+            ValueError,
+            r"`network` is of the class Packed, whose `energy\(state, x\)` fails .*, "
+            r"so unpack it, one alone by `\(s,\) = state`",
+        )
+        for name, call in {
+            "fit": lambda: ctep.fit(packed(), data()),
+            "fit, implicit": lambda: ctep.fit(packed(), data(), rule=ctep.Implicit()),
+            "gradient": lambda: gradient(net=packed()),
+            "settle": lambda: ctep.settle(packed(), np.ones((2, 4))),
+        }.items()
+    },
 }
 
 
