@@ -339,19 +339,3 @@ def test_nothing_is_lost_at_any_scale_and_depth(log, depth):
     found = layers_of(depth, 10**log, False)
     assert np.isfinite(found).all()
     assert (np.linalg.norm(found.reshape(depth - 1, -1), axis=1) > 0).all()
-
-
-def test_what_is_no_stack():
-    """One sentence each."""
-    chain = ctep.mlp((6, 4, 4, 4, 3), feedback=0.1, stack=True, key=KEY)
-    (own,) = chain.layers
-    tanh, one = ctep.Tanh(), ctep.Dense((4,), (4,), key=KEY)
-    with pytest.raises(ValueError, match=r"`shape` is .* a depth of at least 2"):
-        ctep.Stack((1, 4), tanh, None, 1.0, own.forward)
-    with pytest.raises(ValueError, match="`forward` has arrays whose first axis"):
-        ctep.Stack((3, 4), tanh, None, 1.0, one)
-    nudge = ctep.OutputError() + ctep.LocalError((1, 2))
-    with pytest.raises(ValueError, match=r"`layers` is .* has stacks"):
-        ctep.fit(chain, "digits", nudge=nudge, progress=False)
-    with pytest.raises(ValueError, match="`least` is 1"):
-        chain.stacked(1)

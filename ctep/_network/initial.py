@@ -77,7 +77,7 @@ def edge_of_chaos(
     kind, example = AbstractActivation, "ctep.Tanh()"
     checks.instance("activation", activation, kind, "an activation", example)
     variance = checks.positive("variance", variance, "0.05")
-    feedback = checks.real("feedback", feedback, "0.1")
+    feedback = float(checks.real("feedback", feedback, "0.1"))
     if not 0 <= feedback < math.inf:
         raise ValueError(
             f"`feedback` is {feedback}, but must be 0 or more: pass the scale of the "
