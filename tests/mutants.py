@@ -288,7 +288,7 @@ MUTANTS = [
         STACK,
         "return jnp.zeros_like(carry) if sent is None else sent, out",
         "return carry if sent is None else sent, out",
-        "stack::test_rests_and_gradients_in_every_order",
+        "stack::test_rests_and_gradients_in_every_order[one-way-backward]",
     ),
     Mutant(
         "the layers of a stack weigh alike in the energy",

@@ -80,7 +80,7 @@ NETWORKS = {
     "hard sigmoid": lambda: dense(ctep.HardSigmoid(), feedback=0.5, bias=False),
     "images": images,
     "skipped": skipped,
-    "one way": one_way,
+    "one-way": one_way,
 }
 
 
