@@ -25,6 +25,7 @@ NETWORK, PHASES = "_network/network.py", "_network/phases.py"
 ENERGY, PROBLEM = "_network/energy_network.py", "_network/problem.py"
 SWEEPS, VERDICT = "_solver/sweeps.py", "_solver/equilibrium.py"
 ORDER, ODE = "_solver/order.py", "_solver/ode.py"
+STACK, VISITS, PATHS = "_network/stack.py", "_solver/visits.py", "_network/paths.py"
 LINEAR, FIXED = "_solver/linear.py", "_solver/fixed_sweeps.py"
 COUPLED, TURNING = "_rule/coupled.py", "_rule/oscillating.py"
 COMPLEX = "_rule/complex.py"
@@ -123,21 +124,21 @@ MUTANTS = [
     Mutant(
         "feedback at full strength",
         PHASES,
-        "h = _add(h, coupling.scale * back)",
-        "h = _add(h, back)",
+        "parts.append((-1, coupling.scale * back))",
+        "parts.append((-1, back))",
         "network",
     ),
     Mutant(
         "feedback of increments at full strength",
         PHASES,
-        "share = network.ratio(j, n, coupling.scale)",
-        "share = network.ratio(j, n)",
+        "share = wiring.ratio(first, last, coupling.scale)",
+        "share = wiring.ratio(first, last)",
         "increments",
     ),
     Mutant(
         "bias dropped from the drive",
         PHASES,
-        "drives.append(h if layer.bias is None else h + layer.bias)",
+        "drives.append(added(h, own))",
         "drives.append(h)",
         "network",
     ),
@@ -151,29 +152,29 @@ MUTANTS = [
     Mutant(
         "force on a state not attenuated",
         PHASES,
-        "h = _add(h, self.network.attenuation[n] * force)",
-        "h = _add(h, force)",
+        "return weight * self.pull(n, state, self.data[1])",
+        "return self.pull(n, state, self.data[1])",
         "energy",
     ),
     Mutant(
         "increments arrive from below at full strength",
         PHASES,
-        "u = _add(u, _times(network.ratio(i, n), out))",
-        "u = _add(u, out)",
+        "parts.append((0, times(wiring.ratio(last, first), out)))",
+        "parts.append((0, out))",
         "energy",
     ),
     Mutant(
         "force on an increment taken at the free state",
         PHASES,
-        "self.pull(n, network.moved(free, state), context)",
-        "self.pull(n, free, context)",
+        "self.pull(n, self.network.moved(self.data[3], state), self.data[5])",
+        "self.pull(n, self.data[3], self.data[5])",
         "energy",
     ),
     Mutant(
         "memory goes stale",
         PHASES,
-        "drives[n] = h\n",
-        "drives[n] = drives[n]\n",
+        "return tuple(h if k == n else own for k, own in enumerate(drives))",
+        "return drives",
         "solver",
     ),
     Mutant(
@@ -192,7 +193,7 @@ MUTANTS = [
     ),
     Mutant(
         "attenuation is that of the last path",
-        "_network/paths.py",
+        PATHS,
         "found[i] = max(found.get(i, -math.inf), found[j] + log)",
         "found[i] = found[j] + log",
         "network::test_attenuation_and_energy_of_graphs",
@@ -200,43 +201,43 @@ MUTANTS = [
     Mutant(
         "layers weigh alike in the energy",
         NETWORK,
-        "_sum(local, layer.shape) / self.attenuation[n]",
+        "_sum(local, layer.shape) / unit",
         "_sum(local, layer.shape)",
         "energy",
     ),
     Mutant(
         "couplings weigh alike in the energy",
         NETWORK,
-        "_sum(product, self.shapes[j]) / self.attenuation[j]",
-        "_sum(product, self.shapes[j])",
+        "_sum(product, shape) / attenuation[first]",
+        "_sum(product, shape)",
         "energy",
     ),
     Mutant(
         "contrast of energies drops its second order",
         NETWORK,
-        "weighed(weights, moved[j])",
-        "weighed(weights, jnp.broadcast_to(state[j], moved[j].shape))",
+        "weighed(weights, self._target(c, moved))",
+        "weighed(weights, 0 * self._target(c, moved) + self._target(c, state))",
         "increments",
     ),
     Mutant(
         "contrast of energies drops the forward term",
         NETWORK,
-        "total = total - jnp.vdot(real[j], image)",
+        "total = total - jnp.vdot(self._target(c, real), image)",
         "pass",
         "increments",
     ),
     Mutant(
         "contrast of energies forgets the ratio of two layers",
         NETWORK,
-        "nudged = self.ratio(i, j) * weighed(",
+        "nudged = ratio * weighed(",
         "nudged = weighed(",
         "increments",
     ),
     Mutant(
         "contrast of fields forgets the feedback's scale",
         NETWORK,
-        "back = c.scale * c.returning.adjoint(state[j], tape)",
-        "back = c.returning.adjoint(state[j], tape)",
+        "back = c.scale * c.returning.adjoint(self._target(c, state), tape)",
+        "back = c.returning.adjoint(self._target(c, state), tape)",
         "gradient",
     ),
     Mutant(
@@ -260,6 +261,93 @@ MUTANTS = [
         "return drive",
         "network::test_print_brackets_what_it_substitutes",
     ),
+    # ---------------------------------------------------------- stacks
+    Mutant(
+        "a stack is driven from the wrong end",
+        STACK,
+        "start, end = ends[::-1] if back else ends",
+        "start, end = ends if back else ends[::-1]",
+        "stack::test_rests_and_gradients_in_every_order",
+    ),
+    Mutant(
+        "a layer of a stack hears how the one before it was",
+        STACK,
+        "sent = up(c, new)",
+        "sent = up(c, now)",
+        "stack::test_rests_and_gradients_in_every_order",
+    ),
+    Mutant(
+        "a layer of a stack hears how the one after it was",
+        STACK,
+        "sent = down(c, new)",
+        "sent = down(c, now)",
+        "stack::test_rests_and_gradients_in_every_order",
+    ),
+    Mutant(
+        "a stack without feedback passes on what comes from above",
+        STACK,
+        "return jnp.zeros_like(carry) if sent is None else sent, out",
+        "return carry if sent is None else sent, out",
+        "stack::test_rests_and_gradients_in_every_order[one-way-backward]",
+    ),
+    Mutant(
+        "the layers of a stack weigh alike in the energy",
+        NETWORK,
+        "_sum((local - below * s) / unit, layer.shape)",
+        "_sum(local - below * s, layer.shape)",
+        "stack::test_energies",
+    ),
+    Mutant(
+        "all layers of a stack move with some of them",
+        VISITS,
+        "(n, mask if len(mask) > 1",
+        "(n, np.ones_like(mask) if len(mask) > 1",
+        "stack::test_rests_and_gradients_in_every_order",
+    ),
+    Mutant(
+        "a stack has one residual",
+        PROBLEM,
+        "stacked = self.network.depths[n] > 1",
+        "stacked = False",
+        "stack::test_rests_and_gradients_in_every_order",
+    ),
+    Mutant(
+        "the last layer of a stack alone is judged",
+        SWEEPS,
+        "tuple(jnp.max(f, 0) for f in found)",
+        "tuple(f[-1] for f in found)",
+        "stack::test_rests_and_gradients_in_every_order",
+    ),
+    Mutant(
+        "a sweep of tangents moves the state on",
+        LINEAR,
+        "return primals[0], tangents[1]",
+        "return primals[1], tangents[1]",
+        "derivative stack::test_gradients_of_every_rule",
+    ),
+    Mutant(
+        "a ratio is a quotient of what underflows",
+        PATHS,
+        "log = math.log(scale) + self.grades[i] - self.grades[n]",
+        "log = math.log(scale * self.units[i] / self.units[n])",
+        "stack::test_nothing_is_lost_at_any_scale_and_depth "
+        "stack::test_all_digits_at_a_thousand_layers",
+    ),
+    Mutant(
+        "units of deep layers are zero",
+        PATHS,
+        "max(math.exp(grade), self.least) for grade",
+        "math.exp(grade) for grade",
+        "stack::test_nothing_is_lost_at_any_scale_and_depth "
+        "stack::test_all_digits_at_a_thousand_layers",
+    ),
+    Mutant(
+        "feedback leaves the edge of chaos where it was",
+        "_network/initial.py",
+        "math.sqrt(weights) / (1 + feedback)",
+        "math.sqrt(weights)",
+        "initial",
+    ),
     # ---------------------------------------------------------- circles and time
     Mutant(
         "one nudge of a conjugate pair is enough",
@@ -278,8 +366,8 @@ MUTANTS = [
     Mutant(
         "complex states are conjugated",
         NETWORK,
-        "total = total + jnp.vdot(nudged.imag, change.imag)",
-        "total = total - jnp.vdot(nudged.imag, change.imag)",
+        "total = total - jnp.vdot(a.imag, b.imag)",
+        "total = total + jnp.vdot(a.imag, b.imag)",
         "holomorphic",
     ),
     Mutant(
@@ -413,8 +501,8 @@ MUTANTS = [
     Mutant(
         "settled examples move on",
         SWEEPS,
-        "moving = active & (found[-1][1] > 0)",
-        "moving = jnp.ones_like(active)",
+        "moving = along(active, found[1].ndim) & (found[1] > 0) & chosen",
+        "moving = (found[1] == found[1]) & chosen",
         "solver::test_an_example_is_not_touched_once_it_has_settled",
     ),
     Mutant(
@@ -448,8 +536,8 @@ MUTANTS = [
     Mutant(
         "relaxation ignored",
         SWEEPS,
-        "state + self.relaxation * change, problem.bounds(n)",
-        "state + change, problem.bounds(n)",
+        "moved = old + self.relaxation * change",
+        "moved = old + change",
         "solver",
     ),
     Mutant(
@@ -469,8 +557,8 @@ MUTANTS = [
     Mutant(
         "increments are bounded by a state that is not quite at rest",
         PHASES,
-        "image, unit = self.data[4][n], ",
-        "image, unit = self.data[3][n], ",
+        "_share(self, self.wiring.units, n), self.data[4][n]",
+        "_share(self, self.wiring.units, n), self.data[3][n]",
         "solver",
     ),
     Mutant(
@@ -560,8 +648,8 @@ MUTANTS = [
     Mutant(
         "the last sweep moves what is at rest",
         SWEEPS,
-        "moving = active & (found[-1][1] > 0)",
-        "moving = active",
+        "moving = along(active, found[1].ndim) & (found[1] > 0) & chosen",
+        "moving = along(active, found[1].ndim) & chosen",
         "verdict::test_what_has_settled_stays_within_the_tolerance",
     ),
     Mutant(
@@ -646,22 +734,22 @@ MUTANTS = [
     Mutant(
         "centered loses its half",
         STENCIL,
-        "np.array([0.5, -0.5]) / beta",
-        "np.array([1.0, -1.0]) / beta",
+        "return self.beta * signs, signs / (2 * self.beta)",
+        "return self.beta * signs, signs / self.beta",
         "rules",
     ),
     Mutant(
         "phases swapped",
         STENCIL,
-        "np.array([beta, -beta]), np.array([0.5, -0.5]) / beta",
-        "np.array([-beta, beta]), np.array([0.5, -0.5]) / beta",
+        "return self.beta * signs, signs / (2 * self.beta)",
+        "return -self.beta * signs, signs / (2 * self.beta)",
         "rules",
     ),
     Mutant(
         "one-sided multiplies by beta",
         STENCIL,
-        "np.array([1 / self.beta])",
-        "np.array([self.beta])",
+        "return self.beta * np.ones(1), np.ones(1) / self.beta",
+        "return self.beta * np.ones(1), np.ones(1) * self.beta",
         "rules",
     ),
     Mutant(
@@ -674,8 +762,8 @@ MUTANTS = [
     Mutant(
         "a ramp is divided by one of its steps",
         RAMPED,
-        "np.array([1 / last])",
-        "np.array([1 / self.beta])",
+        "np.ones(1) / last",
+        "np.ones(1) / self.beta",
         "rules",
     ),
     Mutant(
@@ -809,7 +897,7 @@ MUTANTS = [
     Mutant(
         "blocks that feel nothing judge themselves",
         PROBLEM,
-        "return jnp.where(felt, s, jnp.expand_dims(most, a))",
+        "return jnp.where(felt, s, along(most, s.ndim))",
         "return s",
         "solver",
     ),
@@ -874,9 +962,9 @@ MUTANTS = [
         "a refusing disk ends the run",
         RUN,
         "        except OSError as error:\n"
-        "            warnings.warn(str(error), stacklevel=2)\n\n    def record",
+        "            warn(str(error))\n\n    def record",
         "        except ZeroDivisionError as error:\n"
-        "            warnings.warn(str(error), stacklevel=2)\n\n    def record",
+        "            warn(str(error))\n\n    def record",
         "resume",
     ),
     Mutant(

@@ -22,8 +22,7 @@ from ctep._rule.underived import underived
 
 KEY = jax.random.key(0)
 PACKAGE = Path(ctep.__file__).parent
-AXES = "_network", "_nudge", "_rule", "_solver"
-SHARED = ("_checks.py",)
+FOLDERS = "_checks", "_network", "_nudge", "_rule", "_solver"
 KNOWN = "ValueError", "TypeError"
 
 
@@ -79,6 +78,10 @@ class Packed(ctep.EnergyNetwork):
 
     def energy(self, state, x):
         return 0.5 * state @ state - state @ (self.weight @ x)
+
+
+def packed():
+    return Packed(jnp.ones((3, 4)))
 
 
 def dense(source, target):
@@ -978,6 +981,57 @@ CASES |= {
 
 # Objects of the wrong kind, which a type checker would refuse but Python does not,
 # and the argument that the message is about.
+chain = ctep.mlp((6, 4, 4, 4, 3), feedback=0.1, stack=True, key=KEY)
+ended = ctep.mlp((4, 3, 3, 3), readout=False, stack=True, key=KEY)
+
+
+CASES |= {
+    # stacks, and the edge of chaos
+    "a stack of one layer": (
+        lambda: ctep.Stack((1, 4), ctep.Tanh(), None, 1.0, chain.layers[0].forward),
+        ValueError,
+        r"`shape` is .* a depth of at least 2",
+    ),
+    "a stack of parametric activations": (
+        lambda: ctep.Stack(
+            (3, 4), Gain(jnp.ones(())), None, 1.0, chain.layers[0].forward
+        ),
+        ValueError,
+        "`activation` has arrays, of which every layer needs its own",
+    ),
+    "a stack with one operator for all": (
+        lambda: ctep.Stack((3, 4), ctep.Tanh(), None, 1.0, dense((4,), (4,))),
+        ValueError,
+        "`forward` has arrays whose first axis",
+    ),
+    "a nudge within a stack": (
+        lambda: ctep.gradient(
+            chain,
+            np.ones((2, 6)),
+            [0, 2],
+            nudge=ctep.OutputError() + ctep.LocalError((1, 2)),
+        ),
+        ValueError,
+        r"`layers` is \(1, 2\), but this network has stacks",
+    ),
+    "a held output within a stack": (
+        lambda: ctep.gradient(ended, np.ones((2, 4)), [0, 2], rule=ctep.Coupled()),
+        ValueError,
+        "`network` has its outputs within a stack, which cannot be held alone",
+    ),
+    "fewest layers of a stack": (
+        lambda: chain.stacked(1),
+        ValueError,
+        "`least` is 1, but must be a whole number of at least 2",
+    ),
+    "edge of negative feedback": (
+        lambda: ctep.edge_of_chaos(ctep.Tanh(), feedback=-0.1),
+        ValueError,
+        r"`feedback` is -0.1, but must be 0 or more",
+    ),
+}
+
+
 CASES |= {
     "weights in another order of bytes": (
         lambda: gradient(
@@ -1029,12 +1083,20 @@ CASES |= {
         TypeError,
         r"`optimizer` is the function schedule, .* `optax.adam\(schedule\)`",
     ),
-    "state that is not unpacked": (
-        lambda: ctep.fit(Packed(jnp.ones((3, 4))), data()),
-        ValueError,
-        r"`network` is of the class Packed, whose `energy\(state, x\)` fails .*, so "
-        r"unpack it, one alone by `\(s,\) = state`",
-    ),
+    **{
+        f"state that is not unpacked: {name}": (
+            call,
+            ValueError,
+            r"`network` is of the class Packed, whose `energy\(state, x\)` fails .*, "
+            r"so unpack it, one alone by `\(s,\) = state`",
+        )
+        for name, call in {
+            "fit": lambda: ctep.fit(packed(), data()),
+            "fit, implicit": lambda: ctep.fit(packed(), data(), rule=ctep.Implicit()),
+            "gradient": lambda: gradient(net=packed()),
+            "settle": lambda: ctep.settle(packed(), np.ones((2, 4))),
+        }.items()
+    },
 }
 
 
@@ -1197,10 +1259,10 @@ def test_wrong_kinds_get_a_sentence(name):
 
 
 def _raised():
-    """Return the file and line of every ValueError and TypeError of the axes."""
-    files = [path for axis in AXES for path in (PACKAGE / axis).glob("*.py")]
+    """Return the file and line of every ValueError and TypeError of the folders."""
+    files = [path for folder in FOLDERS for path in (PACKAGE / folder).glob("*.py")]
     found = set()
-    for path in (*files, *(PACKAGE / name for name in SHARED)):
+    for path in files:
         for node in ast.walk(ast.parse(path.read_text())):
             call = node.exc if isinstance(node, ast.Raise) else None
             if isinstance(call, ast.Call) and call.func.id in KNOWN:
@@ -1218,7 +1280,7 @@ def test_every_message_is_tested():
             reached.add(origin(error))
     raised = _raised()
     assert len(raised) > 30
-    assert {f"{path.name}:{line}" for path, line in raised - reached} == set()
+    assert sorted(f"{path.name}:{line}" for path, line in raised - reached) == []
 
 
 # ------------------------------------------------------------ drawn at random

@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import subprocess
+import sys
 
 import equinox as eqx
 import jax
@@ -170,3 +172,32 @@ def test_arrays_that_no_gradient_reaches_are_named(case):
     assert jnp.abs(gradient.layers[1 - layer].bias).max() > 0
     with pytest.warns(UserWarning, match=f"No gradient ever reaches {names}: "):
         ctep.fit(network, data, rule=rule, epochs=1, probe=0, progress=False)
+
+
+SCRIPT = """
+import sys, warnings
+import jax, numpy as np
+import ctep
+
+def shown(text, category, file, line, *_):
+    print(file, line)
+    sys.exit()
+
+warnings.showwarning = shown
+network = ctep.graph(
+    (3, 4, 4, 4, 2), [(0, 1), (1, 2), (0, 3), (2, 3)], feedback_edges=[(3, 2)],
+    feedback=ctep.Fixed(0.3), key=jax.random.key(0),
+)
+data = np.ones((8, 3), np.float32), np.arange(8) % 2
+ctep.fit(network, data, progress=False)
+"""
+
+
+def test_a_warning_shows_the_line_that_it_is_about(tmp_path):
+    """Apart, since here each function has a frame of jaxtyping around it."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    run = [sys.executable, script]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    line = SCRIPT.splitlines().index("ctep.fit(network, data, progress=False)") + 1
+    assert done.stdout == f"{script} {line}\n"

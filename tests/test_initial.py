@@ -103,9 +103,3 @@ def test_feedback_moves_the_edge(feedback):
         1 if feedback == 0 else (1 - (1 - 4 * feedback) ** 0.5) / (2 * feedback),
         abs=1e-6,
     )
-
-
-def test_negative_feedback_has_no_edge():
-    """One sentence."""
-    with pytest.raises(ValueError, match=r"`feedback` is -0.1, but must be 0 or more"):
-        ctep.edge_of_chaos(ctep.Tanh(), feedback=-0.1)

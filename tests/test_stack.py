@@ -59,12 +59,28 @@ def skipped():
     return stirred(ctep.graph(sizes, edges, feedback=0.4, readout=False, key=KEY))
 
 
+def one_way():
+    """A run without feedback, to whose last layer something comes back."""
+    keys = jax.random.split(KEY, 4)
+    sizes, feedback = [(6, 4), (4, 4), (4, 4), (4, 3)], [None, None, None, 0.5]
+    couplings = [
+        ctep.Coupling(
+            n, n + 1, ctep.Dense((i,), (j,), key=keys[n]), back and ctep.Tied(back)
+        )
+        for n, ((i, j), back) in enumerate(zip(sizes, feedback, strict=True))
+    ]
+    layers = [ctep.Layer((4,), ctep.Tanh(), jnp.zeros(4)) for _ in range(3)]
+    last = ctep.Layer((3,), ctep.Identity(), jnp.zeros(3))
+    return stirred(ctep.Network((6,), [*layers, last], couplings))
+
+
 NETWORKS = {
     "tanh": dense,
     "sigmoid": lambda: dense(ctep.Sigmoid(), feedback=1.0),
     "hard sigmoid": lambda: dense(ctep.HardSigmoid(), feedback=0.5, bias=False),
     "images": images,
     "skipped": skipped,
+    "one-way": one_way,
 }
 
 

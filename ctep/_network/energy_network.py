@@ -45,7 +45,8 @@ class EnergyNetwork(AbstractNetwork):
 
     Raises:
         TypeError: if a field holds a masked array.
-        ValueError: when first used, if `energy` does not return one real number.
+        ValueError: when first used, if `energy` fails, or does not return one real
+            number.
     """
 
     input_shape: eqx.AbstractVar[Shape]
@@ -120,7 +121,19 @@ class EnergyNetwork(AbstractNetwork):
 
     def _checked(self, state, x):
         """Return the energy of one example, or raise if it is no energy."""
-        value = self.energy(state, x)
+        try:
+            value = self.energy(state, x)
+        except (TypeError, AttributeError, IndexError) as error:
+            # Of complex states not every function is made: that is no slip.
+            if any(map(jnp.iscomplexobj, state)):
+                raise
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise ValueError(
+                f"`network` is of the class {type(self).__name__}, whose "
+                f"`energy(state, x)` fails ({reason:.200}): its `state` is a tuple of "
+                "blocks, one for each of `shapes`, so unpack it, one alone by "
+                "`(s,) = state`."
+            ) from error
         number = jnp.inexact if any(map(jnp.iscomplexobj, state)) else jnp.floating
         what = f"a {type(value).__name__}"
         if eqx.is_array_like(value):

@@ -36,7 +36,7 @@ class Backprop(AbstractFeedforward):
     ```python
     import ctep, jax
 
-    network = ctep.mlp((64, 32, 10), feedback=0.1, key=jax.random.key(0))
+    network = ctep.mlp((64, 32, 32, 10), feedback=0.1, key=jax.random.key(0))
     twin = ctep.fit(network, "digits", rule=ctep.Backprop(), epochs=1, progress=False)
     ```
 

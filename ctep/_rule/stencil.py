@@ -224,7 +224,7 @@ class OneSided(AbstractStencil):
     ```python
     import ctep, jax
 
-    network = ctep.mlp((64, 32, 10), feedback=0.3, key=jax.random.key(0))
+    network = ctep.mlp((64, 32, 32, 10), feedback=0.3, key=jax.random.key(0))
     rule = ctep.OneSided(0.01)
     run = ctep.fit(network, "digits", rule=rule, epochs=1, progress=False)
     ```

@@ -16,7 +16,7 @@ from jaxtyping import PRNGKeyArray
 from .. import _checks as checks, data
 from .._concrete import concrete
 from .._custom_types import Number
-from .._network import AbstractNetwork, EnergyNetwork
+from .._network import AbstractNetwork
 from .._nudge import AbstractNudge, OutputError
 from .._rule import AbstractRule, OneSided, check_kinds
 from .._sharding import without_mesh
@@ -199,7 +199,6 @@ def fit(
     count, batch_size = order.examples, order.batch_size
     # One example shows whether all fit, before anything is compiled.
     x, y = map(jnp.asarray, splits["train"].sample(np.arange(1)))
-    _check_energy(network)
     check_fit(network, nudge, loaded, pipeline, y)
     rule.check(network, nudge, (as_inputs(pipeline, x, network), y))
     _check_step(optimizer, network, nudge)
@@ -277,22 +276,6 @@ def _check_flags(out, *, resume, **flags):
         raise ValueError(
             "`resume` is True but `out` is None: pass the folder of the run as `out`."
         )
-
-
-def _check_energy(network):
-    """Raise `ValueError` if a user's energy fails with what it gets, by tracing it."""
-    if not isinstance(network, EnergyNetwork):
-        return
-    try:
-        network.check_nudged(())
-    except (TypeError, AttributeError, IndexError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise ValueError(
-            f"`network` is of the class {type(network).__name__}, whose "
-            f"`energy(state, x)` fails ({reason:.200}): its `state` is a tuple of "
-            "blocks, one for each of `shapes`, so unpack it, one alone by "
-            "`(s,) = state`."
-        ) from error
 
 
 def _step(optimizer, parameters):

@@ -1,7 +1,5 @@
 """What a run trains, said before it starts."""
 
-import warnings
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -11,6 +9,7 @@ from .._network import AbstractNetwork, EnergyNetwork, Network
 from .._network.names import parameter_names, paths
 from .._nudge import AbstractNudge
 from .._rule import AbstractRule
+from .._warning import warn
 
 
 def trained(network: AbstractNetwork, nudge: AbstractNudge, rule: AbstractRule) -> str:
@@ -32,10 +31,9 @@ def trained(network: AbstractNetwork, nudge: AbstractNudge, rule: AbstractRule) 
             "trained: write its fields as `weight: jax.Array = ctep.parameter()`."
         )
     if never := _never(network, nudge, rule, pairs):
-        warnings.warn(
+        warn(
             f"No gradient ever reaches {_listed(never)}: no way leads from there to "
             "what the nudge pulls at. Add feedback or couplings, or take another rule.",
-            stacklevel=3,
         )
     text = f"Trains {_count(network, which):,} numbers in {_listed(names)}"
     if own:

@@ -4,11 +4,12 @@ import json
 import os
 import shutil
 import tempfile
-import warnings
 import zlib
 from pathlib import Path
 
 import numpy as np
+
+from .._warning import warn
 
 _INDEX = "index.json"
 
@@ -46,11 +47,10 @@ def write(key: str, arrays: dict[str, np.ndarray]) -> None:
         shutil.rmtree(root / key, ignore_errors=True)
         os.replace(temporary, root / key)
     except OSError as error:
-        warnings.warn(
+        warn(
             f"The decoded images could not be kept in {root} ({error}), so they will "
             "be decoded again next time; set `CTEP_CACHE_DIR` to a writable folder "
             "with space, or ignore this if waiting is fine.",
-            stacklevel=2,
         )
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)

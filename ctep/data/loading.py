@@ -3,11 +3,11 @@
 import difflib
 import os
 import re
-import warnings
 from typing import Any
 
 import numpy as np
 
+from .._warning import warn
 from .dataset import Dataset
 from .images import load_images, prepare, quiet_tfds
 from .prepared import VERSION, data_root, find, names
@@ -95,11 +95,10 @@ def _check_bytes(x: Any) -> None:
     """Warn of bytes that are hardly pixels, by the first ones."""
     few = np.asarray(x[:1000])
     if few.dtype == np.uint8 and (largest := int(few.max(initial=0))) <= _DARKEST:
-        warnings.warn(
+        warn(
             f"`x` holds bytes of at most {largest}, which are taken for pixels of 0 to "
             "255 and divided by 255: pass other numbers as floats, for example "
             f"`x / {max(largest, 1)}`, or ignore this if the images are that dark.",
-            stacklevel=4,
         )
 
 

@@ -10,7 +10,6 @@ import io
 import itertools
 import json
 import re
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from ..._warning import warn
 from .folder import matches, plain_json, width_remedy, write_atomically
 
 # All formats have `magic`, `format`, `bytes` and `sha256` as this one does, so that it
@@ -321,7 +321,7 @@ def _newest(where: Path) -> tuple[dict, bytes]:
                 text = (
                     f"{'; '.join(faults)}: going back to {path.name}, which is whole."
                 )
-                warnings.warn(text, stacklevel=3)
+                warn(text)
             return header, content
     faults = faults or [f"{where} holds no file `checkpoint-*.ctep`"]
     raise CheckpointError(

@@ -5,7 +5,6 @@ import errno
 import json
 import os
 import re
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import jax.tree_util as jtu
 import numpy as np
 
 from ..._text import counted
+from ..._warning import warn
 from .identity import foreign
 from .lock import NAME as LOCK, Lock
 
@@ -226,15 +226,14 @@ def _compare(path: Path, new: dict, resume: bool) -> None:
             "name another `out`."
         )
     if weaker:
-        warnings.warn(
+        warn(
             f"{there} holds a run of ctep 0.1.0, which kept less of what it is: it "
             "goes on, and its optimiser, its labels, its test data and what its "
             "network does not print are taken to be the same.",
-            stacklevel=3,
         )
     if changed:
         text = f"{change}: it goes on, but perhaps not bit for bit as before."
-        warnings.warn(text, stacklevel=3)
+        warn(text)
 
 
 def _follows(pair: tuple[str, ...], lengths: tuple[str | None, ...]) -> bool:

@@ -8,9 +8,10 @@ import contextlib
 import errno
 import os
 import socket
-import warnings
 import weakref
 from pathlib import Path
+
+from ..._warning import warn
 
 if os.name == "nt":
     import msvcrt
@@ -62,11 +63,10 @@ def _locked(path: Path) -> int | None:
             os.close(descriptor)
             if error.errno in _BUSY:
                 raise _held(path) from error
-            warnings.warn(
+            warn(
                 f"`out` ({path.parent}) is on a file system without locks "
                 f"({error.strerror}): it goes on, and nothing but you keeps another "
                 "run from writing there too.",
-                stacklevel=3,
             )
             return None
         os.close(descriptor)

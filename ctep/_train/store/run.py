@@ -1,11 +1,11 @@
 """The run: how far it has come, and what is kept of it in its folder."""
 
-import warnings
 from pathlib import Path
 from typing import Any
 
 import equinox as eqx
 
+from ..._warning import warn
 from ..devices import hosts
 from ..devices.placement import Placement
 from ..loop import TrainState
@@ -109,7 +109,7 @@ class Run:
         try:
             checkpoint.save(self.folder, state, config, epoch=number, **kept)
         except OSError as error:
-            warnings.warn(str(error), stacklevel=2)
+            warn(str(error))
 
     def record(self, record: dict) -> None:
         """Add an epoch to the history."""
@@ -118,7 +118,7 @@ class Run:
         try:
             log.append(self.folder, record)
         except OSError as error:
-            warnings.warn(str(error), stacklevel=2)
+            warn(str(error))
 
 
 def _compare_weights(folder: Path, given: TrainState, kept: TrainState) -> None:
@@ -130,10 +130,9 @@ def _compare_weights(folder: Path, given: TrainState, kept: TrainState) -> None:
     if not matches(began, dict.fromkeys(known, one)):
         return
     if redrawn(began, known) and redrawn(weights(_network(kept)), known):
-        warnings.warn(
+        warn(
             f"`network` has other weights than the run in `out` ({folder}) began with: "
             "the run goes on with its own; name another `out` for a new run.",
-            stacklevel=7,
         )
 
 
