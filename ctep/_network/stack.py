@@ -60,9 +60,9 @@ class Stack(Layer):
 
     def __check_init__(self):
         example = "network.stacked()"
-        checks.instance("forward", self.forward, AbstractLinear, "linear", example)
-        noun = "Tied or None"
-        kinds = (Tied, type(None))
+        noun = "a linear operator"
+        checks.instance("forward", self.forward, AbstractLinear, noun, example)
+        noun, kinds = "Tied or None", (Tied, type(None))
         checks.instance("feedback", self.feedback, kinds, noun, "ctep.Tied(0.1)")
         if len(self.shape) < 2 or self.depth < 2:
             raise ValueError(
