@@ -28,7 +28,7 @@ class Stack(Layer):
 
     Couplings that lead here drive the first layer, those that leave read the last one;
     what they feed back goes the other way. A sweep visits the layers in a loop, so that
-    a thousand of them compile like three. `network.stacked()` makes one wherever it
+    a thousand of them compile like ten. `network.stacked()` makes one wherever it
     can, `network.unstacked()` makes layers of it again.
 
     ```python
