@@ -21,6 +21,8 @@ KEY = jax.random.key(0)
 NEEDED = {
     "Clip": {"lo": 0.0, "hi": 1.0},
     "Layer": {"shape": (3,), "activation": ctep.Tanh()},
+    "Stack": {"shape": (2, 3), "activation": ctep.Tanh(), "bias": None}
+    | {"forward": ctep.mlp((4, 3, 3, 2), stack=True, key=KEY).layers[0].forward},
     "Fixed": {},
     "Coupling": {
         "source": 1,
