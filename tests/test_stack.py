@@ -339,3 +339,21 @@ def test_nothing_is_lost_at_any_scale_and_depth(log, depth):
     found = layers_of(depth, 10**log, False)
     assert np.isfinite(found).all()
     assert (np.linalg.norm(found.reshape(depth - 1, -1), axis=1) > 0).all()
+
+
+def test_no_unit_is_zero():
+    """Oracle: the same chain without its clips, which no state reaches."""
+    init = jax.nn.initializers.orthogonal()
+    found, want = (
+        ctep.gradient(
+            ctep.mlp(
+                (6, *[4] * 40, 3), activation=activation, feedback=1e-3, bias=False,
+                init=init, key=KEY, stack=True,
+            ),
+            jnp.full((2, 6), 0.1),
+            jnp.arange(2),
+        )[1].layers[0].forward.weight
+        for activation in (ctep.Clip(-1.0, 1.0), ctep.Identity())
+    )  # fmt: skip
+    assert (np.linalg.norm(found.reshape(39, -1), axis=1) > 0).all()
+    np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-8)
