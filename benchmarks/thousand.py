@@ -58,8 +58,8 @@ def compared(depth, args):
     for name, dtype, precision, tolerance in (
         ("float64", jnp.float64, "float32", 1e-9),
         ("float32", jnp.float32, "float32", 1e-6),
-        # Its factors are rounded anew in each sweep, and never rest more closely.
-        ("bfloat16", jnp.float32, "bfloat16", 1e-4),
+        # Its factors are rounded anew in each sweep: closer to rest it may never come.
+        ("bfloat16", jnp.float32, "bfloat16", 1e-3),
     ):
         with jax.enable_x64(dtype == jnp.float64):
             x, y = batch(args, dtype)
