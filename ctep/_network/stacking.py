@@ -38,7 +38,8 @@ def stacked(network: Network, least: int) -> Network:
         within |= {id(c) for c in links}
         n = stop
     outer = [c for c in network.couplings if id(c) not in within]
-    return _replaced(network, layers, outer, blocks, blocks)
+    couplings = _moved(outer, blocks, blocks)
+    return dataclasses.replace(network, layers=layers, couplings=couplings)
 
 
 def unstacked(network: Network) -> Network:
@@ -57,10 +58,7 @@ def unstacked(network: Network) -> Network:
                 )
                 for d in range(layer.depth - 1)
             ]  # fmt: skip
-    couplings += [
-        dataclasses.replace(c, source=last[c.source], target=first[c.target])
-        for c in network.couplings
-    ]
+    couplings += _moved(network.couplings, last, first)
     couplings.sort(key=lambda c: c.target)
     return dataclasses.replace(network, layers=layers, couplings=couplings)
 
@@ -73,13 +71,12 @@ def unstacked_state(network: Network, state: State) -> State:
     return tuple(out)
 
 
-def _replaced(network, layers, couplings, sources, targets):
-    """Return the network with other layers, which the couplings are to join."""
-    moved = [
+def _moved(couplings, sources, targets):
+    """Return couplings of the same layers, which have other numbers now."""
+    return [
         dataclasses.replace(c, source=sources[c.source], target=targets[c.target])
         for c in couplings
     ]
-    return dataclasses.replace(network, layers=layers, couplings=moved)
 
 
 def _link(network, n):
