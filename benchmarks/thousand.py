@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from _report import options, report
-from _setup import load
+from _setup import cosine, load
 
 import ctep
 
@@ -45,11 +45,6 @@ def weights(gradient):
     (stack,) = gradient.layers
     parts = [gradient.couplings[0].forward.weight, *stack.forward.weight]
     return [np.ravel(np.asarray(w, np.float64)) for w in parts]
-
-
-def cosine(a, b):
-    a, b = a / np.abs(a).max(), b / np.abs(b).max()
-    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
 def compared(depth, args):
