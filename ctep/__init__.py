@@ -95,6 +95,7 @@ from ._solver import (
     FixedPoint as FixedPoint,
     FixedSweeps as FixedSweeps,
     Forward as Forward,
+    Phases as Phases,
     Sweeps as Sweeps,
     Synchronous as Synchronous,
 )

@@ -25,6 +25,7 @@ from ._train.store.identity import version as installed
 from .analysis import analyse as report
 from .recipes import RECIPES, Recipe, get, study as studied, train
 from .recipes.run import reopen, say
+from .recipes.tune import tune as tuned, usage
 
 # Shape and number of classes of the recipes' datasets, for lists.
 _DATA = {
@@ -244,6 +245,42 @@ def study(
         dataset=dataset,
         data_dir=data_dir,
     )
+
+
+@app.command()
+def tune(
+    recipe: Annotated[str, typer.Argument(help="See `ctep recipes`.")] = "digits",
+    batches: Annotated[int, typer.Option(help="To train for before.")] = 64,
+    examples: Annotated[int, typer.Option(help="To measure on.")] = 32,
+    cosine: Annotated[
+        float, typer.Option(help="The smallest that a weight's gradient may have.")
+    ] = 0.99,
+    feedback: Annotated[str | None, _Numbers] = None,
+    seed: Annotated[int, typer.Option(help="Of weights and order of examples.")] = 0,
+    scale: Annotated[float, typer.Option(help="Factor of every width.")] = 1.0,
+    batch_size: Annotated[int | None, typer.Option(help="Examples per step.")] = None,
+    dataset: _Dataset = None,
+    data_dir: _DataDir = None,
+) -> None:
+    """Find the cheapest settings of a recipe that keep its gradient.
+
+    It trains for some batches, and measures on other examples what sweeps cost and what
+    their gradient is worth.
+    """
+    found = tuned(
+        recipe,
+        batches=batches,
+        examples=examples,
+        cosine=cosine,
+        feedback=numbers(feedback) or (),
+        seed=seed,
+        scale=scale,
+        batch_size=batch_size,
+        dataset=dataset,
+        data_dir=data_dir,
+    )
+    say(str(found))
+    say("Train with it:\n" + usage(recipe, found))
 
 
 @app.command()

@@ -20,5 +20,6 @@ from .order import (
     Forward as Forward,
     Synchronous as Synchronous,
 )
+from .phases import Phases as Phases
 from .sweeps import Sweeps as Sweeps
 from .units import Rescaled as Rescaled

@@ -1,6 +1,7 @@
 """What every solver offers."""
 
 import abc
+import dataclasses
 from collections.abc import Callable
 
 import equinox as eqx
@@ -43,6 +44,16 @@ class AbstractSolver(eqx.Module):
     def __check_init__(self):
         for name in ("rtol", "atol"):
             checks.tolerance(name, getattr(self, name))
+
+    def of(self, problem: AbstractProblem) -> "AbstractSolver":
+        """Return the solver of a problem: this one, unless phases have their own."""
+        del problem
+        return self
+
+    def with_tolerances(self, change: Callable[[Number], Number]) -> "AbstractSolver":
+        """Return this solver with what `change` makes of each tolerance it has."""
+        both = {"rtol": change(self.rtol), "atol": change(self.atol)}
+        return dataclasses.replace(self, **both)  # pyright: ignore[reportCallIssue]
 
     @abc.abstractmethod
     def solve(
@@ -120,5 +131,6 @@ class AbstractSolver(eqx.Module):
         image, memory = problem.image(state)
         change = tuple(t - s for t, s in zip(image, state, strict=True))
         sizes = problem.sizes(state, image)
-        residual, excess = problem.residual(change, sizes, self.rtol, self.atol)
+        own = self.of(problem)
+        residual, excess = problem.residual(change, sizes, own.rtol, own.atol)
         return judge(state, residual, excess, steps, memory, throw, otherwise)

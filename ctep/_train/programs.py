@@ -24,7 +24,7 @@ import optax
 from jax.core import Tracer
 
 from .._rule import Centered, Coupled, Holomorphic, OneSided, Ramped, RandomSign
-from .._solver import FixedSweeps, Sweeps
+from .._solver import FixedSweeps, Phases, Sweeps
 
 _LIBRARIES = {"ctep", "jax", "jaxlib", "jaxtyping", "numpy", "equinox", "optax"}
 _LIBRARIES |= {"diffrax", "optimistix", "lineax", *sys.stdlib_module_names}
@@ -45,6 +45,9 @@ _NUMBERS: dict[type, tuple[str, ...]] = {
 
 def as_data(part: eqx.Module) -> Any:
     """Return a rule or a solver with arrays for numbers that programs can share."""
+    if type(part) is Phases:
+        both = as_data(part.free), as_data(part.nudged)
+        return eqx.tree_at(lambda p: (p.free, p.nudged), part, both)
     for name in _NUMBERS.get(type(part), ()):
         # Weakly typed as the number itself, so that the network decides on the dtype.
         number = jnp.asarray(getattr(part, name))

@@ -312,6 +312,7 @@ def rise(
 
     It is that of the first sweeps of a free phase; `None` without an energy or sweeps.
     """
+    solver = solver.of(network.free(x))
     if isinstance(solver, FixedSweeps):
         solver = solver.sweeps(solver.free)
     if not (network.has_energy and isinstance(solver, Sweeps)):

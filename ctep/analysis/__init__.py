@@ -23,6 +23,11 @@ from ._recommended_beta import (
     Recommendation as Recommendation,
     recommended_beta as recommended_beta,
 )
+from ._recommended_settings import (
+    RecommendedSettings as RecommendedSettings,
+    Setting as Setting,
+    recommended_settings as recommended_settings,
+)
 from ._report import analyse as analyse
 from ._robustness import NoiseLevel as NoiseLevel, robustness as robustness
 from ._spectrum import spectral_radius as spectral_radius

@@ -136,9 +136,7 @@ def recommended_beta(
     small = [largest * factor for factor in (1e-1, 1e-7, 1e-14)]
     # What float32 cannot reach would count as unsettled.
     least = nearest(np.float32)
-    loose = dataclasses.replace(
-        solver, rtol=max(solver.rtol, least), atol=max(solver.atol, least)
-    )
+    loose = solver.with_tolerances(lambda own: max(own, least))
     double = network.dtype == jnp.float64
 
     def gradients(dtype, x, y, solver, betas):

@@ -1,11 +1,13 @@
 """Deep convolutional Hopfield networks."""
 
+import dataclasses
+
 import optax
 
 from .._network import Identity, ReLU6, hopfield_resnet, vgg
 from .._nudge import OutputError, SquaredError
-from .._rule import Centered
-from .._solver import Alternating, FixedSweeps
+from .._rule import Centered, OneSided
+from .._solver import Alternating, FixedSweeps, Phases
 from .base import Recipe, cosine_decay, padded, widths, within
 
 _SOURCE = (
@@ -105,7 +107,26 @@ def _recipe(name, summary, network, **fields) -> Recipe:
     )
 
 
-RECIPES = (
+def _fast(recipe: Recipe, nudged: int, source: str) -> Recipe:
+    """Return a recipe with the gradient of the published one in fewer sweeps."""
+    free, order = FixedSweeps(free=120, rtol=1e-3, atol=1e-3), Alternating()
+    last = FixedSweeps(nudged=nudged, rtol=0.2, atol=0.2, follow=False)
+    pair = (dataclasses.replace(part, order=order) for part in (free, last))
+    return dataclasses.replace(
+        recipe,
+        name=f"{recipe.name}-fast",
+        summary=f"{recipe.summary}, in fewer sweeps",
+        rule=OneSided(1e-3),
+        solver=Phases(*pair),
+        published="none",
+        cost="not measured",
+        source=f"{recipe.source} Not of a paper is what makes it faster: one small "
+        f"nudge in place of two, and nudged phases that stop at a fifth of their "
+        f"increments. {source}",
+    )
+
+
+_PUBLISHED = (
     _recipe(
         "vgg5",
         "4 pooled convolutions",
@@ -121,4 +142,16 @@ RECIPES = (
         published="93.92 % (CIFAR-100 71.05 %, Fashion-MNIST 94.15 %; probably best "
         "epoch)",
     ),
+)
+
+RECIPES = (
+    *_PUBLISHED,
+    _fast(
+        _PUBLISHED[0],
+        8,
+        "After 64 batches of 32 at a quarter of its widths, 17.9 sweeps from zeros "
+        "have a cosine of .994 or more with the exact gradient, where the published "
+        "settings take 33.5 with one of .51.",
+    ),
+    _fast(_PUBLISHED[1], 20, "How much it saves here has not been measured."),
 )

@@ -24,7 +24,7 @@ class Changes:
         feedback: scale of the feedback; that of a skip follows as in the recipe.
         beta: nudge of the rule.
         rate: the largest learning rate, by which all others are multiplied alike.
-        solver_tol: both tolerances of the solver.
+        solver_tol: both tolerances of the solver, in every phase.
 
     Raises:
         TypeError: if one is no number.
@@ -68,11 +68,11 @@ class Changes:
         return dataclasses.replace(rule, beta=float(self.beta))  # pyright: ignore[reportCallIssue]
 
     def solver(self, solver: AbstractSolver) -> AbstractSolver:
-        """Return the solver with these tolerances."""
+        """Return the solver with these tolerances, in every phase."""
         if self.solver_tol is None:
             return solver
-        both = dict.fromkeys(("rtol", "atol"), float(self.solver_tol))
-        return dataclasses.replace(solver, **both)
+        tolerance = float(self.solver_tol)
+        return solver.with_tolerances(lambda _: tolerance)
 
     def optimizer(
         self, optimizer: optax.GradientTransformation, rate: float

@@ -17,6 +17,7 @@ from ._gradients import (
     gradient_curve as gradient_curve,
     history as history,
     recommended_beta as recommended_beta,
+    recommended_settings as recommended_settings,
     weight_statistics as weight_statistics,
 )
 from ._study import study as study, swept as swept

@@ -45,6 +45,11 @@ CAPTIONS = {
         "harm. Rounding that rises to the left means that small nudges are lost, and "
         "bias near 1 that the nudge of the run is too large."
     ),
+    "recommended_settings": (
+        "Marks below the dashed line keep the gradient, and the leftmost of them is "
+        "recommended. A fall of the cosine at a middling number of sweeps is no error "
+        "of the figure: it need not grow with them."
+    ),
     "depth_profile": (
         "Activity and gradient should keep their size over the layers, and few units "
         "be saturated; displacements fall by the feedback scale per layer. A gradient "

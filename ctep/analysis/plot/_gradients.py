@@ -14,6 +14,7 @@ from .._depth import DepthProfile
 from .._gradient_check import GradientCheck
 from .._gradient_curve import GradientCurve
 from .._recommended_beta import Recommendation
+from .._recommended_settings import RecommendedSettings
 from .._weights import WeightStatistics
 from ._axes import (
     NEUTRAL,
@@ -183,6 +184,32 @@ def recommended_beta(result: Recommendation, *, ax: Axes | None = None) -> Figur
     least = min([v for v in result.roundings if v > 0], default=result.bias)
     if least > 0:
         ax.set_ylim(bottom=1e-3 * least)
+    ax.legend()
+    return figure
+
+
+@drawn
+def recommended_settings(
+    result: RecommendedSettings, *, ax: Axes | None = None
+) -> Figure:
+    """Draw the smallest cosine over the sweeps, one mark for each setting tried.
+
+    Args:
+        result: of `ctep.analysis.recommended_settings`.
+        ax: where to draw; a new figure by default.
+    """
+    names = "sweeps of all phases", "1 - smallest cosine"
+    figure, ax = axes(ax, *names, "What a cheaper gradient is worth")
+    tried = dict.fromkeys(row.tried for row in result.rows)
+    for name, style in zip(tried, styles(), strict=False):
+        rows = [row for row in result.rows if row.tried == name]
+        cosine = missing(np.array([row.cosine for row in rows]))
+        style = _changed(style, linestyle="")
+        ax.plot([row.sweeps for row in rows], cosine, label=name, **style)
+    line = {"color": NEUTRAL, "linewidth": 1}
+    ax.axhline(1 - result.bound, linestyle="--", label="bound", **line)
+    ax.axvline(result.best.sweeps, linestyle=":", label="recommended", **line)
+    logarithmic(ax)
     ax.legend()
     return figure
 
