@@ -98,6 +98,7 @@ def by(schedule):
 TEACHER = mlp((4, 5, 3, 2), feedback=None)
 NUDGES = {
     "squares": ctep.OutputError(ctep.SquaredError()),
+    "smoothed": ctep.OutputError(ctep.CrossEntropy(label_smoothing=0.1)),
     "number": by(0.5),
     "array": by(0.5).drawn(mlp(), TWO),
     "linear": by(ctep.linear(1.0, 5)),
