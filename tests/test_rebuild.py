@@ -122,7 +122,10 @@ OTHERS = {
         ctep.ODE(interval=5.0),
         ctep.FixedPoint(),
     ],
-    "pipeline": [ctep.data.Pipeline(crop=1, fill="edge", mean=(0.1, 0.2), std=2.0)],
+    "pipeline": [
+        ctep.data.Pipeline(crop=1, fill="edge", mean=(0.1, 0.2), std=2.0),
+        ctep.data.Pipeline(cutout=2, randaugment=(3, 9)),
+    ],
 }
 
 
