@@ -37,3 +37,4 @@ from .problem import (
     AbstractPull as AbstractPull,
 )
 from .stack import Stack as Stack
+from .weights import weights as weights
