@@ -211,7 +211,7 @@ def test_randaugment_comes_first():
     """Oracle: its own images of bytes, normalised after; floats are bytes of 1/255."""
     x, own = pictures(3), keys(3)
     drawn = jax.vmap(
-        lambda image, key: randaugment(image, jax.random.fold_in(key, 2), 2, 20)
+        lambda image, key: randaugment(image, jax.random.fold_in(key, 3), 2, 20)
     )(jnp.asarray(x), own)
     pipeline = Pipeline(randaugment=[2, np.int64(20)], mean=0.3, std=0.2, pad=1)
     wanted = np.pad(np.asarray(drawn) / 255, ((0, 0), (1, 1), (1, 1), (0, 0)))

@@ -186,7 +186,7 @@ class Pipeline(eqx.Module):
         if keys is not None and self.randaugment:
             pixels = x if x.dtype == jnp.uint8 else jnp.round(255 * x).clip(0, 255)
             # By keys of its own, and so the square below: shifts stay what they are.
-            own = jax.vmap(jax.random.fold_in, (0, None))(keys, 2)
+            own = jax.vmap(jax.random.fold_in, (0, None))(keys, 3)
             change = jax.vmap(randaugment, (0, 0, None, None))
             x, scale = change(pixels, own, *self.randaugment), 1 / 255
         x = x.astype(dtype) * scale
@@ -217,7 +217,7 @@ class Pipeline(eqx.Module):
 
     def _cut(self, x, key):
         most = jnp.asarray(x.shape[:2]) - self.cutout + 1
-        first = jax.random.randint(jax.random.fold_in(key, 3), (2,), 0, most)
+        first = jax.random.randint(jax.random.fold_in(key, 4), (2,), 0, most)
         i, j = (jnp.arange(n) - k for n, k in zip(x.shape, first, strict=False))
         i, j = ((0 <= n) & (n < self.cutout) for n in (i, j))
         return jnp.where(i[:, None, None] & j[:, None], 0, x)
