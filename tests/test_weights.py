@@ -9,6 +9,7 @@ import pytest
 
 import ctep
 from ctep._train.loop import divided
+from ctep._train.store.identity import description
 
 KEY = jax.random.key(0)
 
@@ -93,6 +94,13 @@ def test_weights_of_ones_own_energy():
     """Oracle: the field of two axes."""
     network = Springs(jnp.ones((3, 4)), jnp.ones((3, 1)))
     assert places(ctep.weights(network)) == {".weight"}
+
+
+def test_a_run_is_known_by_the_name_of_the_mask():
+    """Oracle: what a folder keeps of the optimiser."""
+    masked, plain = optax.adamw(1e-3, mask=ctep.weights), optax.adamw(1e-3)
+    assert "{'of': 'ctep.weights'}" in str(description(masked))
+    assert "ctep.weights" not in str(description(plain))
 
 
 def test_decay_as_fit_applies_it():

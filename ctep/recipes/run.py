@@ -125,8 +125,7 @@ def train(
         how={
             "keep": keep,
             "workers": workers,
-            "shard_parameters": shard_parameters,
-            "catch_signals": catch_signals,
+            **{"shard_parameters": shard_parameters, "catch_signals": catch_signals},
         },
         show=progress,
     )
