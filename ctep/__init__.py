@@ -41,6 +41,7 @@ from ._network import (
     mlp as mlp,
     operator_norm as operator_norm,
     vgg as vgg,
+    weights as weights,
     with_precision as with_precision,
 )
 
