@@ -197,6 +197,9 @@ def builders():
               **own}),
         make("hopfield_resnet", ctep.hopfield_resnet,
              {"channels": (2,), "classes": 2, "input_shape": (4, 4, 1), **own}),
+        make("residual", ctep.residual,
+             {"channels": (2,), "classes": 2, "input_shape": (4, 4, 1), **own}),
+        make("whitening", ctep.whitening, {"images": np.ones((2, 4, 4, 1))}),
     )  # fmt: skip
 
 

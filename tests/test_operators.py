@@ -90,7 +90,8 @@ def image(operator, v):
 # One of each kind, and what is odd about its shape.
 FEW = (
     "dense", "conv odd stride 2", "conv larger than its image", "max 3 x 1", "average",
-    "softmax 2 x 3", "skip to more channels", "multiplied conv", "conv of max", "max of conv of softmax",
+    "softmax 2 x 3", "skip to more channels", "multiplied conv", "conv of max",
+    "max of conv of softmax",
 )  # fmt: skip
 
 
