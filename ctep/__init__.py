@@ -118,3 +118,18 @@ from ._train import (
 from ._train.evaluate import evaluate as evaluate
 from ._train.fit import fit as fit
 from ._train.restore import restore as restore
+
+# Weights: what they are made of.
+from ._weights import (
+    contractive as contractive,
+    dale as dale,
+    frozen as frozen,
+    masked as masked,
+    mismatched as mismatched,
+    noisy as noisy,
+    nonnegative as nonnegative,
+    quantized as quantized,
+    resolve as resolve,
+    standardized as standardized,
+    weight_norm as weight_norm,
+)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
+from paramax import NonTrainable
 
 # On the field and not on the array, in whose place each update puts another one.
 _KEY = "ctep.parameter"
@@ -39,19 +40,25 @@ def parameter(**options) -> Any:
 def declared(tree: PyTree, *, otherwise: bool = False) -> PyTree:
     """Return a tree of booleans: the arrays in fields made by `parameter`.
 
+    Those within `paramax.NonTrainable` never count.
+
     Args:
         tree: a module, or a tree of modules.
         otherwise: whether arrays count too where no class on the way declares any.
     """
 
     def one(path, leaf):
+        if isinstance(leaf, NonTrainable):
+            return jax.tree_util.tree_map(lambda _: False, leaf)
         fields = list(_fields(tree, path))
         # A declared field is trained with all modules in it, whatever they declare.
         said = any(own[name] for own, name in fields)
         silent = otherwise and not any(any(own.values()) for own, _ in fields)
         return eqx.is_inexact_array(leaf) and (said or silent)
 
-    return jax.tree_util.tree_map_with_path(one, tree)
+    return jax.tree_util.tree_map_with_path(
+        one, tree, is_leaf=lambda leaf: isinstance(leaf, NonTrainable)
+    )
 
 
 def _fields(node, path):

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact, PyTree
+from paramax import AbstractUnwrappable
 
 from .. import _checks as checks
 from .._custom_types import Scale, Shape
@@ -34,7 +35,7 @@ class Layer(eqx.Module):
         static=True, converter=lambda value: checks.shape("shape", value)
     )
     activation: AbstractActivation
-    bias: Float[Array, "..."] | None = None
+    bias: Float[Array, "..."] | AbstractUnwrappable | None = None
     tau: float = eqx.field(static=True, default=1.0, converter=checks.number)
 
     def __check_init__(self):
@@ -111,7 +112,7 @@ class Readout(eqx.Module):
     """
 
     operator: AbstractOperator
-    bias: Float[Array, " outputs"] | None = None
+    bias: Float[Array, " outputs"] | AbstractUnwrappable | None = None
 
     def __check_init__(self):
         example = "ctep.Dense((512,), (10,), key=key)"
@@ -123,4 +124,4 @@ class Readout(eqx.Module):
     def __call__(self, s: Array) -> Inexact[Array, "*lead outputs"]:
         """Return the outputs at the state `s` of the last layer."""
         out, _ = self.operator.apply(s)
-        return out if self.bias is None else out + self.bias
+        return out if self.bias is None else out + self.bias  # pyright: ignore[reportOperatorIssue]

@@ -265,7 +265,7 @@ class Network(AbstractNetwork):
         for layer, s, unit in zip(self.layers, state, units, strict=True):
             local = layer.activation.potential(s)
             if layer.bias is not None:
-                local = local - layer.bias * s
+                local = local - layer.bias * s  # pyright: ignore[reportOperatorIssue]
             if isinstance(layer, Stack):
                 below = layer.received(s, (None, None), (1.0, layer.scale))[0]
                 total = total + _sum((local - below * s) / unit, layer.shape)

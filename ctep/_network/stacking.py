@@ -135,7 +135,7 @@ def _layers(layer):
     def bias(d):
         if layer.bias is None:
             return None
-        own = layer.bias[d]
+        own = layer.bias[d]  # pyright: ignore[reportIndexIssue]
         # As it was before it got the axes of the layer.
         while own.ndim > 1 and own.shape[0] == 1:
             own = own[0]

@@ -21,6 +21,7 @@ from .._nudge import AbstractNudge, OutputError
 from .._rule import AbstractRule, OneSided, check_kinds
 from .._sharding import without_mesh
 from .._solver import AbstractSolver, Sweeps
+from .._weights import resolve
 from ..data.selection import hold_out
 from .devices.feed import feeds
 from .devices.placement import Placement
@@ -200,7 +201,7 @@ def fit(
     # One example shows whether all fit, before anything is compiled.
     x, y = map(jnp.asarray, splits["train"].sample(np.arange(1)))
     check_fit(network, nudge, loaded, pipeline, y)
-    rule.check(network, nudge, (as_inputs(pipeline, x, network), y))
+    rule.check(resolve(network), nudge, (as_inputs(pipeline, x, network), y))
     _check_step(optimizer, network, nudge)
     told, exact = trained(network, nudge, rule), rule.exact(network, nudge)
     parts = {"nudge": given, "rule": rule, "solver": solver, "pipeline": pipeline}

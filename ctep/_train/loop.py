@@ -14,6 +14,7 @@ from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
 from .._rule import AbstractRule, Implicit, Task
 from .._solver import RESULTS, AbstractSolver, usable
+from .._weights.resolve import resolve, resolving
 from ..data import Pipeline
 from .devices.feed import AbstractFeed
 from .devices.placement import Placement
@@ -163,12 +164,15 @@ class Loop(eqx.Module):
 
     def _step(self, state, batch, epoch):
         x, y, index = batch
-        network, nudge = self.model(state)
+        made, nudge = self.model(state)
         nudge = nudge.at(epoch)
         present = index >= 0
         # By the example's number, not its place: it is augmented alike in any batch.
         fold = jax.vmap(jax.random.fold_in, (None, 0))
         keys = fold(jax.random.fold_in(self.key, epoch), index.astype(jnp.uint32))
+        # The first example's, which is in no other batch of the epoch.
+        own = jax.random.fold_in(keys[0], 2)
+        network, pull = resolving(made, own)
         x, count = as_inputs(self.pipeline, x, network, keys), jnp.sum(present)
         # A batch that is filled up is the mean over its examples, not over its width.
         weight = present / count.astype(x.dtype)
@@ -179,15 +183,16 @@ class Loop(eqx.Module):
         task = Task(x, target, nudge, self.solver, weight, False, carried, keys)
         estimate = self.rule.estimate(network, task)
         part = usable(estimate.result) & present
-        gradient = _of(state.trained, estimate.gradient)
+        gradient = pull(estimate.gradient[0]), estimate.gradient[1]
+        gradient = _of(state.trained, gradient)
 
         def value_fn(trained):  # traced by those alone that ask for it
             network, nudge = eqx.combine(trained, state.fixed, self.static)
-            network = self.rule.subject(network)
-            own = dataclasses.replace(task, nudge=nudge.at(epoch))
-            free = own.settle(jax.lax.stop_gradient(network))
+            network = self.rule.subject(resolve(network, key=own))
+            same = dataclasses.replace(task, nudge=nudge.at(epoch))
+            free = same.settle(jax.lax.stop_gradient(network))
             rest = dataclasses.replace(estimate, free=free, result=free.result)
-            return self.rule.loss(network, own, rest)
+            return self.rule.loss(network, same, rest)
 
         updates, optimizer = self.optimizer.update(
             gradient, state.optimizer, state.trained,
@@ -243,18 +248,23 @@ class Loop(eqx.Module):
             units per layer that pass nothing on, and `rise`, the largest rise of an
             energy in a sweep as a fraction of its range (or `None`).
         """
-        network, nudge = self.model(state)
+        made, nudge = self.model(state)
+        key = jax.random.fold_in(self.key, epoch)
+        network, pull = resolving(made, key)
         nudge, x = nudge.at(epoch), as_inputs(self.pipeline, x, network)
         y = as_targets(y, network)
-        key = jax.random.fold_in(self.key, epoch)
         task = Task.mean(x, y, nudge, self.solver, throw=False, key=key)
         estimate = self.rule.estimate(network, task)
         used = usable(estimate.result)
         # The exact gradient of the same examples and arrays, or they do not compare.
-        subject, same = self.rule.subject(network), task.of(used)
+        own, same = self.rule.subject(made), task.of(used)
+        subject, back = resolving(own, key)
         exact = _EXACT.estimate(subject, same)
-        twin = eqx.filter((subject, nudge), (subject.trainable(), nudge.owned()))
-        pair = _of(state.trained, estimate.gradient), _of(twin, exact.gradient)
+        twin = eqx.filter((own, nudge), (own.trainable(), nudge.owned()))
+        pair = (
+            _of(state.trained, (pull(estimate.gradient[0]), estimate.gradient[1])),
+            _of(twin, (back(exact.gradient[0]), exact.gradient[1])),
+        )
         products = [
             sum(jnp.vdot(u, v) for u, v in zip(_arrays(a), _arrays(b), strict=True))
             for a, b in ((pair[0], pair[1]), (pair[0], pair[0]), (pair[1], pair[1]))
@@ -270,7 +280,7 @@ class Loop(eqx.Module):
     def score(self, state: TrainState, feed: AbstractFeed) -> Score:
         """Return the score on other data, without a loss."""
         network, _ = self.model(state)
-        network = self.rule.subject(network)
+        network = resolve(self.rule.subject(network))
         parts = network, self.solver, self.pipeline
         return score(*parts, feed, self.place, self.classes, self.read)
 

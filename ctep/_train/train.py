@@ -14,6 +14,7 @@ import numpy as np
 
 from .._network import AbstractNetwork, EnergyNetwork
 from .._text import counted
+from .._weights.resolve import resolve
 from .devices import hosts
 from .devices.feed import AbstractFeed, Unreadable
 from .loop import Loop, Sums
@@ -251,7 +252,7 @@ def _cosine(probed, examples):
 
 def _phases(job, state, used):
     """Return which phase fails on the probe batch, of which `used` examples rest."""
-    network = job.loop.rule.subject(job.loop.model(state)[0])
+    network = resolve(job.loop.rule.subject(job.loop.model(state)[0]))
     x = as_inputs(job.loop.pipeline, jnp.asarray(job.probe[0]), network)
     return failed(_free(network, job.loop.solver, x), used)
 
