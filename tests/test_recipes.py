@@ -211,7 +211,8 @@ FALLING = {
     "vgg5": (momentum(True), 3e-2, 2e-6, True),
     "fre-conv-cifar10": (lambda step: 2.0, 2.5e-4, 1e-6, True),
     "vgg7-le": (momentum(False), 0.03, 0.0, False),
-    "fre-vgg11": (lambda step: 2.0, 3e-4, 0.0, False),
+    "fre-vgg11": (lambda step: 2.0, 1e-3, 0.0, False),
+    "fre-vgg11-he": (lambda step: 2.0, 3e-4, 0.0, False),
     "fre-vgg5": (momentum(True), 0.04, 1e-6, False),
     "fre-air": (momentum(True), 0.01, 0.0, False),  # of what is a tenth of the weights'
 }
@@ -290,7 +291,7 @@ def test_departures_are_declared(name):
         assert words in RECIPES[name].source
 
 
-@pytest.mark.parametrize("name", ["fre-vgg11", "fre-vgg13", "fre-resnet13"])
+@pytest.mark.parametrize("name", ["fre-vgg11-he", "fre-vgg13-he", "fre-resnet13-he"])
 def test_rate_falls_to_zero(name):
     """Adam moves a weight by its rate: 3e-4 first, half of it in the middle."""
     optimizer = RECIPES[name].optimizer(2, 10)

@@ -11,6 +11,7 @@ from .._network import ReLU, residual, vgg, whitening
 from .._nudge import OutputError, SquaredError
 from .._rule import OneSided
 from .._solver import Sweeps
+from .._weights import frozen
 from ._augmented import augmented
 from .base import Recipe, cosine_decay, widths, within
 
@@ -21,7 +22,7 @@ def _air(shape, classes, key, scale, *, feedback=_FEEDBACK, images=None):
     """Return whitened images, then three groups with a residual branch each."""
     if images is None:  # a network alone, as noise would have it
         images = jax.random.normal(jax.random.key(0), (64, *shape))
-    return residual(
+    network = residual(
         widths((128, 384, 512), scale),
         classes,
         input_shape=shape,
@@ -29,6 +30,14 @@ def _air(shape, classes, key, scale, *, feedback=_FEEDBACK, images=None):
         feedback=feedback,
         readout_multiplier=1 / 9,
         key=key,
+    )
+    # The whitening and the factor of the logits stay.
+    return frozen(
+        network,
+        lambda network: (
+            network.couplings[0].forward,
+            network.readout.operator.operators[-1],
+        ),
     )
 
 
