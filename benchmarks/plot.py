@@ -189,18 +189,18 @@ def main():
     pictures.mkdir(parents=True, exist_ok=True)
     figures = {
         "idea": idea(),
-        "twins-fre-vgg11": twins(
+        "twins-fre-vgg11-he": twins(
             {
-                "twins-fre-vgg11": "as the recipe has it",
-                "twins-fre-vgg11-feedback-0.03": "feedback 0.03",
-                "twins-fre-vgg11-precision-bfloat16": "products in bfloat16",
-                "twins-fre-vgg11-sweeps-1": "one sweep per phase",
+                "twins-fre-vgg11-he": "as the recipe has it",
+                "twins-fre-vgg11-he-feedback-0.03": "feedback 0.03",
+                "twins-fre-vgg11-he-precision-bfloat16": "products in bfloat16",
+                "twins-fre-vgg11-he-sweeps-1": "one sweep per phase",
             }
         ),
         "twins-others": twins(
             {
-                "twins-fre-vgg13": "fre-vgg13",
-                "twins-fre-resnet13": "fre-resnet13",
+                "twins-fre-vgg13-he": "fre-vgg13-he",
+                "twins-fre-resnet13-he": "fre-resnet13-he",
             }
         ),
         "depth": accuracies({"fre-10x64": "10 layers", "fre-20x64": "20 layers"}, 88),
@@ -222,8 +222,8 @@ def main():
         ),
         "full-width": (
             {
-                NAMES["recipe"]: "fre-vgg11-precision-tensorfloat32-seed0",
-                NAMES["twin"]: "fre-vgg11-twin-precision-tensorfloat32-seed0",
+                NAMES["recipe"]: "fre-vgg11-he-precision-tensorfloat32-seed0",
+                NAMES["twin"]: "fre-vgg11-he-twin-precision-tensorfloat32-seed0",
             },
             {
                 "loss": ("training loss (nats)", 1),

@@ -82,6 +82,7 @@ NETWORKS = {
     "resnet": lambda: ctep.hopfield_resnet(
         (2, 3), input_shape=(8, 8, 3), classes=2, key=ONE
     ),
+    "residual": lambda: ctep.residual((2, 3), 2, input_shape=(8, 8, 3), key=ONE),
     "chained": chained,
     "half": half,
     "stack": lambda: mlp((4, 3, 3, 3, 2), stack=True),

@@ -37,4 +37,10 @@ from .problem import (
     AbstractProblem as AbstractProblem,
     AbstractPull as AbstractPull,
 )
+from .residual import (
+    dirac as dirac,
+    residual as residual,
+    whitening as whitening,
+)
+from .skip import Multiplier as Multiplier, Skip as Skip
 from .stack import Stack as Stack
