@@ -252,7 +252,7 @@ class Stack(Layer):
     def _bias(self, place):
         if self.bias is None:
             return None
-        own = self.bias[place]
+        own = self.bias[place]  # pyright: ignore[reportIndexIssue]
         # As it was before it got the axes of the layer.
         while own.ndim > 1 and own.shape[0] == 1:
             own = own[0]
