@@ -31,7 +31,8 @@ from .programs import Optimizer
 from .result import Result
 from .score import as_inputs
 from .signals import pass_on
-from .store.identity import described, weights
+from .store.fingerprint import weights
+from .store.identity import described
 from .store.run import Run
 from .train import Job, train
 from .trained import trained

@@ -10,9 +10,9 @@ from ..devices import hosts
 from ..devices.placement import Placement
 from ..loop import TrainState
 from . import checkpoint, history as log
+from .fingerprint import redrawn, weights
 from .folder import claim, compared, extend, matches, read
 from .history import best
-from .identity import redrawn, weights
 
 
 class Position(eqx.Module):
