@@ -25,6 +25,7 @@ RUNS = (
     ("memory.py",),
     ("memory_rules.py",),
     ("precision.py",),
+    ("parametrisations.py",),
     ("depth.py",),
     ("relaxation.py",),
     ("sweep_rate.py",),
