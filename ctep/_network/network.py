@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
 from .. import _checks as checks
-from .._arrays import added, weighed
+from .._arrays import added, paired, weighed
 from .._custom_types import Shape, State
 from .._parameter import declared
 from .base import AbstractNetwork
@@ -302,7 +302,7 @@ class Network(AbstractNetwork):
                 continue
             i, j, source = c.source - 1, c.target - 1, self._source(c, state, x)
             if not c.source:
-                total = total - jnp.vdot(self._target(c, real), c.forward.apply(x)[0])
+                total = total - paired(self._target(c, real), c.forward.apply(x)[0])
                 continue
             unit = units[ends[i][1]]
             image, _, anchor = c.forward.anchor(source, unit)
@@ -312,7 +312,7 @@ class Network(AbstractNetwork):
             change, _ = c.forward.apply_increment(own, anchor, unit)
             ratio = wiring.ratio(ends[i][1], ends[j][0])
             nudged = ratio * weighed(weights, self._target(c, moved))
-            total = total - jnp.vdot(self._target(c, real), image)
+            total = total - paired(self._target(c, real), image)
             total = total - _plain(nudged, change)
         for n, layer in enumerate(self.layers):
             if isinstance(layer, Stack):
@@ -320,7 +320,7 @@ class Network(AbstractNetwork):
                 later = layer.at(moved[n], slice(1, None))
                 nudged = up * weighed(weights, later)
                 image = layer.images(state[n])
-                total = total - jnp.vdot(layer.at(real[n], slice(1, None)), image)
+                total = total - paired(layer.at(real[n], slice(1, None)), image)
                 total = total - _plain(nudged, layer.images(increments[n]))
         return total
 
@@ -332,15 +332,15 @@ class Network(AbstractNetwork):
             tape = None
             if c.forward is not None:
                 image, tape = c.forward.apply(self._source(c, state, x))
-                total = total - jnp.vdot(self._target(c, tangent), image)
+                total = total - paired(self._target(c, tangent), image)
             # Fixed weights are never trained: their share of the drive has no gradient.
             if c.returning is not None and c.tied:
                 back = c.scale * c.returning.adjoint(self._target(c, state), tape)
-                total = total - jnp.vdot(self._source(c, tangent), back)
+                total = total - paired(self._source(c, tangent), back)
         for n, layer in enumerate(self.layers):
             if isinstance(layer, Stack):
                 parts = layer.received(state[n], (None, None), (1.0, layer.scale))
-                total = total - jnp.vdot(tangent[n], added(*parts))
+                total = total - paired(tangent[n], added(*parts))
         return total
 
     def drive_contrast(self, memory, moved, weights, rescale):
@@ -393,9 +393,9 @@ def _without_fixed(mask):
 
 def _plain(a, b):
     """Return the real part of a sum of plain products, without conjugates."""
-    total = jnp.vdot(a.real, b.real)
+    total = paired(a.real, b.real)
     if jnp.iscomplexobj(a):
-        total = total - jnp.vdot(a.imag, b.imag)
+        total = total - paired(a.imag, b.imag)
     return total
 
 
