@@ -46,7 +46,7 @@ def linear(at):
     return [v + over(n - x, at.a) for v, n, x in zip(out, new, at.q, strict=True)]
 
 
-@rule("mul", "dot_general", "conv_general_dilated")
+@rule("mul", "dot_general", "conv_general_dilated", "product")
 def bilinear(at):
     (x, y), (u, v) = at.p, at.d
     if u is None:

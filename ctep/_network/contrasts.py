@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._arrays import added, weighed
+from .._arrays import added, paired, weighed
 from .._custom_types import Layered, Lead, Memory, State
 from .quadrature import path_integral
 
@@ -52,7 +52,7 @@ def energy_contrast(
         i, j, source = c.source - 1, c.target - 1, _source(network, c, state, x)
         if not c.source:
             image = c.forward.apply(x)[0]
-            total = total - jnp.vdot(_target(network, c, real), image)
+            total = total - paired(_target(network, c, real), image)
             continue
         unit = units[ends[i][1]]
         image, _, anchor = c.forward.anchor(source, unit)
@@ -62,14 +62,14 @@ def energy_contrast(
         change, _ = c.forward.apply_increment(own, anchor, unit)
         ratio = wiring.ratio(ends[i][1], ends[j][0])
         nudged = ratio * weighed(weights, _target(network, c, moved))
-        total = total - jnp.vdot(_target(network, c, real), image)
+        total = total - paired(_target(network, c, real), image)
         total = total - _plain(nudged, change)
     for n, layer in _stacks(network):
         up = layer.factors(wiring, ends[n][0])[0]
         later = layer.at(moved[n], slice(1, None))
         nudged = up * weighed(weights, later)
         image = layer.images(state[n])
-        total = total - jnp.vdot(layer.at(real[n], slice(1, None)), image)
+        total = total - paired(layer.at(real[n], slice(1, None)), image)
         total = total - _plain(nudged, layer.images(increments[n]))
     return total
 
@@ -85,15 +85,15 @@ def field_contrast(
         tape = None
         if c.forward is not None:
             image, tape = c.forward.apply(_source(network, c, state, x))
-            total = total - jnp.vdot(_target(network, c, tangent), image)
+            total = total - paired(_target(network, c, tangent), image)
         # Fixed weights are never trained: their share of the drive has no gradient.
         if c.returning is not None and c.tied:
             target = _target(network, c, state)
             back = c.scale * c.returning.adjoint(target, tape)
-            total = total - jnp.vdot(_source(network, c, tangent), back)
+            total = total - paired(_source(network, c, tangent), back)
     for n, layer in _stacks(network):
         parts = layer.received(state[n], (None, None), (1.0, layer.scale))
-        total = total - jnp.vdot(tangent[n], added(*parts))
+        total = total - paired(tangent[n], added(*parts))
     return total
 
 
@@ -141,9 +141,9 @@ def _biases(network, tangent):
 
 def _plain(a, b):
     """Return the real part of a sum of plain products, without conjugates."""
-    total = jnp.vdot(a.real, b.real)
+    total = paired(a.real, b.real)
     if jnp.iscomplexobj(a):
-        total = total - jnp.vdot(a.imag, b.imag)
+        total = total - paired(a.imag, b.imag)
     return total
 
 
