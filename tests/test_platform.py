@@ -307,7 +307,8 @@ def test_levels_of_precision(precision):
 def test_published_networks(name, precision):
     """Oracle: `check`, for networks with pools, strides and many layers."""
     pixels = np.zeros((4, 32, 32, 3), np.uint8)
-    data = ctep.data.Dataset("cifar10", pixels, np.arange(4), None, None, 10, "")
+    records = ctep.data.ArrayRecords(pixels, np.arange(4, dtype=np.int32), 10)
+    data = ctep.data.Dataset("cifar10", records, records, "noise")
     recipe = ctep.recipes.get(name)
     network, _ = recipe.setup(data, seed=0, scale=0.05, precision=precision)
     _, lines = check(network)
