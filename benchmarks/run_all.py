@@ -39,6 +39,7 @@ RUNS = (
     ("devices.py",),
     ("verdicts.py",),
     ("streaming.py",),
+    ("practice.py", "--dataset", "cifar10"),
     ("twins.py", "fre-vgg11", "--dataset", "cifar10"),
     *(("accuracy.py", recipe, "--seed", "0") for recipe in RECIPES),
 )
