@@ -729,6 +729,49 @@ MUTANTS = [
         "return jnp.sum(",
         "network gradient",
     ),
+    Mutant(
+        "smoothing spreads over one output less",
+        "_nudge/loss.py",
+        "values = (1 - spread) * values + spread / output.shape[-1]",
+        "values = (1 - spread) * values + spread / (output.shape[-1] - 1)",
+        "smoothing",
+    ),
+    # ---------------------------------------------------------- practice
+    Mutant(
+        "images are turned the other way",
+        "data/randaugment.py",
+        "[[c, -s, x - c * x + s * y], [s, c, y - s * x - c * y]],",
+        "[[c, s, x - c * x - s * y], [-s, c, y + s * x - c * y]],",
+        "pipeline",
+    ),
+    Mutant(
+        "equalize counts the highest level",
+        "data/randaugment.py",
+        "step = (height * width - top) // 255",
+        "step = (height * width) // 255 + 0 * top",
+        "pipeline",
+    ),
+    Mutant(
+        "the square that is cut is not the mean",
+        "data/pipeline.py",
+        "return jnp.where(i[:, None, None] & j[:, None], 0, x)",
+        "return jnp.where(i[:, None, None] & j[:, None], -1, x)",
+        "pipeline",
+    ),
+    Mutant(
+        "the average keeps its bias",
+        "_train/average.py",
+        "share = (1 - decay) / -jnp.expm1(count * math.log(decay))",
+        "share = (1 - decay) + 0.0 * count",
+        "average",
+    ),
+    Mutant(
+        "the weights are returned, not their average",
+        "_train/loop.py",
+        "trained = state.trained if average is None else average.weights",
+        "trained = state.trained",
+        "average",
+    ),
     # ---------------------------------------------------------- rules
     Mutant(
         "centered loses its half",
