@@ -42,7 +42,6 @@ RUNS = (
     ("streaming.py",),
     ("twins.py", "fre-vgg11-he", "--dataset", "cifar10"),
     ("practice.py", "--dataset", "cifar10"),
-    ("twins.py", "fre-vgg11", "--dataset", "cifar10"),
     *(("accuracy.py", recipe, "--seed", "0") for recipe in RECIPES),
 )
 

@@ -46,6 +46,12 @@ def sloped():
     return eqx.tree_at(lambda n: n.layers, network, layers)
 
 
+def per_pixel():
+    network = ctep.vgg((2,), input_shape=(4, 4, 1), classes=2, key=KEY)
+    shape = network.layers[0].shape
+    return eqx.tree_at(lambda n: n.layers[0].bias, network, jnp.ones(shape))
+
+
 # Each with the names of what decays, by its place in the tree.
 CASES = {
     "chain": (
@@ -68,6 +74,7 @@ CASES = {
         lambda: ctep.vgg((2,), input_shape=(4, 4, 1), classes=2, key=KEY),
         [".couplings[0].forward.operators[0].weight"],
     ),
+    "a bias per pixel": (per_pixel, [".couplings[0].forward.operators[0].weight"]),
     "gains": (
         sloped,
         [".couplings[0].forward.weight", ".couplings[1].forward.weight"],
