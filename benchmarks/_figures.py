@@ -120,12 +120,6 @@ FIGURES = (
      lambda v: max(v) <= 1e-5, "{0[0]:.1e}, {0[1]:.1e}"),
     ("streaming", "`fre-vgg11` at a quarter of its widths: time of a step on streamed "
      "CIFAR-10 / on data in memory", "at most 1.15", lambda v: v <= 1.15, "{:.3f}"),
-    ("increments", "`ctep.difference` of 40 functions, largest relative error: float64 "
-     "at scale 1; float32 at 1e-9; at .1 to 1e-6; time of a sweep of increments by "
-     "rules / by the transformation, convolutions and dense layers",
-     "1e-12; 1e-5; 1e-5; at most 1, 1",
-     lambda v: v[0] < 1e-12 and max(v[1:3]) < 1e-5 and max(v[3:]) <= 1,
-     "{0[0]:.0e}; {0[1]:.0e}; {0[2]:.0e}; {0[3]:.2f}, {0[4]:.2f}"),
     ("depth", "`fre-10x64`, `fre-20x64`: smallest cosine of any layer, increments in "
      "float32", "-", None, "{:.6f}"),
     ("relaxation", "`fre-20x64` after one epoch: fewest sweeps with over-relaxation / "
