@@ -78,16 +78,16 @@ def _nesterov(rate: float, decay: float, least: float = 0.0, slow: float = 1.0):
             "weights": one(1.0, decay),
             "scalars": one(slow, 0.0),
         }
-        return optax.multi_transform(parts, _kinds)
+        return optax.multi_transform(
+            parts, lambda tree: jax.tree_util.tree_map(_kind, tree)
+        )
 
     return build
 
 
-def _kinds(tree):
-    """Name the weights of a tree of arrays, and what are scalars and biases."""
-    return jax.tree_util.tree_map(
-        lambda leaf: "weights" if jnp.ndim(leaf) > 1 else "scalars", tree
-    )
+def _kind(leaf):
+    """Name a weight, and what is a scalar or a bias."""
+    return "weights" if jnp.ndim(leaf) > 1 else "scalars"
 
 
 def _recipe(name, summary, network, **fields) -> Recipe:
