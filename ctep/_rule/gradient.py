@@ -11,7 +11,7 @@ from .._network import AbstractNetwork
 from .._nudge import AbstractNudge, OutputError
 from .._sharding import compiler_divides, like_weights
 from .._solver import AbstractSolver, Sweeps, explain, usable
-from .._weights.resolve import draws, resolve, resolving
+from .._weights.resolution import draws, resolve, resolving
 from .arguments import check_batch, check_kinds
 from .base import AbstractRule, Task
 from .stencil import Centered

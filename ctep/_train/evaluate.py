@@ -24,7 +24,7 @@ from .._solver import (
     differentiable,
     explain,
 )
-from .._weights.resolve import effective
+from .._weights.resolution import effective
 from .devices.feed import feeds
 from .devices.placement import Placement
 from .score import Score, as_inputs, score

@@ -14,7 +14,7 @@ from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
 from .._rule import AbstractRule, Implicit, Task
 from .._solver import RESULTS, AbstractSolver, usable
-from .._weights.resolve import resolve, resolving
+from .._weights.resolution import resolve, resolving
 from ..data import Pipeline
 from .devices.feed import AbstractFeed
 from .devices.placement import Placement

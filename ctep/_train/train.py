@@ -14,7 +14,7 @@ import numpy as np
 
 from .._network import AbstractNetwork, EnergyNetwork
 from .._text import counted
-from .._weights.resolve import resolve
+from .._weights.resolution import resolve
 from .devices import hosts
 from .devices.feed import AbstractFeed, Unreadable
 from .loop import Loop, Sums

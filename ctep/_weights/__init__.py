@@ -9,5 +9,5 @@ from .apply import (
     standardized as standardized,
     weight_norm as weight_norm,
 )
-from .contractive import contractive as contractive
-from .resolve import resolve as resolve
+from .bounded import contractive as contractive
+from .resolution import resolve as resolve

@@ -14,7 +14,7 @@ from .._network import AbstractNetwork, Network
 from .._network.initial import unit_gain
 from . import nodes
 from .places import Where, check_layered, places, replaced, source
-from .resolve import numbers
+from .resolution import numbers
 
 N = TypeVar("N", bound=AbstractNetwork)
 

@@ -12,7 +12,7 @@ from paramax import AbstractUnwrappable
 from .. import _checks as checks
 from .._network import AbstractNetwork, Network, Stack
 from .nodes import Weight
-from .resolve import numbers
+from .resolution import numbers
 
 Where = Callable[[Any], PyTree]
 

@@ -11,7 +11,7 @@ from .._concrete import concrete
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
 from .._rule import check_batch, check_kinds
-from .._weights.resolve import effective
+from .._weights.resolution import effective
 from ._certificate import Bound, certificate, slopes, split
 from ._inputs import nudge_at
 from ._jacobian_norms import estimated

@@ -11,7 +11,7 @@ from .._rule import check_batch
 from .._solver import AbstractSolver, Sweeps
 from .._solver.descent import descent
 from .._solver.order import AbstractOrder, Forward
-from .._weights.resolve import effective
+from .._weights.resolution import effective
 from ._inputs import inputs, nudge_at, rest, solver_or
 
 

@@ -15,7 +15,7 @@ from .._network.names import parameter_names
 from .._nudge import AbstractNudge
 from .._rule import AbstractStencil, Centered, Task, partition
 from .._solver import AbstractSolver
-from .._weights.resolve import effective
+from .._weights.resolution import effective
 from ._inputs import batch, counted, with_settled
 from ._norms import cosine, norm
 from ._response import Response

@@ -12,7 +12,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from .. import _checks as checks
 from .._concrete import concrete
 from .._network import AbstractNetwork
-from .._weights.resolve import effective
+from .._weights.resolution import effective
 from ._inputs import inputs, nearest
 from ._norms import norm, unit
 

@@ -16,7 +16,7 @@ from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
 from .._rule import AbstractStencil, Centered, Task
 from .._solver import AbstractSolver, first_failure
-from .._weights.resolve import effective
+from .._weights.resolution import effective
 from ._inputs import batch, nearest, with_settled
 from ._response import Response
 from ._shown import Shown

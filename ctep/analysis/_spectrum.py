@@ -14,7 +14,7 @@ from .._concrete import concrete
 from .._custom_types import State
 from .._network import AbstractNetwork, AbstractProblem, Identity
 from .._solver import AbstractSolver
-from .._weights.resolve import effective
+from .._weights.resolution import effective
 from ._inputs import inputs, layered, rest, solver_or
 from ._norms import norm, unit
 

@@ -14,7 +14,7 @@ from .._network import AbstractNetwork, AbstractOperator, Dense, operator_norm
 from .._network.names import parameter_names, paths, weight_name
 from .._network.norms import WIDEST
 from .._weights.places import held
-from .._weights.resolve import resolve
+from .._weights.resolution import resolve
 from ._inputs import layered
 from ._shown import Shown
 

@@ -21,7 +21,7 @@ from ... import _checks as checks, _network, _nudge, _rule, _solver
 from ..._network import AveragePool, Conv, Dense, MaxPool, SoftmaxPool, pool
 from ..._nudge import schedule
 from ..._weights import nodes
-from ..._weights.resolve import numbers
+from ..._weights.resolution import numbers
 from ...data import pipeline
 from .identity import description
 

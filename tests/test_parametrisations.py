@@ -13,7 +13,7 @@ import pytest
 
 import ctep
 from ctep._weights.bound import norm_bound
-from ctep._weights.resolve import resolving
+from ctep._weights.resolution import resolving
 
 exact = pytest.mark.usefixtures("x64")
 Y = np.arange(5) % 3

@@ -10,7 +10,7 @@ from .._network import Chain, Conv, Dense, Network, Stack, operator_norm
 from .._network.norms import lipschitz, product
 from .nodes import Bounded
 from .places import check_layered, owner, places, replaced
-from .resolve import resolve
+from .resolution import resolve
 
 
 def contractive(network: Network, bound: Number = 0.9) -> Network:
