@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from .._network import ReLU, residual, vgg, whitening
@@ -20,8 +21,8 @@ _FEEDBACK = 0.003
 
 def _air(shape, classes, key, scale, *, feedback=_FEEDBACK, images=None):
     """Return whitened images, then three groups with a residual branch each."""
-    if images is None:  # a network alone, as noise would have it
-        images = jax.random.normal(jax.random.key(0), (64, *shape))
+    if images is None:  # for a network alone, those of noise
+        images = np.random.default_rng(0).normal(size=(64, *shape))
     network = residual(
         widths((128, 384, 512), scale),
         classes,
