@@ -45,6 +45,7 @@ from ._network import (
     operator_norm as operator_norm,
     residual as residual,
     vgg as vgg,
+    weights as weights,
     whitening as whitening,
     with_precision as with_precision,
 )

@@ -1,6 +1,7 @@
 """What of a module is trained: what its class says."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import equinox as eqx
@@ -63,11 +64,16 @@ def declared(tree: PyTree, *, otherwise: bool = False) -> PyTree:
 
 def _fields(node, path):
     """Yield for each module on the way to a leaf what it declares, and the field."""
+    for owner, name in owners(node, path):
+        if dataclasses.is_dataclass(owner):
+            yield {f.name: _KEY in f.metadata for f in dataclasses.fields(owner)}, name
+
+
+def owners(node: Any, path: tuple) -> Iterator[tuple[Any, str]]:
+    """Yield each object on the way to a leaf, and the field that the way goes by."""
     for key in path:
         if isinstance(key, jax.tree_util.GetAttrKey):
-            if dataclasses.is_dataclass(node):
-                known = {f.name: _KEY in f.metadata for f in dataclasses.fields(node)}
-                yield known, key.name
+            yield node, key.name
             node = getattr(node, key.name)
         elif isinstance(key, jax.tree_util.SequenceKey):
             node = node[key.idx]

@@ -1219,6 +1219,7 @@ KINDS = {
     "implicit steps": (lambda: ctep.Implicit(max_steps=0), "max_steps"),
     "loss class": (lambda: ctep.OutputError(ctep.SquaredError), "loss"),
     "loss name": (lambda: ctep.OutputError("mse"), "loss"),
+    "smoothing": (lambda: ctep.CrossEntropy(label_smoothing=1.0), "label_smoothing"),
     "frozen loss": (lambda: ctep.Frozen(ctep.CrossEntropy()), "nudge"),
 }
 

@@ -16,7 +16,7 @@ from ctep._weights.bound import norm_bound
 from ctep._weights.resolution import resolving
 
 exact = pytest.mark.usefixtures("x64")
-Y = np.arange(5) % 3
+Y = (np.arange(5) % 3).astype("int32")
 EXACT = ctep.Sweeps(max_sweeps=500, rtol=1e-11, atol=1e-11)
 
 

@@ -17,6 +17,7 @@ from .branches import (
 from .builders import graph as graph, mlp as mlp
 from .conv import Conv as Conv
 from .coupling import Coupling as Coupling, Fixed as Fixed, Tied as Tied
+from .decay import weights as weights
 from .dense import Dense as Dense, with_precision as with_precision
 from .energy_network import EnergyNetwork as EnergyNetwork
 from .images import hopfield_resnet as hopfield_resnet, vgg as vgg

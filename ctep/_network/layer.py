@@ -66,6 +66,21 @@ class Layer(eqx.Module):
         return 1
 
     @property
+    def scale(self) -> float:
+        """The feedback scale within, 0 without feedback there."""
+        return 0.0
+
+    @property
+    def tied(self) -> bool:
+        """Whether all that couples the layers within comes back."""
+        return True
+
+    @property
+    def links(self) -> Sequence[tuple[AbstractOperator, Any]]:
+        """The operator and the feedback from each layer within to the next."""
+        return ()
+
+    @property
     def face(self) -> Shape:
         """Shape of one layer, which is what couplings see."""
         return self.shape
@@ -74,6 +89,14 @@ class Layer(eqx.Module):
         """Return the first (0) or the last (-1) layer of a state of the block."""
         del place
         return s
+
+    def single(self) -> "Sequence[Layer]":
+        """Return the layers that it stands for, one by one."""
+        return (self,)
+
+    def without_feedback(self) -> "Layer":
+        """Return the layer with nothing that comes back within."""
+        return self
 
     def means(self, values: Array) -> Array:
         """Return the mean of each layer, one number per layer."""

@@ -163,7 +163,7 @@ def _called(job, position):
     if job.callback is None:
         return ""
     # After the checkpoint, so that an error of the function costs nothing.
-    network, _ = job.loop.model(job.loop.place.whole(position.state))
+    network, _ = job.loop.returned(job.loop.place.whole(position.state))
     record = dict(position.history[-1])
     wants = job.callback(record, job.loop.rule.subject(network)) is True
     _, wants = hosts.agree(0, 1 if wants else None)
@@ -284,7 +284,7 @@ def _anew(job, state):
 
 def _result(job, position, status, reason, signal):
     try:
-        network, nudge = job.loop.model(job.loop.place.whole(position.state))
+        network, nudge = job.loop.returned(job.loop.place.whole(position.state))
     except Exception as error:
         raise RuntimeError(_failure(error)) from error
     seconds = sum(record["seconds"] for record in position.history)

@@ -37,6 +37,7 @@ class Options(TypedDict):
     validation: float
     pipeline: Pipeline
     carry_state: bool
+    average: float | None
     watch: Watch
     probe: int
     key: PRNGKeyArray
@@ -81,6 +82,8 @@ class Recipe:
         nudge: what pulls, a function of the epochs and the teacher.
         pipeline: function of the dataset's name.
         carry_state: whether free phases start from the last batch's nudged state.
+        average: what an average of the weights keeps of itself in a step, if one is
+            kept.
         watch: what counts as a fault.
         probe: number of examples in the probe batch.
         teacher: name of the recipe that trains the teacher, if there is one.
@@ -105,6 +108,7 @@ class Recipe:
     )
     pipeline: Callable[[str], Pipeline] = lambda dataset: Pipeline()
     carry_state: bool = False
+    average: float | None = None
     watch: Watch = dataclasses.field(default_factory=Watch)
     probe: int = 64
     teacher: str | None = None
@@ -131,6 +135,7 @@ class Recipe:
         solver_tol: float | None = None,
         batch_size: int | None = None,
         validation: float = 0.0,
+        average: float | None = None,
     ) -> tuple[AbstractNetwork, Options]:
         """Return the network of a run, and what to pass to `ctep.fit` with it.
 
@@ -148,6 +153,7 @@ class Recipe:
             solver_tol: relative and absolute tolerance of the solver.
             batch_size: examples per step.
             validation: fraction of the training set that is held out.
+            average: what an average of the weights keeps of itself in a step.
 
         Raises:
             TypeError: if an argument is not of its kind.
@@ -176,6 +182,7 @@ class Recipe:
             "validation": validation,
             "pipeline": pipeline,
             "carry_state": self.carry_state,
+            "average": self.average if average is None else average,
             "watch": self.watch,
             "probe": self.probe,
             "key": key,

@@ -15,6 +15,7 @@ import json
 import math
 import platform
 import re
+import sys
 import types
 from collections.abc import Iterable, Iterator
 from importlib import metadata
@@ -300,6 +301,8 @@ class _Description:
     @_of.register
     def _(self, value: types.FunctionType):
         """Describe a function by its name, its code and the values it works with."""
+        if value.__closure__ and _is_of_a_module(value):
+            return {"of": _name(value)}  # a decorator's own values tell nothing
         cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
         held = {name: _held(cell) for name, cell in cells}
         for name in ("__defaults__", "__kwdefaults__"):
@@ -315,6 +318,12 @@ class _Description:
         reads = {name: inspect.unwrap(known[name]) for name in names}
         code = {"code": _digest(_code(value.__code__))}
         return {**found, **code, "reads": self(reads)}
+
+
+def _is_of_a_module(value):
+    """Return whether a function is what a module of a library has by its name."""
+    module = sys.modules.get(value.__module__)
+    return library(value) and vars(module).get(value.__qualname__) is value
 
 
 def _held(cell):
