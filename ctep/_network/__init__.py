@@ -9,6 +9,11 @@ from .activation import (
     Tanh as Tanh,
 )
 from .base import AbstractNetwork as AbstractNetwork
+from .branches import (
+    dirac as dirac,
+    residual as residual,
+    whitening as whitening,
+)
 from .builders import graph as graph, mlp as mlp
 from .conv import Conv as Conv
 from .coupling import Coupling as Coupling, Fixed as Fixed, Tied as Tied
@@ -36,11 +41,6 @@ from .pool import (
 from .problem import (
     AbstractProblem as AbstractProblem,
     AbstractPull as AbstractPull,
-)
-from .residual import (
-    dirac as dirac,
-    residual as residual,
-    whitening as whitening,
 )
 from .skip import Multiplier as Multiplier, Skip as Skip
 from .stack import Stack as Stack

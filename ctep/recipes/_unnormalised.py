@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from .._network import ReLU, residual, vgg, whitening
@@ -20,8 +21,8 @@ _FEEDBACK = 0.003
 
 def _air(shape, classes, key, scale, *, feedback=_FEEDBACK, images=None):
     """Return whitened images, then three groups with a residual branch each."""
-    if images is None:  # a network alone, as noise would have it
-        images = jax.random.normal(jax.random.key(0), (64, *shape))
+    if images is None:  # for a network alone, those of noise
+        images = np.random.default_rng(0).normal(size=(64, *shape))
     network = residual(
         widths((128, 384, 512), scale),
         classes,
@@ -78,16 +79,16 @@ def _nesterov(rate: float, decay: float, least: float = 0.0, slow: float = 1.0):
             "weights": one(1.0, decay),
             "scalars": one(slow, 0.0),
         }
-        return optax.multi_transform(parts, _kinds)
+        return optax.multi_transform(
+            parts, lambda tree: jax.tree_util.tree_map(_kind, tree)
+        )
 
     return build
 
 
-def _kinds(tree):
-    """Name the weights of a tree of arrays, and what are scalars and biases."""
-    return jax.tree_util.tree_map(
-        lambda leaf: "weights" if jnp.ndim(leaf) > 1 else "scalars", tree
-    )
+def _kind(leaf):
+    """Name a weight, and what is a scalar or a bias."""
+    return "weights" if jnp.ndim(leaf) > 1 else "scalars"
 
 
 def _recipe(name, summary, network, **fields) -> Recipe:
