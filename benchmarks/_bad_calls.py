@@ -163,6 +163,8 @@ def constructors():
         make("MaxPool", ctep.MaxPool, image, applied),
         make("AveragePool", ctep.AveragePool, image, applied),
         make("SoftmaxPool", ctep.SoftmaxPool, image, applied),
+        make("Skip", ctep.Skip, {**image, "out_shape": (4, 4, 2)}, applied),
+        make("Multiplier", ctep.Multiplier, {**image, "value": 0.5}, applied),
         make("Chain", ctep.Chain, {"operators": (_dense(4, 3), _dense(3, 2))}, applied),
         make("Sigmoid", ctep.Sigmoid, {}, activated),
         make("Clip", ctep.Clip, {"lo": 0.0, "hi": 1.0}, activated),
@@ -195,6 +197,9 @@ def builders():
               **own}),
         make("hopfield_resnet", ctep.hopfield_resnet,
              {"channels": (2,), "classes": 2, "input_shape": (4, 4, 1), **own}),
+        make("residual", ctep.residual,
+             {"channels": (2,), "classes": 2, "input_shape": (4, 4, 1), **own}),
+        make("whitening", ctep.whitening, {"images": np.ones((2, 4, 4, 1))}),
     )  # fmt: skip
 
 

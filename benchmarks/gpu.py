@@ -30,6 +30,8 @@ EPOCHS = {
     "fre-conv-cifar10": 25,
     "fre-vgg11": 25,
     "fre-resnet13": 25,
+    "fre-vgg11-he": 25,
+    "fre-resnet13-he": 25,
     "vgg5": 12,
     "hopfield-resnet13": 12,
 }

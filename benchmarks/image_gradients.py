@@ -25,7 +25,8 @@ SYMMETRIC = (
     "vgg12-kd", "vgg13-le", "hopfield-resnet13",
 )  # fmt: skip
 REGULATED = (
-    "fre-vgg11", "fre-vgg13", "fre-resnet13", "fre-conv-mnist", "fre-conv-cifar10",
+    "fre-vgg11-he", "fre-vgg13-he", "fre-resnet13-he", "fre-conv-mnist",
+    "fre-conv-cifar10",
 )  # fmt: skip
 RULE = ctep.Centered(0.001)
 

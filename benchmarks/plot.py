@@ -183,24 +183,75 @@ def idea():
     return fig
 
 
+def depth_feedback(rows):
+    """Draw where equilibrium propagation parts from its twin, over feedback x depth."""
+    # Of a network that is trained as well, what was found at its start is the same.
+    rests = [r for r in rows if r["who"] == "rest" and r["settled"]] or [
+        r | r["start"] for r in rows if r["who"] == "network" and "exact" in r["start"]
+    ]
+    depths = sorted({r["depth"] for r in rests})
+    marks = dict(zip(depths, "osD^vP", strict=False))
+    edges = {"twin": ("the twin's edge of chaos", ACCENT),
+             "network": ("its own edge of chaos", INK)}  # fmt: skip
+    edges = {k: v for k, v in edges.items() if any(r["edge"] == k for r in rests)}
+    count = len(edges) + 1
+    fig, axes = plt.subplots(1, count, figsize=(4 * count, 3.4), squeeze=False)
+    axes = axes[0]
+    for ax, (edge, (name, color)) in zip(axes, edges.items(), strict=False):
+        for depth in depths:
+            own = [r for r in rests if r["depth"] == depth and r["edge"] == edge]
+            x = [r["feedback"] * depth for r in own]
+            y = [r["twin"]["median"] for r in own]
+            shade = 0.35 + 0.65 * depths.index(depth) / len(depths)
+            ax.plot(x, y, marks[depth] + "-", color=color, alpha=shade, lw=0.8,
+                    ms=5, label=f"{depth} layers")  # fmt: skip
+        ax.set_title(f"weights at {name}", fontsize=10)
+        ax.set_ylim(-0.1, 1.05)
+        ax.legend(frameon=False, fontsize=7)
+    axes[0].set_ylabel("cosine with the twin's gradient\n(median layer, at the start)")
+    twins = {
+        (r["depth"], r["edge"], r["feedback"] if r["edge"] == "network" else 0.0): r
+        for r in rows if r["who"] == "twin"
+    }  # fmt: skip
+    for r in rows:
+        key = r["depth"], r["edge"], r["feedback"] if r["edge"] == "network" else 0.0
+        if r["who"] != "network" or key not in twins or "loss" not in r["training"]:
+            continue
+        apart, color = (
+            [100 * v["training"]["test_accuracy"] for v in (r, twins[key])],
+            ACCENT if r["edge"] == "twin" else INK,
+        )
+        axes[-1].plot(r["feedback"] * r["depth"], apart[0] - apart[1],
+                     marks.get(r["depth"], "x"), color=color, ms=6)  # fmt: skip
+    axes[-1].axhline(0, color=INK, lw=1, ls="--")
+    axes[-1].set_title("after a short training", fontsize=10)
+    axes[-1].set_ylabel("test accuracy less the twin's (points)")
+    for ax in axes:
+        ax.set_xscale("log")
+        ax.set_xlabel("feedback x depth")
+        ax.spines[["top", "right"]].set_visible(False)
+    fig.tight_layout()
+    return fig
+
+
 def main():
     mpl.rcParams["svg.hashsalt"] = "ctep"  # the same file for the same numbers
     results, pictures = RESULTS, RESULTS.parent / "assets" / "figures"
     pictures.mkdir(parents=True, exist_ok=True)
     figures = {
         "idea": idea(),
-        "twins-fre-vgg11": twins(
+        "twins-fre-vgg11-he": twins(
             {
-                "twins-fre-vgg11": "as the recipe has it",
-                "twins-fre-vgg11-feedback-0.03": "feedback 0.03",
-                "twins-fre-vgg11-precision-bfloat16": "products in bfloat16",
-                "twins-fre-vgg11-sweeps-1": "one sweep per phase",
+                "twins-fre-vgg11-he": "as the recipe has it",
+                "twins-fre-vgg11-he-feedback-0.03": "feedback 0.03",
+                "twins-fre-vgg11-he-precision-bfloat16": "products in bfloat16",
+                "twins-fre-vgg11-he-sweeps-1": "one sweep per phase",
             }
         ),
         "twins-others": twins(
             {
-                "twins-fre-vgg13": "fre-vgg13",
-                "twins-fre-resnet13": "fre-resnet13",
+                "twins-fre-vgg13-he": "fre-vgg13-he",
+                "twins-fre-resnet13-he": "fre-resnet13-he",
             }
         ),
         "depth": accuracies({"fre-10x64": "10 layers", "fre-20x64": "20 layers"}, 88),
@@ -222,8 +273,8 @@ def main():
         ),
         "full-width": (
             {
-                NAMES["recipe"]: "fre-vgg11-precision-tensorfloat32-seed0",
-                NAMES["twin"]: "fre-vgg11-twin-precision-tensorfloat32-seed0",
+                NAMES["recipe"]: "fre-vgg11-he-precision-tensorfloat32-seed0",
+                NAMES["twin"]: "fre-vgg11-he-twin-precision-tensorfloat32-seed0",
             },
             {
                 "loss": ("training loss (nats)", 1),
@@ -235,6 +286,9 @@ def main():
         paths = {who: results / f"{file}.jsonl" for who, file in files.items()}
         if all(path.is_file() for path in paths.values()):
             figures[name] = compared(paths, keys)
+    if (path := results / "depth-feedback.jsonl").is_file():
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        figures["depth-feedback"] = depth_feedback(rows)
     for name, figure in figures.items():
         figure.savefig(pictures / f"{name}.svg", metadata={"Date": None})
 

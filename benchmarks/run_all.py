@@ -25,6 +25,7 @@ RUNS = (
     ("memory.py",),
     ("memory_rules.py",),
     ("precision.py",),
+    ("parametrisations.py",),
     ("depth.py",),
     ("relaxation.py",),
     ("sweep_rate.py",),
@@ -39,7 +40,8 @@ RUNS = (
     ("devices.py",),
     ("verdicts.py",),
     ("streaming.py",),
-    ("twins.py", "fre-vgg11", "--dataset", "cifar10"),
+    ("twins.py", "fre-vgg11-he", "--dataset", "cifar10"),
+    ("practice.py", "--dataset", "cifar10"),
     *(("accuracy.py", recipe, "--seed", "0") for recipe in RECIPES),
 )
 

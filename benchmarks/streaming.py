@@ -44,7 +44,7 @@ def epoch(loop, state, feed, number):
 
 def main():
     parser = options(__doc__)
-    parser.add_argument("--recipe", default="fre-vgg11")
+    parser.add_argument("--recipe", default="fre-vgg11-he")
     parser.add_argument("--scale", type=float, default=0.25)
     parser.add_argument("--examples", type=int, default=5000)
     parser.add_argument("--workers", type=int, default=1)

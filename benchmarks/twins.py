@@ -57,7 +57,7 @@ def layers(network, settings, dataset):
 
 def main():
     parser = options(__doc__)
-    parser.add_argument("recipe", nargs="?", default="fre-vgg11")
+    parser.add_argument("recipe", nargs="?", default="fre-vgg11-he")
     parser.add_argument("--scale", type=float, default=0.25)
     parser.add_argument("--examples", type=int, default=10_000)
     parser.add_argument("--epochs", type=int, default=3)

@@ -26,21 +26,27 @@ from ._network import (
     Layer as Layer,
     MaxPool as MaxPool,
     Module as Module,
+    Multiplier as Multiplier,
     Network as Network,
     Readout as Readout,
     ReLU as ReLU,
     ReLU6 as ReLU6,
     Sigmoid as Sigmoid,
+    Skip as Skip,
     SoftmaxPool as SoftmaxPool,
     Stack as Stack,
     Tanh as Tanh,
     Tied as Tied,
+    dirac as dirac,
     edge_of_chaos as edge_of_chaos,
     graph as graph,
     hopfield_resnet as hopfield_resnet,
     mlp as mlp,
     operator_norm as operator_norm,
+    residual as residual,
     vgg as vgg,
+    weights as weights,
+    whitening as whitening,
     with_precision as with_precision,
 )
 
@@ -114,3 +120,18 @@ from ._train import (
 from ._train.evaluate import evaluate as evaluate
 from ._train.fit import fit as fit
 from ._train.restore import restore as restore
+
+# Weights: what they are made of.
+from ._weights import (
+    contractive as contractive,
+    dale as dale,
+    frozen as frozen,
+    masked as masked,
+    mismatched as mismatched,
+    noisy as noisy,
+    nonnegative as nonnegative,
+    quantized as quantized,
+    resolve as resolve,
+    standardized as standardized,
+    weight_norm as weight_norm,
+)

@@ -38,6 +38,14 @@ def added(*terms: Array | None) -> Any:
     return total
 
 
+def paired(a: Array, b: Array) -> Array:
+    """Return the sum of products of elements, without conjugates.
+
+    Not a product of `jax.lax`, which a GPU would take with rounded factors.
+    """
+    return jnp.sum(a * b)
+
+
 def replaced(state: State, n: int, value: Array) -> State:
     """Return a state with another block `n`."""
     return (*state[:n], value, *state[n + 1 :])

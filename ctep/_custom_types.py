@@ -1,6 +1,6 @@
 """Names for the arrays and trees that recur in signatures."""
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -17,6 +17,9 @@ Memory: TypeAlias = PyTree
 
 # A number, or an array of one element per example and block that may be traced.
 Scale: TypeAlias = float | jax.Array
+
+# A `Network`, for what it is made of and calls: to name its class would close a circle.
+Layered: TypeAlias = Any
 
 # A number of Python, or one of NumPy or JAX that is made one.
 Number: TypeAlias = int | float | np.number | np.ndarray | jax.Array

@@ -97,6 +97,10 @@ def fit(
     validation: Annotated[
         float | None, typer.Option(help="Fraction of the data to hold out.")
     ] = None,
+    average: Annotated[
+        float | None,
+        typer.Option(help="What an average of the weights keeps in a step: 0.999."),
+    ] = None,
     data_dir: _DataDir = None,
     keep: Annotated[
         int, typer.Option(help="Newest checkpoints to keep, besides the best.")
@@ -146,6 +150,7 @@ def fit(
         solver_tol=solver_tol,
         batch_size=batch_size,
         validation=validation,
+        average=average,
         out=out,
         resume=resume,
         keep=keep,

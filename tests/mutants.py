@@ -28,7 +28,7 @@ ORDER, ODE = "_solver/order.py", "_solver/ode.py"
 STACK, VISITS, PATHS = "_network/stack.py", "_solver/visits.py", "_network/paths.py"
 LINEAR, FIXED = "_solver/linear.py", "_solver/fixed_sweeps.py"
 COUPLED, TURNING = "_rule/coupled.py", "_rule/oscillating.py"
-COMPLEX = "_rule/complex.py"
+COMPLEX, CONTRASTS = "_rule/complex.py", "_network/contrasts.py"
 CHECKPOINT, RUN = "_train/store/checkpoint.py", "_train/store/run.py"
 TRAIN = "_train/train.py"
 ROWS, STREAM = "data/selection.py", "data/stream.py"
@@ -200,44 +200,44 @@ MUTANTS = [
     ),
     Mutant(
         "layers weigh alike in the energy",
-        NETWORK,
+        CONTRASTS,
         "_sum(local, layer.shape) / unit",
         "_sum(local, layer.shape)",
         "energy",
     ),
     Mutant(
         "couplings weigh alike in the energy",
-        NETWORK,
+        CONTRASTS,
         "_sum(product, shape) / attenuation[first]",
         "_sum(product, shape)",
         "energy",
     ),
     Mutant(
         "contrast of energies drops its second order",
-        NETWORK,
-        "weighed(weights, self._target(c, moved))",
-        "weighed(weights, 0 * self._target(c, moved) + self._target(c, state))",
+        CONTRASTS,
+        "weighed(weights, _target(network, c, moved))",
+        "weighed(weights, 0 * _target(network, c, moved) + _target(network, c, state))",
         "increments",
     ),
     Mutant(
         "contrast of energies drops the forward term",
-        NETWORK,
-        "total = total - jnp.vdot(self._target(c, real), image)",
-        "pass",
+        CONTRASTS,
+        "- jnp.vdot(_target(network, c, real), image)\n        total = total - _plain",
+        "\n        total = total - _plain",
         "increments",
     ),
     Mutant(
         "contrast of energies forgets the ratio of two layers",
-        NETWORK,
+        CONTRASTS,
         "nudged = ratio * weighed(",
         "nudged = weighed(",
         "increments",
     ),
     Mutant(
         "contrast of fields forgets the feedback's scale",
-        NETWORK,
-        "back = c.scale * c.returning.adjoint(self._target(c, state), tape)",
-        "back = c.returning.adjoint(self._target(c, state), tape)",
+        CONTRASTS,
+        "back = c.scale * c.returning.adjoint(target, tape)",
+        "back = c.returning.adjoint(target, tape)",
         "gradient",
     ),
     Mutant(
@@ -292,7 +292,7 @@ MUTANTS = [
     ),
     Mutant(
         "the layers of a stack weigh alike in the energy",
-        NETWORK,
+        CONTRASTS,
         "_sum((local - below * s) / unit, layer.shape)",
         "_sum(local - below * s, layer.shape)",
         "stack::test_energies",
@@ -364,7 +364,7 @@ MUTANTS = [
     ),
     Mutant(
         "complex states are conjugated",
-        NETWORK,
+        CONTRASTS,
         "total = total - jnp.vdot(a.imag, b.imag)",
         "total = total + jnp.vdot(a.imag, b.imag)",
         "holomorphic",
@@ -728,6 +728,49 @@ MUTANTS = [
         "return 0.5 * jnp.sum(",
         "return jnp.sum(",
         "network gradient",
+    ),
+    Mutant(
+        "smoothing spreads over one output less",
+        "_nudge/loss.py",
+        "values = (1 - spread) * values + spread / output.shape[-1]",
+        "values = (1 - spread) * values + spread / (output.shape[-1] - 1)",
+        "smoothing",
+    ),
+    # ---------------------------------------------------------- practice
+    Mutant(
+        "images are turned the other way",
+        "data/randaugment.py",
+        "[[c, -s, x - c * x + s * y], [s, c, y - s * x - c * y]],",
+        "[[c, s, x - c * x - s * y], [-s, c, y + s * x - c * y]],",
+        "pipeline",
+    ),
+    Mutant(
+        "equalize counts the highest level",
+        "data/randaugment.py",
+        "step = (height * width - top) // 255",
+        "step = (height * width) // 255 + 0 * top",
+        "pipeline",
+    ),
+    Mutant(
+        "the square that is cut is not the mean",
+        "data/pipeline.py",
+        "return jnp.where(i[:, None, None] & j[:, None], 0, x)",
+        "return jnp.where(i[:, None, None] & j[:, None], -1, x)",
+        "pipeline",
+    ),
+    Mutant(
+        "the average keeps its bias",
+        "_train/average.py",
+        "share = (1 - decay) / -jnp.expm1(count * math.log(decay))",
+        "share = (1 - decay) + 0.0 * count",
+        "average",
+    ),
+    Mutant(
+        "the weights are returned, not their average",
+        "_train/loop.py",
+        "trained = state.trained if average is None else average.weights",
+        "trained = state.trained",
+        "average",
     ),
     # ---------------------------------------------------------- rules
     Mutant(

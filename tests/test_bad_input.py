@@ -1,6 +1,7 @@
 import ast
 import functools
 import importlib
+import math
 import re
 import traceback
 from pathlib import Path
@@ -154,6 +155,12 @@ LOOPED = ctep.Network(
 def taught(*pairs, teacher=STUDENT, network=STUDENT, **kwargs):
     nudge = ctep.Distillation(teacher, pairs, **kwargs)
     return ctep.gradient(network, *IMAGE, nudge=nudge)
+
+
+def blocks(**fields):
+    return ctep.residual(
+        (2,), 3, input_shape=(8, 8, 1), key=jax.random.key(0), **fields
+    )
 
 
 def local(*args, network=STUDENT, **kwargs):
@@ -333,6 +340,31 @@ CASES = {
         lambda: local((1,), projections=(dense((2,), (2,)),)),
         ValueError,
         r"`projections` maps \(2,\) to \(2,\) at layer 1, but",
+    ),
+    "patches of no images": (
+        lambda: ctep.whitening(np.ones((4, 4, 1))),
+        ValueError,
+        r"`images` has shape \(4, 4, 1\), but",
+    ),
+    "a branch of one convolution": (
+        lambda: blocks(branch_init=[jax.nn.initializers.zeros]),
+        ValueError,
+        "`branch_init` holds 1 initialisers, but",
+    ),
+    "a stem of other images": (
+        lambda: blocks(stem=ctep.Skip((4, 4, 1))),
+        ValueError,
+        r"`stem` takes shape \(4, 4, 1\), but",
+    ),
+    "a skip to a smaller image": (
+        lambda: ctep.Skip((4, 4, 1), (2, 2, 1)),
+        ValueError,
+        r"`out_shape` is \(2, 2, 1\), but",
+    ),
+    "a multiplier without end": (
+        lambda: ctep.Multiplier((4,), math.inf),
+        ValueError,
+        "`value` is inf, but",
     ),
     "no pairs": (taught, ValueError, "`pairs` is empty, but"),
     "mapping": (
@@ -1219,6 +1251,7 @@ KINDS = {
     "implicit steps": (lambda: ctep.Implicit(max_steps=0), "max_steps"),
     "loss class": (lambda: ctep.OutputError(ctep.SquaredError), "loss"),
     "loss name": (lambda: ctep.OutputError("mse"), "loss"),
+    "smoothing": (lambda: ctep.CrossEntropy(label_smoothing=1.0), "label_smoothing"),
     "frozen loss": (lambda: ctep.Frozen(ctep.CrossEntropy()), "nudge"),
 }
 

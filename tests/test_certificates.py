@@ -53,6 +53,8 @@ OPERATORS = {
     "dense": (ctep.Dense, linear, lambda kind: kind((5,), (4,), key=KEY)),
     "conv": (ctep.Conv, linear, lambda kind: kind(*_CONV, key=KEY)),
     "average": (ctep.AveragePool, linear, lambda kind: kind((4, 4, 2))),
+    "skip": (ctep.Skip, linear, lambda kind: kind((4, 3), (4, 5))),
+    "multiplier": (ctep.Multiplier, linear, lambda kind: kind((4,), -0.3)),
     "maximum": (ctep.MaxPool, _apply, lambda kind: kind((4, 4, 2))),
     "chain": (
         ctep.Chain,

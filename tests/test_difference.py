@@ -46,6 +46,10 @@ def adjoint(v, u):
     return jax.vjp(lambda v: pool(conv(v)), v)[1](u)[0]
 
 
+def window_adjoint(v, u):
+    return jax.vjp(lambda v: window(conv(v)), v)[1](u)[0]
+
+
 def attention(s):
     return jax.nn.softmax(s @ like(W, s) @ s.T) @ s
 
@@ -112,11 +116,14 @@ CASES = {
     "pooled convolution": (lambda v: pool(conv(v)), IMAGE),
     "windows": (window, IMAGE),
     "adjoint": (adjoint, "image and change"),
+    "adjoint of windows": (window_adjoint, "image and change"),
     "norm": (lambda s: jnp.linalg.norm(s, axis=-1), VECTOR),
     "deviation": (lambda s: s.std(0), VECTOR),
     "product": (lambda s: s.prod(-1), VECTOR),
     "sort": (lambda s: jnp.sort(s, -1), VECTOR),
     "median": (lambda s: jnp.median(s, -1), VECTOR),
+    "largest three": (lambda s: jax.lax.top_k(s, 3)[0], VECTOR),
+    "running maximum": (lambda s: jax.lax.cummax(s, 1), VECTOR),
     "sorted by index": (
         lambda s: jnp.take_along_axis(s, jnp.argsort(s, -1), -1), VECTOR,
     ),
@@ -135,6 +142,7 @@ CASES = {
     "determinant": (lambda s: jnp.linalg.slogdet(s)[1], SQUARE),
     "cholesky": (lambda s: jnp.linalg.cholesky(of(s @ s.T)), SQUARE),
     "fourier": (lambda s: jnp.abs(jnp.fft.rfft(s, axis=-1)), VECTOR),
+    "gamma": (jax.scipy.special.gammaln, POSITIVE),
     "loop": (loop, VECTOR),
     "while": (counted, VECTOR),
     "while it is large": (until, VECTOR),
@@ -165,7 +173,7 @@ def assert_near(got, wanted, error):
 @pytest.mark.usefixtures("x64")
 @matrix.parametrize("name", CASES, FEW)
 def test_differences_do_not_cancel(name):
-    """At scales of 1, .01, 1e-30 and 0; and float32 at 1e-9."""
+    """At scales of 1, .01, 1e-30 and 0; and float32 at 1e-9, and in between."""
     function, kind = CASES[name]
     s, e = arguments(kind)
     value, push = ctep.difference(function, *s)
@@ -183,6 +191,49 @@ def test_differences_do_not_cancel(name):
     assert_near(got, wanted, 1e-5)
 
 
+BETWEEN = {
+    "gamma": (jax.scipy.special.gammaln, POSITIVE),
+    "cholesky": CASES["cholesky"],
+    "inverse": (lambda s: jnp.linalg.inv(of(s)), SQUARE),  # its pivots move at .1
+}
+
+
+@pytest.mark.usefixtures("x64")
+@matrix.parametrize("name", BETWEEN, ["gamma"])
+def test_quadrature_and_plain_difference_meet(name):
+    """In float32, at scales where either alone has few digits. Oracle: float64."""
+    function, kind = BETWEEN[name]
+    s, e = ([x.astype(jnp.float32) for x in values] for values in arguments(kind))
+    exact = [[x.astype(float) for x in values] for values in (s, e)]
+    push = jax.jit(ctep.difference(function, *s)[1])
+    for a in np.float32([0.1, 0.01, 1e-3, 1e-4, 1e-5]):
+        moved = function(*(x + float(a) * v for x, v in zip(*exact, strict=True)))
+        wanted = (moved - function(*exact[0])) / float(a)
+        assert_near(push(*e, scale=a), wanted, 1e-6)
+
+
+def test_a_jump_that_no_node_sees():
+    """The remainder wraps at the end of the path. Oracle: by hand."""
+    _, push = ctep.difference(lambda s: jnp.mod(s, 1.0), jnp.array([0.5, 0.25]))
+    np.testing.assert_allclose(push(jnp.array([0.505, 0.5])), [-0.495, 0.5], rtol=1e-6)
+
+
+def test_linear_systems_need_no_quadrature():
+    """Oracle: the matrix by hand; the system has no rule but that of its matrix."""
+    matrix = jnp.array([[2.0, 1.0], [1.0, 3.0]])
+
+    def solved(s, b):
+        return jax.scipy.sparse.linalg.cg(lambda v: s * (matrix @ v), b)[0]
+
+    assert ctep.difference.explain(solved, jnp.array(1.0), jnp.ones(2)) == {}
+    _, push = ctep.difference(solved, jnp.array(1.0), jnp.ones(2))
+    x = np.linalg.solve(matrix, np.ones(2))  # of 1 / s, the difference is -1 / (1 + a)
+    got = push(jnp.array(1.0), None, scale=1e-9)
+    np.testing.assert_allclose(got, -x, rtol=1e-5)
+    got = push(jnp.array(1.0), jnp.ones(2), scale=1.0)
+    np.testing.assert_allclose(got, np.zeros(2), atol=1e-6)
+
+
 def test_losers_overtake():
     """Oracle: by hand. 1e-9 apart in units of 1e-9, and 2 faster."""
     s = jnp.array([1.0, 1.0 - 2.0**-20])
@@ -194,6 +245,39 @@ def test_losers_overtake():
     assert push(jnp.array([0.0, -3.0]), scale=-gap) == -2.0  # it goes up as well
     _, push = ctep.difference(jnp.argmax, s)
     assert push(jnp.array([0.0, 3.0]), scale=gap) == 1
+    for function in (lambda s: jax.lax.top_k(s, 1)[0], lambda s: jax.lax.cummax(s)[1:]):
+        _, push = ctep.difference(function, s)
+        assert push(jnp.array([0.0, 3.0]), scale=gap) == 2.0
+        assert push(jnp.array([0.0, 0.5]), scale=gap) == 0.0
+
+
+@pytest.mark.unhurried
+def test_compilers_round_products_otherwise():
+    """Fused with a difference they are rounded once. Oracle: float64, at the winner."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    s, e = (jax.random.normal(key, (50, 8)) for key in KEYS[:2])
+    largest = lambda s: jnp.max(20.1 * s, -1)  # noqa: E731
+    push = jax.jit(lambda s, e, a: ctep.difference(largest, s)[1](e, scale=a))
+    winner = np.argmax(s, -1)[:, None]
+    wanted = 20.1 * np.take_along_axis(np.asarray(e, float), winner, -1)[:, 0]
+    got = push(s, e, 1e-9)
+    jax.config.update("jax_disable_most_optimizations", True)
+    np.testing.assert_allclose(got, wanted, rtol=1e-5)
+
+
+def test_what_a_window_sends_back_goes_to_the_winner():
+    """Oracle: by hand. Two elements tie; the second rises by less than a rounding."""
+    v, u = jnp.array([1.0, 1.0]), jnp.array([2.0**-10])
+
+    def pooled(v):
+        return jax.lax.reduce_window(v, -jnp.inf, jax.lax.max, (2,), (2,), "VALID")
+
+    _, push = ctep.difference(lambda v, u: jax.vjp(pooled, v)[1](u)[0], v, u)
+    a = 2.0**-24
+    stays = push(jnp.array([1.0, 0.5]), jnp.array([2.0]), scale=a)
+    np.testing.assert_array_equal(stays, [2.0, 0.0])
+    moves = push(jnp.array([0.5, 1.0]), jnp.array([2.0]), scale=a)
+    np.testing.assert_array_equal(moves, [-(2.0**14), 2.0**14 + 2.0])
 
 
 def test_flat_ends_keep_their_digits():

@@ -37,6 +37,8 @@ NEEDED = {
     "AveragePool": {"in_shape": (4, 4, 1)},
     "MaxPool": {"in_shape": (4, 4, 1)},
     "SoftmaxPool": {"in_shape": (4, 4, 1)},
+    "Skip": {"in_shape": (4, 4, 1)},
+    "Multiplier": {"in_shape": (4, 4, 1)},
     "Conv": {"in_shape": (4, 4, 1), "channels": 2, "key": KEY},
     "Dense": {"in_shape": (3,), "out_shape": (2,), "key": KEY},
     "linear": {"start": 0.5, "epochs": 4},
@@ -48,6 +50,8 @@ NEEDED = {
     | {"key": KEY},
     "hopfield_resnet": {"channels": (2,), "classes": 2, "input_shape": (4, 4, 1)}
     | {"key": KEY},
+    "residual": {"channels": (2,), "classes": 2, "input_shape": (4, 4, 1), "key": KEY},
+    "whitening": {"images": np.ones((2, 4, 4, 1))},
 }
 # Of which 0.25 is none, or above another.
 VALUES = {

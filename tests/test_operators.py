@@ -60,6 +60,10 @@ OPERATORS = {
     "max 3 x 1": lambda: ctep.MaxPool((7, 3, 2), (3, 1)),
     "average": lambda: ctep.AveragePool((5, 6, 3)),
     "softmax": lambda: ctep.SoftmaxPool((5, 6, 3)),
+    "skip": lambda: ctep.Skip((3, 4)),
+    "skip to more channels": lambda: ctep.Skip((2, 3, 2), (2, 3, 5)),
+    "multiplier": lambda: ctep.Multiplier((5,), -0.3),
+    "multiplied conv": lambda: conv_then(lambda shape: ctep.Multiplier(shape, 0.7)),
     "softmax 2 x 3": lambda: warm_pool((5, 6, 3)),
     "max of conv": lambda: conv_then(ctep.MaxPool),
     "softmax of conv": lambda: conv_then(warm_pool),
@@ -86,7 +90,8 @@ def image(operator, v):
 # One of each kind, and what is odd about its shape.
 FEW = (
     "dense", "conv odd stride 2", "conv larger than its image", "max 3 x 1", "average",
-    "softmax 2 x 3", "conv of max", "max of conv of softmax",
+    "softmax 2 x 3", "skip to more channels", "multiplied conv", "conv of max",
+    "max of conv of softmax",
 )  # fmt: skip
 
 
@@ -464,9 +469,7 @@ def _convolutions(function, *args):
     jaxpr = jax.make_jaxpr(lambda arrays: function(*eqx.combine(arrays, static)))(
         arrays
     )
-    # One of an image smaller than its kernel is the product of its patches.
-    text = str(jaxpr)
-    return text.count("conv_general_dilated[") + text.count("concatenate[")
+    return str(jaxpr).count("Convolution(")
 
 
 # ------------------------------------------------------------ builders

@@ -82,6 +82,7 @@ NETWORKS = {
     "resnet": lambda: ctep.hopfield_resnet(
         (2, 3), input_shape=(8, 8, 3), classes=2, key=ONE
     ),
+    "residual": lambda: ctep.residual((2, 3), 2, input_shape=(8, 8, 3), key=ONE),
     "chained": chained,
     "half": half,
     "stack": lambda: mlp((4, 3, 3, 3, 2), stack=True),
@@ -98,6 +99,7 @@ def by(schedule):
 TEACHER = mlp((4, 5, 3, 2), feedback=None)
 NUDGES = {
     "squares": ctep.OutputError(ctep.SquaredError()),
+    "smoothed": ctep.OutputError(ctep.CrossEntropy(label_smoothing=0.1)),
     "number": by(0.5),
     "array": by(0.5).drawn(mlp(), TWO),
     "linear": by(ctep.linear(1.0, 5)),
@@ -121,7 +123,10 @@ OTHERS = {
         ctep.ODE(interval=5.0),
         ctep.FixedPoint(),
     ],
-    "pipeline": [ctep.data.Pipeline(crop=1, fill="edge", mean=(0.1, 0.2), std=2.0)],
+    "pipeline": [
+        ctep.data.Pipeline(crop=1, fill="edge", mean=(0.1, 0.2), std=2.0),
+        ctep.data.Pipeline(cutout=2, randaugment=(3, 9)),
+    ],
 }
 
 

@@ -24,7 +24,7 @@ meshes = {
     "two axes": jax.make_mesh((2, 2), ("a", "b")),
     "automatic": jax.make_mesh((2, 2), ("a", "b"), axis_types=axes),
 }
-settings = dict(epochs=1, batch_size=8, probe=4, progress=False)
+settings = dict(epochs=1, batch_size=8, probe=4, progress=False, average=0.9)
 
 def spread(mesh):
     return jax.device_put((x, y), NamedSharding(mesh, P(mesh.axis_names)))

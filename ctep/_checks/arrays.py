@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
+from paramax import AbstractUnwrappable
 
 from .arguments import function, instance, key, shown
 
@@ -94,9 +95,11 @@ def arrays(name: str, value: Any) -> None:
 
 
 def numbers_or_none(name: str, value: Any) -> None:
-    """Raise `TypeError` unless `value` is `None` or an array of floats."""
-    kinds = (jax.Array, np.ndarray, type(None))
+    """Raise `TypeError` unless `value` is `None`, an array of floats or makes one."""
+    kinds = (jax.Array, np.ndarray, type(None), AbstractUnwrappable)
     instance(name, value, kinds, "an array or None", "jax.numpy.zeros(10)")
+    if isinstance(value, AbstractUnwrappable):
+        return
     if value is not None and not jnp.issubdtype(value.dtype, jnp.floating):
         raise TypeError(
             f"`{name}` has dtype {value.dtype}, but must be floating: convert it."

@@ -34,6 +34,8 @@ def programs(equation) -> list:
         inner = [equation.params["jaxpr"]]
     elif name == "while":
         inner = [equation.params["cond_jaxpr"], equation.params["body_jaxpr"]]
+    elif name == "custom_linear_solve":
+        inner = [equation.params["jaxprs"].matvec]
     else:
         inner = []
     return [getattr(program, "jaxpr", program) for program in inner]

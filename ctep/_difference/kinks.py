@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array
 
-from .site import direct, fallback, is_inexact, over, rule, scaled
+from .site import apart, direct, fallback, is_inexact, over, rule, scaled
 
 
 def winner(best: Callable, values: Sequence[Any], changes: Sequence[Any], a: Array):
@@ -19,7 +20,7 @@ def winner(best: Callable, values: Sequence[Any], changes: Sequence[Any], a: Arr
     top = values[0]
     for value in values[1:]:
         top = best(top, value)
-    raced = [over(x - top, a) + e for x, e in zip(values, changes, strict=True)]
+    raced = [apart(x, top, a) + e for x, e in zip(values, changes, strict=True)]
     out = raced[0]
     for other in raced[1:]:
         out = best(out, other)
@@ -45,7 +46,7 @@ def absolute(at):
 @rule("clamp")
 def clamp(at):
     low, x, high = [
-        over(value - at.q[0], at.a) + e for value, e in zip(at.p, at.full, strict=True)
+        apart(value, at.q[0], at.a) + e for value, e in zip(at.p, at.full, strict=True)
     ]
     return jnp.clip(x, low, high)
 
@@ -56,7 +57,7 @@ def reduced(at):
     axes = tuple(at.params["axes"])
     best = jnp.max if at.name.endswith("max") else jnp.min
     top = best(at.p[0], axes, keepdims=True)
-    return at.bind(over(at.p[0] - top, at.a) + at.full[0])
+    return at.bind(apart(at.p[0], top, at.a) + at.full[0])
 
 
 @rule("eq", "ne", "lt", "le", "gt", "ge")
@@ -64,14 +65,14 @@ def comparison(at):
     x, y = at.p
     if not is_inexact(x):
         return at.bind(*at.moved)
-    gap = over(x - y, at.a) + at.full[0] - at.full[1]
+    gap = apart(x, y, at.a) + at.full[0] - at.full[1]
     return at.bind(gap, jnp.zeros_like(gap))
 
 
 @rule("sign")
 def sign(at):
     new = jnp.sign(over(at.p[0], at.a) + at.full[0])
-    return over(new - at.q[0], at.a)
+    return apart(new, at.q[0], at.a)
 
 
 @rule("floor", "ceil", "round", "nextafter")
@@ -87,7 +88,7 @@ def select(at):
         return out
     # Where the choice is another one, what was chosen pays the jump.
     new = at.bind(which, *at.p[1:])
-    return out + jnp.where(which == at.p[0], 0, over(new - at.q[0], at.a))
+    return out + jnp.where(which == at.p[0], 0, apart(new, at.q[0], at.a))
 
 
 @rule("sort")
@@ -103,9 +104,33 @@ def sort(at):
     )
     values, changes = [key, *others[::2]], [e, *others[1::2]]
     return [
-        over(x - q, at.a) + v if is_inexact(q) else v
+        apart(x, q, at.a) + v if is_inexact(q) else v
         for x, v, q in zip(values, changes, at.q, strict=True)
     ]
+
+
+@rule("top_k")
+def top_k(at):
+    """As by `sort`, the largest ones first."""
+    x, e, axis = at.p[0], at.full[0], at.params["axis"] % at.p[0].ndim
+    places = lax.broadcasted_iota(at.q[1].dtype, x.shape, axis)
+    found = lax.sort((-x - scaled(at.a, e), -e, x, places), axis, True, 2)
+    _, e, x, places = (lax.slice_in_dim(v, 0, at.params["k"], axis=axis) for v in found)
+    return [apart(x, at.q[0], at.a) - e, places]
+
+
+@rule("cummax", "cummin")
+def running(at):
+    """A race of pairs (x, e), each of which stands for x + a e."""
+    sign = 1 if at.name == "cummax" else -1
+
+    def best(first, second):
+        gap = apart(second[0], first[0], at.a) + second[1] - first[1]
+        return [jnp.where(sign * gap > 0, v, u) for u, v in zip(first, second)]  # noqa: B905
+
+    axis, back = at.params["axis"], at.params["reverse"]
+    x, e = lax.associative_scan(best, [at.p[0], at.full[0]], back, axis)
+    return apart(x, at.q[0], at.a) + e
 
 
 def windows(x: Array, params: dict, fill: int | float) -> Array:
@@ -140,4 +165,20 @@ def window_extremum(at):
     worst = -jnp.inf if at.name.endswith("max") else jnp.inf
     values = windows(at.p[0], at.params, worst)
     changes = windows(at.full[0], at.params, 0)
-    return best(over(values - at.q[0], at.a) + changes, 0)
+    return best(apart(values, at.q[0], at.a) + changes, 0)
+
+
+@rule("select_and_scatter_add")
+def scatter_to_winner(at):
+    """What a window sends back goes to its winner; all of it, where that changes."""
+    (sent, x), (d, e) = at.p, at.full
+    up = at.params["select_prim"].name == "ge"
+    best, place = (jnp.max, jnp.argmax) if up else (jnp.min, jnp.argmin)
+    values = windows(x, at.params, -jnp.inf if up else jnp.inf)
+    raced = apart(values, best(values, 0), at.a) + windows(e, at.params, 0)
+    new, old = (
+        jax.nn.one_hot(place(v, 0), len(v), axis=0, dtype=x.dtype)
+        for v in (raced, values)
+    )
+    back = jax.linear_transpose(lambda v: windows(v, at.params, 0), x)
+    return back(new * d + over((new - old) * sent, at.a))[0]

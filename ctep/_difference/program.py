@@ -9,9 +9,7 @@ from jax.extend.core import Literal
 # Their rules are registered where they are written.
 from . import kinks as kinks, smooth as smooth
 from .calls import CALLS, constants, own_rule, programs
-from .site import RULES, Site, fallback, is_inexact, outputs, over
-
-_LOOPS = ("cond", "scan", "while")
+from .site import RULES, Site, apart, fallback, is_inexact, outputs
 
 
 def evaluate(jaxpr, consts, args):
@@ -57,8 +55,8 @@ def _step(equation, p, q, d, a):
     name = equation.primitive.name
     bind = functools.partial(equation.primitive.bind, **equation.params)
     at = Site(name, equation.params, bind, p, q, d, a)
-    if name in _LOOPS:
-        return {"cond": _cond, "scan": _scan, "while": _while}[name](equation, at)
+    if name in _CALLERS:
+        return _CALLERS[name](equation, at)
     if name in CALLS:
         return [own_rule(equation)(*p, q[0], *at.full, a)]  # pyright: ignore[reportOptionalCall]
     if name in RULES:
@@ -97,7 +95,7 @@ def _cond(equation, at):
     if at.d[0] is None:
         return out
     return [
-        v + over(n - x, at.a) if is_inexact(x) else v
+        v + apart(n, x, at.a) if is_inexact(x) else v
         for v, n, x in zip(out, new, at.q, strict=True)
     ]
 
@@ -155,6 +153,25 @@ def _while(equation, at):
         return _within(body, [*fixed, *state], [*d_fixed, *own], at.a)
 
     return jax.lax.while_loop(goes_on, step, (first, changes))[1]
+
+
+def _solve(equation, at):
+    """A x = b: the new matrix, with what its change makes of the old solution."""
+    lengths, matvec = equation.params["const_lengths"], equation.params["jaxprs"].matvec
+    own, consts = lengths.matvec, sum(lengths)
+    stay = [None] * len(at.q)
+    _, tape = evaluate(matvec.jaxpr, matvec.consts, [*at.p[:own], *at.q])
+    changes = replay(matvec.jaxpr, tape, [*at.d[:own], *stay], at.a)
+    pairs = zip(at.full[consts:], changes, strict=True)
+    return at.bind(*at.moved[:consts], *(v if u is None else v - u for v, u in pairs))
+
+
+_CALLERS = {
+    "cond": _cond,
+    "scan": _scan,
+    "while": _while,
+    "custom_linear_solve": _solve,
+}
 
 
 def _reached(jaxpr, known) -> list[bool]:

@@ -84,6 +84,13 @@ def over(x: Any, a: Array) -> Array:
     return jnp.where(x == 0, 0, x / a.astype(jnp.finfo(x.dtype).dtype))
 
 
+def apart(x: Any, y: Any, a: Array) -> Array:
+    """Return (x - y) / a. What is the same stays exactly zero."""
+    # Asked for before the difference is taken: a compiler that fuses it with the
+    # product that x is rounds once less, and over a that is no small number.
+    return jnp.where(x == y, 0, over(x - y, a))
+
+
 def outputs(at, out) -> list:
     return list(out) if isinstance(out, list | tuple) else [out]
 
@@ -92,25 +99,29 @@ def direct(at: Site) -> list:
     """Return the difference of two values over a: right where it does not cancel."""
     new = outputs(at, at.bind(*at.moved))
     return [
-        over(n - q, at.a) if is_inexact(q) else n
+        apart(n, q, at.a) if is_inexact(q) else n
         for n, q in zip(new, at.q, strict=True)
     ]
 
 
-def fallback(at: Site) -> list:
-    """Return the mean of the derivative along the path, by 8 Gauss-Legendre nodes.
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(8)
+# What a polynomial of degree 5 does not have: the mean of the slope times P_6 and P_7.
+_HIGHEST = np.polynomial.legendre.legvander(NODES, 7)[:, 6:].T * WEIGHTS / 2
 
-    Where the change is a visible part of the value the difference of two values has
-    more digits than a long path by so few nodes, and takes its place.
+
+def fallback(at: Site) -> list:
+    r"""Return the mean of the derivative along the path, by 8 Gauss-Legendre nodes.
+
+    What slopes along the path have of the Legendre polynomials $P_6$ and $P_7$ is more
+    than its error, and a rounding of the value over a that of the difference of two
+    values, which takes its place where that is less, and where both tell of a jump.
     """
     if not any(map(is_inexact, at.q)):
         return outputs(at, at.bind(*at.moved))
     chosen = [n for n, x in enumerate(at.p) if is_inexact(x)]
     if not chosen:
         return direct(at)
-    ways = [at.full[n] for n in chosen]
-    nodes, weights = np.polynomial.legendre.leggauss(8)
-    rest = at.moved
+    ways, rest = [at.full[n] for n in chosen], at.moved
 
     def run(values):
         given = list(rest)
@@ -120,25 +131,26 @@ def fallback(at: Site) -> list:
         return [x for x in out if is_inexact(x)]
 
     total = None
-    for t, w in zip((nodes + 1) / 2, weights / 2, strict=True):
+    for node, *factors in zip(NODES, WEIGHTS / 2, *_HIGHEST, strict=True):
+        t = float(node + 1) / 2
         here = [
-            at.p[n] + scaled(at.a, float(t) * v)
-            for n, v in zip(chosen, ways, strict=True)
+            at.p[n] + scaled(at.a, t * v) for n, v in zip(chosen, ways, strict=True)
         ]
-        slope = [float(w) * v for v in jax.jvp(run, (here,), (ways,))[1]]
-        total = (
-            slope
-            if total is None
-            else [x + y for x, y in zip(total, slope, strict=True)]
-        )
+        slopes = jax.jvp(run, (here,), (ways,))[1]
+        terms = [[float(w) * v for w in factors] for v in slopes]
+        total = terms if total is None else jax.tree.map(jnp.add, total, terms)
     smooth, out = iter(total or []), []
     alike = all(jnp.shape(x) == jnp.shape(at.q[0]) for x in (*at.p, *at.q))
     for plain, q in zip(direct(at), at.q, strict=True):
         if not is_inexact(q):
             out.append(plain)
             continue
-        moved, still = jnp.abs(scaled(at.a, plain)), jnp.abs(q)
+        mean, *high = next(smooth)
+        size, a = jnp.abs(q), jnp.abs(at.a)
+        gap, wrong = jnp.abs(plain - mean), sum(map(jnp.abs, high))
         if not alike:  # of one array, what cancels in one element need not in another
-            moved, still = jnp.max(moved), jnp.max(still)
-        out.append(jnp.where(moved > 1e-3 * still, plain, next(smooth)))
+            size, gap, wrong = map(jnp.max, (size, gap, wrong))
+        jumps = scaled(a, gap) > 1e-3 * size
+        less = jnp.finfo(q.dtype).eps * size < scaled(a, wrong)
+        out.append(jnp.where(jumps | less, plain, mean))
     return out

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from .site import direct, is_inexact, outputs, over, rule, scaled
+from .site import apart, direct, is_inexact, outputs, rule, scaled
 
 LINEAR = (
     "reshape", "transpose", "broadcast_in_dim", "squeeze", "expand_dims", "slice",
@@ -17,7 +17,7 @@ LINEAR = (
     "gather", "scatter", "scatter_add", "scatter-add", "scatter_sub", "scatter-sub",
     "dynamic_update_slice", "reduce_precision", "fft", "reduce_window_sum",
     "convert_element_type", "stop_gradient", "sharding_constraint", "device_put",
-    "optimization_barrier", "pvary",
+    "optimization_barrier", "pvary", "stack", "unstack", "tile",
 )  # fmt: skip
 
 
@@ -39,14 +39,14 @@ def linear(at):
             ),
         )
     if not any(map(is_inexact, at.p)):
-        return [over(n - x, at.a) for n, x in zip(new, at.q, strict=True)]
+        return [apart(n, x, at.a) for n, x in zip(new, at.q, strict=True)]
     out = outputs(at, at.bind(*kept))
     if not at.jumps:
         return out
-    return [v + over(n - x, at.a) for v, n, x in zip(out, new, at.q, strict=True)]
+    return [v + apart(n, x, at.a) for v, n, x in zip(out, new, at.q, strict=True)]
 
 
-@rule("mul", "dot_general", "conv_general_dilated")
+@rule("mul", "dot_general", "conv_general_dilated", "product")
 def bilinear(at):
     (x, y), (u, v) = at.p, at.d
     if u is None:

@@ -9,9 +9,15 @@ from .activation import (
     Tanh as Tanh,
 )
 from .base import AbstractNetwork as AbstractNetwork
+from .branches import (
+    dirac as dirac,
+    residual as residual,
+    whitening as whitening,
+)
 from .builders import graph as graph, mlp as mlp
 from .conv import Conv as Conv
 from .coupling import Coupling as Coupling, Fixed as Fixed, Tied as Tied
+from .decay import weights as weights
 from .dense import Dense as Dense, with_precision as with_precision
 from .energy_network import EnergyNetwork as EnergyNetwork
 from .images import hopfield_resnet as hopfield_resnet, vgg as vgg
@@ -36,4 +42,5 @@ from .problem import (
     AbstractProblem as AbstractProblem,
     AbstractPull as AbstractPull,
 )
+from .skip import Multiplier as Multiplier, Skip as Skip
 from .stack import Stack as Stack

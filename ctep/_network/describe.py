@@ -7,6 +7,7 @@ import re
 
 import jax
 import numpy as np
+from paramax import AbstractUnwrappable, NonTrainable
 
 from .._custom_types import Shape
 from .._html import as_html
@@ -25,18 +26,18 @@ def parameters(network) -> int:
 
 def describe(network) -> str:
     """Return the fixed-point equations of a network, one line per layer."""
-    head, rows, energy = _equations(network)
+    head, rows, last = _equations(network)
     names = max(len(name) for name, _, _ in rows)
     texts = max(len(text) for _, text, _ in rows)
     lines = [f"  {a:<{names}} = {b:<{texts}}   {c}" for a, b, c in rows]
-    return "\n".join([head, *lines, f"  {energy}"])
+    return "\n".join([head, *lines, *(f"  {line}" for line in last)])
 
 
 def describe_html(network) -> str:
     """Return the same as a table, for a notebook."""
-    head, rows, energy = _equations(network)
+    head, rows, last = _equations(network)
     titles = ("", "at rest", "shape")
-    return as_html([head, [titles, *rows], energy], left=2)
+    return as_html([head, [titles, *rows], *last], left=2)
 
 
 def describe_blocks(network) -> str:
@@ -58,7 +59,7 @@ def _head(title, network, noun):
 
 
 def _equations(network):
-    """Return a sentence, each block with its equation and shape, and the energy."""
+    """Return a sentence, each block with its equation and shape, and what follows."""
     head, ends = _head("Network", network, "layer"), network.wiring.ends
     rows = [("x", "clamped input", _shape(network.input_shape))]
     for n, layer in enumerate(network.layers, 1):
@@ -74,7 +75,42 @@ def _equations(network):
         output = network.readout.operator.formula("W_out", output)
         output += "" if network.readout.bias is None else " + b_out"
     rows.append(("output", output, _shape(network.output_shape)))
-    return head, rows, f"energy: {_energy(network)}"
+    return head, rows, [*_made(network), f"energy: {_energy(network)}"]
+
+
+def _made(network) -> list[str]:
+    """Return a line on the arrays that are made of something, if any are."""
+    ends, parts = network.wiring.ends, []
+    for c in network.couplings:
+        source, target = network.numbers(c)
+        parts.append((f"W{source}_{target}", c.forward))
+        parts.append((f"B{source}_{target}", c.feedback))
+    for layer, (first, last) in zip(network.layers, ends, strict=True):
+        place = f"{first + 1}" + (f"..{last + 1}" if last > first else "")
+        parts.append((f"W{place}", layer.forward if layer.depth > 1 else None))
+        parts.append((f"b{place}", layer.bias))
+    if network.readout is not None:
+        parts.append(("W_out", network.readout.operator))
+        parts.append(("b_out", network.readout.bias))
+    names: dict[str, list[str]] = {}
+    for name, part in parts:
+        for node in _nodes([part]):
+            names.setdefault(_formula(node), []).append(name)
+    made = [f"{', '.join(own)}: {text}" for text, own in names.items()]
+    return [f"made: {'; '.join(made)}"] if made else []
+
+
+def _nodes(tree) -> list[AbstractUnwrappable]:
+    def is_node(value):
+        return isinstance(value, AbstractUnwrappable) and value is not tree
+
+    return [leaf for leaf in jax.tree_util.tree_leaves(tree, is_node) if is_node(leaf)]
+
+
+def _formula(node) -> str:
+    # What is not trained within others is one of their constants.
+    inner = [_formula(n) for n in _nodes(node) if not isinstance(n, NonTrainable)]
+    return type(node).__name__ + (f"({', '.join(inner)})" if inner else "")
 
 
 def _terms(network, n):

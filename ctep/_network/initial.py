@@ -100,3 +100,15 @@ def edge_of_chaos(
         )
     gain = math.sqrt(weights) / (1 + feedback)
     return EdgeOfChaos(gain, math.sqrt(max(biases, 0.0)))
+
+
+def unit_gain(activation: AbstractActivation) -> float:
+    r"""Return the gain with which a layer of unit variance is followed by one.
+
+    $1 / \sqrt{\mathrm{Var}\,\rho(z)}$ for a normal $z$, of a rectifier
+    $\sqrt{2 / (1 - 1/\pi)}$ (arXiv:2101.08692).
+    """
+    with jax.ensure_compile_time_eval():
+        states = np.asarray(activation(jnp.asarray(_Z)), np.float64)
+    mean = np.sum(_DENSITY * states)
+    return 1 / math.sqrt(np.sum(_DENSITY * np.square(states - mean)))

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact, PyTree
+from paramax import AbstractUnwrappable
 
 from .. import _checks as checks
 from .._custom_types import Scale, Shape
@@ -34,7 +35,7 @@ class Layer(eqx.Module):
         static=True, converter=lambda value: checks.shape("shape", value)
     )
     activation: AbstractActivation
-    bias: Float[Array, "..."] | None = None
+    bias: Float[Array, "..."] | AbstractUnwrappable | None = None
     tau: float = eqx.field(static=True, default=1.0, converter=checks.number)
 
     def __check_init__(self):
@@ -65,6 +66,21 @@ class Layer(eqx.Module):
         return 1
 
     @property
+    def scale(self) -> float:
+        """The feedback scale within, 0 without feedback there."""
+        return 0.0
+
+    @property
+    def tied(self) -> bool:
+        """Whether all that couples the layers within comes back."""
+        return True
+
+    @property
+    def links(self) -> Sequence[tuple[AbstractOperator, Any]]:
+        """The operator and the feedback from each layer within to the next."""
+        return ()
+
+    @property
     def face(self) -> Shape:
         """Shape of one layer, which is what couplings see."""
         return self.shape
@@ -73,6 +89,14 @@ class Layer(eqx.Module):
         """Return the first (0) or the last (-1) layer of a state of the block."""
         del place
         return s
+
+    def single(self) -> "Sequence[Layer]":
+        """Return the layers that it stands for, one by one."""
+        return (self,)
+
+    def without_feedback(self) -> "Layer":
+        """Return the layer with nothing that comes back within."""
+        return self
 
     def means(self, values: Array) -> Array:
         """Return the mean of each layer, one number per layer."""
@@ -111,7 +135,7 @@ class Readout(eqx.Module):
     """
 
     operator: AbstractOperator
-    bias: Float[Array, " outputs"] | None = None
+    bias: Float[Array, " outputs"] | AbstractUnwrappable | None = None
 
     def __check_init__(self):
         example = "ctep.Dense((512,), (10,), key=key)"
@@ -123,4 +147,4 @@ class Readout(eqx.Module):
     def __call__(self, s: Array) -> Inexact[Array, "*lead outputs"]:
         """Return the outputs at the state `s` of the last layer."""
         out, _ = self.operator.apply(s)
-        return out if self.bias is None else out + self.bias
+        return out if self.bias is None else out + self.bias  # pyright: ignore[reportOperatorIssue]

@@ -17,10 +17,15 @@ def parameter_names(network: AbstractNetwork) -> tuple[str, ...]:
     in the tree.
     """
     places = [_place(network, path) for path in paths(network)]
-    heads = [place[0] for place in places]
-    return tuple(
-        head if heads.count(head) == 1 else head + rest for head, rest in places
-    )
+    heads = [head for head, _ in places]
+    # The last word is enough for most of what a weight is made of.
+    short = [f"{head}.{rest.rpartition('.')[2]}" for head, rest in places]
+    names = []
+    for (head, rest), brief in zip(places, short, strict=True):
+        if heads.count(head) > 1:
+            head = brief if short.count(brief) == 1 else head + rest
+        names.append(head)
+    return tuple(names)
 
 
 def owners(network: Network) -> tuple[int, ...]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -10,17 +9,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
 from .. import _checks as checks
-from .._arrays import added, weighed
 from .._custom_types import Shape, State
 from .._parameter import declared
 from .base import AbstractNetwork
+from .contrasts import drive_contrast, energies, energy_contrast, field_contrast
 from .coupling import Coupling, Fixed, Tied
 from .describe import describe, describe_html
 from .layer import Layer, Readout
 from .paths import Wiring, closure, wired
 from .phases import IncrementPhase, StatePhase
-from .quadrature import path_integral
-from .stack import Stack
 from .stacking import stacked, unstacked
 
 
@@ -84,7 +81,7 @@ class Network(AbstractNetwork):
             self.depths,
             [(c.source - 1, c.target - 1) for c in self.couplings],
             [c.scale for c in self.couplings],
-            [layer.scale if isinstance(layer, Stack) else 0.0 for layer in self.layers],
+            [layer.scale for layer in self.layers],
             float(jnp.finfo(self.dtype).tiny),
         )
 
@@ -147,8 +144,7 @@ class Network(AbstractNetwork):
         inner = [c for c in self.couplings if c.source]
         # In this order, since without feedback the scale is 0 and has no logarithm. And
         # up to rounding, since 0.1 ** 3 is not 0.001 to the last bit.
-        stacks = [layer for layer in self.layers if isinstance(layer, Stack)]
-        tied = [c.tied for c in inner] + [s.feedback is not None for s in stacks]
+        tied = [c.tied for c in inner] + [layer.tied for layer in self.layers]
         return all(tied) and all(
             abs(
                 math.log(c.scale)
@@ -213,12 +209,7 @@ class Network(AbstractNetwork):
             for c in self.couplings
             if c.forward is not None
         ]
-        layers = [
-            dataclasses.replace(layer, feedback=None)
-            if isinstance(layer, Stack)
-            else layer
-            for layer in self.layers
-        ]
+        layers = [layer.without_feedback() for layer in self.layers]
         return dataclasses.replace(self, layers=layers, couplings=couplings)
 
     def stacked(self, least: int = 2) -> "Network":
@@ -258,103 +249,16 @@ class Network(AbstractNetwork):
                 "this network's do not: use `Tied` feedback, or a rule that needs no "
                 "energy."
             )
-        # A layer weighs c_n = 1/attenuation, a coupling what its target does: see
-        # "Attenuated feedback" in docs/equations.md.
-        total, attenuation = jnp.zeros(()), self.attenuation
-        units, ends = self.spread(attenuation), self.wiring.ends
-        for layer, s, unit in zip(self.layers, state, units, strict=True):
-            local = layer.activation.potential(s)
-            if layer.bias is not None:
-                local = local - layer.bias * s
-            if isinstance(layer, Stack):
-                below = layer.received(s, (None, None), (1.0, layer.scale))[0]
-                total = total + _sum((local - below * s) / unit, layer.shape)
-            else:
-                total = total + _sum(local, layer.shape) / unit
-        for c in self.couplings:
-            if c.forward is not None:
-                first = ends[c.target - 1][0]
-                product = c.forward.apply(self._source(c, state, x))[0]
-                product = product * self._target(c, state)
-                shape = self.layers[c.target - 1].face
-                total = total - _sum(product, shape) / attenuation[first]
-        return total
-
-    def _source(self, coupling, state, x=None) -> Any:
-        """Return what a coupling comes from: a block's last layer, or the input."""
-        i = coupling.source - 1
-        return x if i < 0 else self.layers[i].at(state[i], -1)
-
-    def _target(self, coupling, state):
-        """Return what a coupling leads to: a block's first layer."""
-        j = coupling.target - 1
-        return self.layers[j].at(state[j], 0)
+        return energies(self, state, x)
 
     def energy_contrast(self, x, state, increments, weights):
-        # sum_k w_k e_k; the products of two increments are added phase by phase.
-        mean = tuple(weighed(weights, e).sum(0) for e in increments)
-        real = tuple(e.real for e in mean)
-        total = self._bias_contrast(real)
-        moved, wiring = self.moved(state, increments), self.wiring
-        units, ends = wiring.units, wiring.ends
-        for c in self.couplings:
-            if c.forward is None:
-                continue
-            i, j, source = c.source - 1, c.target - 1, self._source(c, state, x)
-            if not c.source:
-                total = total - jnp.vdot(self._target(c, real), c.forward.apply(x)[0])
-                continue
-            unit = units[ends[i][1]]
-            image, _, anchor = c.forward.anchor(source, unit)
-            # One axis more, for the nudges: all of them start from one free state.
-            anchor = jax.tree_util.tree_map(lambda leaf: leaf[None], anchor)
-            own = self._source(c, increments)
-            change, _ = c.forward.apply_increment(own, anchor, unit)
-            ratio = wiring.ratio(ends[i][1], ends[j][0])
-            nudged = ratio * weighed(weights, self._target(c, moved))
-            total = total - jnp.vdot(self._target(c, real), image)
-            total = total - _plain(nudged, change)
-        for n, layer in enumerate(self.layers):
-            if isinstance(layer, Stack):
-                up = layer.factors(wiring, ends[n][0])[0]
-                later = layer.at(moved[n], slice(1, None))
-                nudged = up * weighed(weights, later)
-                image = layer.images(state[n])
-                total = total - jnp.vdot(layer.at(real[n], slice(1, None)), image)
-                total = total - _plain(nudged, layer.images(increments[n]))
-        return total
+        return energy_contrast(self, x, state, increments, weights)
 
     def field_contrast(self, x, state, tangent):
-        # A tied weight is part of two drives. Without the one of its feedback an error
-        # of the order of its scale would stay, however small the nudge.
-        total = self._bias_contrast(tangent)
-        for c in self.couplings:
-            tape = None
-            if c.forward is not None:
-                image, tape = c.forward.apply(self._source(c, state, x))
-                total = total - jnp.vdot(self._target(c, tangent), image)
-            # Fixed weights are never trained: their share of the drive has no gradient.
-            if c.returning is not None and c.tied:
-                back = c.scale * c.returning.adjoint(self._target(c, state), tape)
-                total = total - jnp.vdot(self._source(c, tangent), back)
-        for n, layer in enumerate(self.layers):
-            if isinstance(layer, Stack):
-                parts = layer.received(state[n], (None, None), (1.0, layer.scale))
-                total = total - jnp.vdot(tangent[n], added(*parts))
-        return total
+        return field_contrast(self, x, state, tangent)
 
     def drive_contrast(self, memory, moved, weights, rescale):
-        total, units = jnp.zeros(()), self.spread(self.attenuation)
-        for n, (layer, a) in enumerate(zip(self.layers, units, strict=True)):
-            if not layer.learns:
-                continue
-            h, u = memory[1][n], moved[1][n]
-            # By the activation alone, for its class need not define `potential`; and at
-            # once, while `h` and `u` are this layer's.
-            mean = path_integral(lambda t: layer.activation(h + t * a * u) * u)  # noqa: B023
-            scale = 1 if rescale else a
-            total = total - scale * jnp.sum(weighed(weights, mean).real)
-        return total
+        return drive_contrast(self, memory, moved, weights, rescale)
 
     def differentiable(self):
         return _without_fixed(jax.tree_util.tree_map(eqx.is_inexact_array, self))
@@ -366,13 +270,6 @@ class Network(AbstractNetwork):
         activation declares some by `ctep.parameter`, of its own only these.
         """
         return _without_fixed(declared(self, otherwise=True))
-
-    def _bias_contrast(self, tangent):
-        total = jnp.zeros((), tangent[0].dtype)
-        for layer, v in zip(self.layers, tangent, strict=True):
-            if layer.bias is not None:
-                total = total - jnp.sum(layer.bias * v)
-        return total
 
     def __str__(self):
         return describe(self)
@@ -389,18 +286,6 @@ def _without_fixed(mask):
         # `None` counts as a leaf, or `tree_at` would find nothing there to replace.
         is_leaf=lambda v: v is None or isinstance(v, Tied | Fixed),
     )
-
-
-def _plain(a, b):
-    """Return the real part of a sum of plain products, without conjugates."""
-    total = jnp.vdot(a.real, b.real)
-    if jnp.iscomplexobj(a):
-        total = total - jnp.vdot(a.imag, b.imag)
-    return total
-
-
-def _sum(values, shape):
-    return jnp.sum(values, tuple(range(-len(shape), 0)))
 
 
 def _check(network):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _checks as checks
+from .activation import AbstractActivation
 from .conv import Conv
 from .dense import Dense, with_precision
 from .operator import AbstractOperator, Chain
@@ -116,6 +117,11 @@ def states(part: Any, name: str) -> bool:
     """Say whether the class of a part itself gives a bound: it inherits none."""
     kind = type(part)
     return name in {*vars(kind), *inspect.get_annotations(kind)}
+
+
+def lipschitz(activation: AbstractActivation) -> float:
+    """Return the bound that an activation's class itself gives, else infinity."""
+    return float(activation.lipschitz) if states(activation, "lipschitz") else math.inf
 
 
 @operator_norm.register

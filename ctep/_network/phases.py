@@ -13,13 +13,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from .._arrays import added, leading, times
-from .._custom_types import Scale, State
+from .._custom_types import Layered, Scale, State
 from .paths import Wiring
 from .problem import AbstractProblem, AbstractPull
-from .stack import Ends, Factors, Stack
-
-# A `Network`, which makes its phases: to name the class here would close a circle.
-Layered = Any
+from .stack import Ends, Factors
 
 
 class _Phase(AbstractProblem):
@@ -56,7 +53,7 @@ class _Phase(AbstractProblem):
         parts, tape = kind.arriving(self, n, state, memory, zero)
         layer, force = self.network.layers[n], kind.force(self, n, state)
         axis, shape = state[n].ndim - len(layer.shape), state[n].shape
-        if isinstance(layer, Stack):
+        if layer.depth > 1:
             drives = layer.received(state[n], _ends(parts), _factors(self, n))
             drives = _front((*drives, force), axis)
             one = functools.partial(kind.respond, self, n)
@@ -73,7 +70,7 @@ class _Phase(AbstractProblem):
 
     def turn(self, n, state, memory, move, given=None, zero=frozenset(), back=False):
         kind, layer = type(self), self.network.layers[n]
-        if not isinstance(layer, Stack):
+        if layer.depth == 1:
             value, memory = kind.update(self, n, state, memory, zero)
             new, found = move(value, state[n], given)
             return new, memory, found
@@ -163,7 +160,7 @@ class StatePhase(_Phase):
     def own(self, n, axis):
         layer = self.network.layers[n]
         # That of a layer is part of its constant drive, see `_input_drives`.
-        return layer.bias if isinstance(layer, Stack) else None
+        return layer.bias if layer.depth > 1 else None
 
     def respond(self, n, drives, own):
         h = added(own, *drives)
@@ -283,7 +280,7 @@ class IncrementPhase(_Phase):
 
     def own(self, n, axis):
         anchor, unit = self.data[0][n], _share(self, self.wiring.units, n)
-        if isinstance(self.network.layers[n], Stack):
+        if self.network.layers[n].depth > 1:
             anchor, unit = _front(anchor, axis), jnp.ravel(unit)
         return anchor, unit
 
@@ -302,7 +299,7 @@ def _input_drives(network, x):
             if c.source == 0 and c.target == n + 1 and c.forward is not None:
                 h = h + c.forward.apply(x)[0]
         # The bias of a stack is that of all layers; this drives the first one alone.
-        own = None if isinstance(layer, Stack) else layer.bias
+        own = None if layer.depth > 1 else layer.bias
         drives.append(added(h, own))
     return tuple(drives)
 

@@ -12,14 +12,14 @@ from jaxtyping import Array
 
 from .. import _checks as checks
 from .._custom_types import Number, Shape
-from .interleave import interleave
 from .operator import AbstractLinear, AbstractOperator
 
 
 class _Window(eqx.Module):
     """Windows side by side that cover an image; a rest at the far sides is left out.
 
-    Written with slices: the gradient of `lax.reduce_window` is fifty times slower.
+    Written with slices, of which every platform makes one loop: the gradient of
+    `lax.reduce_window` is fifty times slower on a processor.
     """
 
     in_shape: Shape = eqx.field(static=True)
@@ -49,9 +49,26 @@ class _Window(eqx.Module):
             for j in range(b)
         ]
 
-    def join(self, parts: list[Array]) -> Array:
-        """Undo `split`, with zeros where nothing was pooled."""
-        out = interleave(parts, self.size)
+    @property
+    def places(self) -> np.ndarray:
+        """The numbers of the elements of a window, in the order of `split`."""
+        (a, b), count = self.size, math.prod(self.size)
+        # One byte each up to 128 elements, since every sweep carries places.
+        kind = np.min_scalar_type(-count)
+        return np.arange(count, dtype=kind).reshape(a, 1, b, 1)
+
+    def spread(self, part: Array) -> Array:
+        """Return numbers per window as what broadcasts against all of its elements."""
+        return jnp.expand_dims(part, (-4, -2))
+
+    def join(self, elements: Array) -> Array:
+        """Return the image of elements that stand where `places` do.
+
+        Zeros where nothing was pooled. Not made of one image per place, which to put
+        between each other took up to twice as long.
+        """
+        *lead, height, a, width, b, channels = elements.shape
+        out = elements.reshape((*lead, height * a, width * b, channels))
         rest = [n - m for n, m in zip(self.in_shape, out.shape[-3:], strict=True)]
         if any(rest):
             out = jnp.pad(out, [(0, 0)] * (out.ndim - 3) + [(0, n) for n in rest])
@@ -143,8 +160,8 @@ class MaxPool(AbstractPool):
         return _first_max(self.window.split(v))
 
     def adjoint(self, u, tape):
-        count = math.prod(self.window.size)
-        return self.window.join([jnp.where(tape == k, u, 0) for k in range(count)])
+        u, tape = map(self.window.spread, (u, tape))
+        return self.window.join(jnp.where(tape == self.window.places, u, 0))
 
     def anchor(self, v, scale=1.0):
         parts = self.window.split(v)
@@ -174,16 +191,13 @@ class MaxPool(AbstractPool):
         return u / scale
 
     def adjoint_increment(self, e, move, anchor, adjoint_anchor, scale=1.0):
-        u, old = adjoint_anchor, anchor[0]
-        parts = []
-        for k in range(math.prod(self.window.size)):
-            # `u` takes part only where a maximum moves: added and taken off again
-            # elsewhere, it would round the increment away.
-            moved = jnp.where(move == k, e, 0)
-            arrived = (move == k) & (old != k)
-            left = (move != k) & (old == k)
-            parts.append(moved + jnp.where(arrived, u, 0) - jnp.where(left, u, 0))
-        return self.window.join(parts)
+        spread, places = self.window.spread, self.window.places
+        e, move, u, old = map(spread, (e, move, adjoint_anchor, anchor[0]))
+        here, before = move == places, old == places
+        # `u` takes part only where a maximum moves: added and taken off again
+        # elsewhere, it would round the increment away.
+        jump = jnp.where(here & ~before, u, 0) - jnp.where(~here & before, u, 0)
+        return self.window.join(jnp.where(here, e, 0) + jump)
 
 
 class AveragePool(AbstractPool, AbstractLinear):
@@ -211,8 +225,9 @@ class AveragePool(AbstractPool, AbstractLinear):
         return sum(parts[1:], parts[0]) / len(parts)
 
     def transposed(self, u):
-        count = math.prod(self.window.size)
-        return self.window.join([u / count] * count)
+        share = self.window.spread(u / math.prod(self.window.size))
+        shape = np.broadcast_shapes(share.shape, self.window.places.shape)
+        return self.window.join(jnp.broadcast_to(share, shape))
 
 
 class SoftmaxPool(AbstractPool):
@@ -272,8 +287,7 @@ class SoftmaxPool(AbstractPool):
 
 def _first_max(parts):
     """Return the largest of several arrays, and which of them it is: the first one."""
-    # One byte each up to 128 elements, since every sweep carries the places.
-    kind = np.min_scalar_type(-len(parts))
+    kind = np.min_scalar_type(-len(parts))  # that of `places`
     top, place = parts[0], jnp.zeros(parts[0].shape, kind)
     for k, part in enumerate(parts[1:], 1):
         # NaN is kept, so that nobody takes the maximum of the others for an answer.

@@ -1,5 +1,6 @@
 """Stacks: a run of equal layers as one block, whose programs do not grow with it."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -93,8 +94,17 @@ class Stack(Layer):
 
     @property
     def scale(self) -> float:
-        """The feedback scale within, 0 without feedback."""
         return 0.0 if self.feedback is None else self.feedback.scale
+
+    @property
+    def tied(self) -> bool:
+        return self.feedback is not None
+
+    @property
+    def links(self):
+        return tuple(
+            (_at(self.forward, place), self.feedback) for place in range(self.depth - 1)
+        )
 
     def factors(self, wiring: Wiring, first: int) -> Factors:
         """Return those of increments in units of their layers, the first of them given.
@@ -108,6 +118,15 @@ class Stack(Layer):
 
     def at(self, s: Array, place: int | slice) -> Array:
         return s[(..., place, *(slice(None),) * len(self.face))]
+
+    def single(self):
+        return tuple(
+            Layer(self.face, self.activation, self._bias(place), self.tau)
+            for place in range(self.depth)
+        )
+
+    def without_feedback(self):
+        return dataclasses.replace(self, feedback=None)
 
     def means(self, values: Array) -> Array:
         axis = values.ndim - len(self.shape)
@@ -230,6 +249,15 @@ class Stack(Layer):
         block, drives, found = jax.tree_util.tree_map(joined, outs, own)
         return jnp.moveaxis(block, 0, axis), jnp.moveaxis(drives, 0, axis), found
 
+    def _bias(self, place):
+        if self.bias is None:
+            return None
+        own = self.bias[place]  # pyright: ignore[reportIndexIssue]
+        # As it was before it got the axes of the layer.
+        while own.ndim > 1 and own.shape[0] == 1:
+            own = own[0]
+        return own
+
     def _each(self, function, values):
         axis = values.ndim - len(self.shape)
         arrays, static = eqx.partition(self.forward, eqx.is_array)
@@ -240,6 +268,13 @@ class Stack(Layer):
         # A loop, since not every operator can be batched by its weights.
         out = jax.lax.map(one, (arrays, jnp.moveaxis(values, axis, 0)))
         return jnp.moveaxis(out, 0, axis)
+
+
+def _at(operators, place):
+    """Return one of several operators whose arrays lie along a first axis."""
+    return jax.tree_util.tree_map(
+        lambda leaf: leaf[place] if eqx.is_array(leaf) else leaf, operators
+    )
 
 
 def _arrays(tree):

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from .._custom_types import State
+from .._custom_types import Layered, State
 from .coupling import Coupling
 from .layer import Layer
 from .operator import AbstractLinear
 from .stack import Stack
 
-if TYPE_CHECKING:
-    from .network import Network
 
-
-def stacked(network: Network, least: int) -> Network:
+def stacked(network: Layered, least: int) -> Layered:
     """Return the network with a stack for each run of `least` equal layers or more."""
     inner = [_link(network, n) for n in range(len(network.layers))]
     layers, blocks, within, n = [], {0: 0}, set(), 0
@@ -42,28 +38,24 @@ def stacked(network: Network, least: int) -> Network:
     return dataclasses.replace(network, layers=layers, couplings=couplings)
 
 
-def unstacked(network: Network) -> Network:
+def unstacked(network: Layered) -> Layered:
     """Return the network with single layers for each stack."""
     layers, couplings = [], []
     first, last = {0: 0}, {0: 0}
     for n, layer in enumerate(network.layers, 1):
         first[n] = len(layers) + 1
-        layers += _layers(layer)
+        layers += layer.single()
         last[n] = len(layers)
-        if isinstance(layer, Stack):
-            couplings += [
-                Coupling(
-                    first[n] + d, first[n] + d + 1, _one(layer.forward, d),
-                    layer.feedback,
-                )
-                for d in range(layer.depth - 1)
-            ]  # fmt: skip
+        couplings += [
+            Coupling(source, source + 1, *link)
+            for source, link in enumerate(layer.links, first[n])
+        ]
     couplings += _moved(network.couplings, last, first)
     couplings.sort(key=lambda c: c.target)
     return dataclasses.replace(network, layers=layers, couplings=couplings)
 
 
-def unstacked_state(network: Network, state: State) -> State:
+def unstacked_state(network: Layered, state: State) -> State:
     """Return a state of the network as one of its layers, one array each."""
     out = []
     for layer, s in zip(network.layers, state, strict=True):
@@ -125,29 +117,4 @@ def _joined(layers, links):
         one.tau,
         jax.tree_util.tree_map(leaf, *(c.forward for c in links)),
         links[0].feedback,
-    )
-
-
-def _layers(layer):
-    if not isinstance(layer, Stack):
-        return [layer]
-
-    def bias(d):
-        if layer.bias is None:
-            return None
-        own = layer.bias[d]
-        # As it was before it got the axes of the layer.
-        while own.ndim > 1 and own.shape[0] == 1:
-            own = own[0]
-        return own
-
-    return [
-        Layer(layer.face, layer.activation, bias(d), layer.tau)
-        for d in range(layer.depth)
-    ]
-
-
-def _one(operators, d):
-    return jax.tree_util.tree_map(
-        lambda leaf: leaf[d] if eqx.is_array(leaf) else leaf, operators
     )

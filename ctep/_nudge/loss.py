@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
+from .. import _checks as checks
+
 
 class AbstractLoss(eqx.Module):
     """A loss of one output vector and its target, with any leading axes.
@@ -60,7 +62,44 @@ class AbstractLoss(eqx.Module):
 
 
 class CrossEntropy(AbstractLoss):
-    r"""$-\sum_k y_k \ln \mathrm{softmax}(o)_k$ of logits $o$."""
+    r"""$-\sum_k q_k \ln \mathrm{softmax}(o)_k$ of logits $o$.
+
+    $$q_k = (1 - \epsilon)\, y_k + \epsilon / K$$
+
+    with the target $y$, a class as a one-hot vector or a distribution, and $K$ outputs.
+    The loss that is reported is this one, smoothed as well.
+
+    ```python
+    import ctep, jax
+
+    network = ctep.mlp((4, 8, 3), key=jax.random.key(0))
+    x, y = jax.numpy.ones((2, 4)), jax.numpy.arange(2)
+    nudge = ctep.OutputError(ctep.CrossEntropy(label_smoothing=0.1))
+    loss, gradient = ctep.gradient(network, x, y, nudge=nudge)
+    ```
+
+    Args:
+        label_smoothing: $\epsilon$, the part of each target that is spread evenly over
+            all outputs; from 0, none, to less than 1.
+
+    Raises:
+        ValueError: if `label_smoothing` is out of range.
+
+    References:
+        Szegedy et al., 2015, arXiv:1512.00567.
+    """
+
+    label_smoothing: float = eqx.field(
+        static=True, default=0.0, converter=checks.number
+    )
+
+    def __check_init__(self):
+        part = checks.real("label_smoothing", self.label_smoothing, "0.1")
+        if not 0 <= part < 1:
+            raise ValueError(
+                f"`label_smoothing` is {part}, but a part of the target that is spread "
+                "is at least 0 and less than 1: pass for example `0.1`."
+            )
 
     @property
     def holomorphic(self):
@@ -78,7 +117,10 @@ class CrossEntropy(AbstractLoss):
         # JAX's own refuses complex logits from some version on.
         shifted = output - jax.lax.stop_gradient(output.real.max(-1, keepdims=True))
         logs = shifted - jnp.log(jnp.sum(jnp.exp(shifted), -1, keepdims=True))
-        return -jnp.sum(_values(target, output) * logs, -1)
+        values, spread = _values(target, output), self.label_smoothing
+        if spread:
+            values = (1 - spread) * values + spread / output.shape[-1]
+        return -jnp.sum(values * logs, -1)
 
 
 class SquaredError(AbstractLoss):

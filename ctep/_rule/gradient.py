@@ -11,6 +11,7 @@ from .._network import AbstractNetwork
 from .._nudge import AbstractNudge, OutputError
 from .._sharding import compiler_divides, like_weights
 from .._solver import AbstractSolver, Sweeps, explain, usable
+from .._weights.resolution import draws, resolve, resolving
 from .arguments import check_batch, check_kinds
 from .base import AbstractRule, Task
 from .stencil import Centered
@@ -51,7 +52,8 @@ def gradient(
         solver: finds the rests of all phases; by default `Sweeps()`.
         epoch: number of the epoch, from 0, that scheduled weights of nudges take.
         throw: whether to raise if any example has not settled.
-        key: random key of rules that draw at random, such as `RandomSign()`.
+        key: random key of what draws at random: a rule such as `RandomSign()`, or
+            weights such as those of `ctep.noisy`.
 
     Returns:
         The loss, and a gradient with the network's own tree; zero for fixed feedback.
@@ -79,18 +81,20 @@ def gradient(
     checks.epoch(epoch)
     if key is not None:
         checks.key(key)
-    elif rule.random:
+    elif rule.random or draws(network):
+        drawing = type(rule).__name__ if rule.random else "network"
         raise ValueError(
-            f"`key` is None, but `{type(rule).__name__}` draws at random: pass for "
-            "example `key=jax.random.key(0)`."
+            f"`key` is None, but `{drawing}` draws at random: pass for example "
+            "`key=jax.random.key(0)`."
         )
     x, y = checks.array("x", x), checks.array("y", y)
-    check_batch(network, nudge, x, y)
+    seen = resolve(network)
+    check_batch(seen, nudge, x, y)
     x = x.astype(network.dtype)
     # The epoch as an array, or each one would compile a program of its own.
     inputs = (network, x, y, nudge, rule, solver, jnp.asarray(epoch), key)
     traced = checks.traced(inputs)  # then only the run itself can raise
-    rule.check(network, nudge, None if traced else (x[:1], y[:1]))
+    rule.check(seen, nudge, None if traced else (x[:1], y[:1]))
     # Outside of a trace the verdict is read below: both values of `throw` share one
     # program, and what is raised is one sentence.
     loss, gradient, result = _gradient(*inputs, throw and traced)
@@ -105,7 +109,9 @@ def _gradient(network, x, y, nudge, rule, solver, epoch, key, throw):
         return Task.mean(x, y, nudge, solver, throw=throw, key=key)
 
     nudge = nudge.at(epoch)
-    given = (network, x, y, nudge)
+    own = None if key is None else jax.random.fold_in(key, 1)
+    plain, pull = resolving(network, own)
+    given = (plain, x, y, nudge)
     # The estimate is made of values alone: no derivative may go through its solves,
     # and the loss gets its own below.
     still = jax.tree_util.tree_map(
@@ -117,8 +123,8 @@ def _gradient(network, x, y, nudge, rule, solver, epoch, key, throw):
         lambda leaf: jnp.zeros_like(leaf) if eqx.is_inexact_array(leaf) else None,
         network,
     )
-    full = eqx.combine(estimate.gradient[0], fixed)
-    loss = rule.loss(network, task(x, y, nudge), estimate)
+    full = eqx.combine(pull(estimate.gradient[0]), fixed)
+    loss = rule.loss(plain, task(x, y, nudge), estimate)
     # A target that no trace can refuse has no loss, and fails nudged phases alone: the
     # example must not vanish as if it had not settled.
     free = estimate.free
@@ -127,5 +133,5 @@ def _gradient(network, x, y, nudge, rule, solver, epoch, key, throw):
     loss, full = jax.tree_util.tree_map(
         lambda leaf: jnp.where(spoilt, jnp.nan, leaf), (loss, full)
     )
-    arrays = eqx.filter(given, eqx.is_inexact_array)
+    arrays = eqx.filter((network, x, y, nudge), eqx.is_inexact_array)
     return loss, underived(full, arrays), estimate.result

@@ -24,6 +24,7 @@ from .._solver import (
     differentiable,
     explain,
 )
+from .._weights.resolution import effective
 from .devices.feed import feeds
 from .devices.placement import Placement
 from .score import Score, as_inputs, score
@@ -32,6 +33,7 @@ _TOGETHER = 500  # examples that `predict` settles at once
 
 
 @lenient
+@effective
 @compiler_divides(by_example)
 def settle(
     network: AbstractNetwork,
@@ -78,6 +80,7 @@ def settle(
 
 
 @lenient
+@effective
 @compiler_divides(by_example)
 def predict(
     network: AbstractNetwork,
@@ -152,6 +155,7 @@ def predict(
 
 
 @concrete
+@effective
 @without_mesh
 def evaluate(
     network: AbstractNetwork,

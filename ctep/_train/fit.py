@@ -21,6 +21,7 @@ from .._nudge import AbstractNudge, OutputError
 from .._rule import AbstractRule, OneSided, check_kinds
 from .._sharding import without_mesh
 from .._solver import AbstractSolver, Sweeps
+from .._weights import resolve
 from ..data.selection import hold_out
 from .devices.feed import feeds
 from .devices.placement import Placement
@@ -30,7 +31,8 @@ from .programs import Optimizer
 from .result import Result
 from .score import as_inputs
 from .signals import pass_on
-from .store.identity import described, weights
+from .store.fingerprint import weights
+from .store.identity import described
 from .store.run import Run
 from .train import Job, train
 from .trained import trained
@@ -53,6 +55,7 @@ def fit(
     validation: Number = 0.0,
     pipeline: data.Pipeline | None = None,
     carry_state: bool = False,
+    average: Number | None = None,
     probe: Number = 64,
     watch: Watch = Watch(),
     workers: Number | None = None,
@@ -121,6 +124,11 @@ def fit(
         carry_state: whether a free phase starts from the nudged state of the batch
             before it, of other examples, as published code of convolutional Hopfield
             networks does, and not from zeros.
+        average: what an average of all that is trained keeps of itself in each step,
+            0.999 say; none by default. Test and validation scores are those of the
+            average, and it is what is returned, handed to `callback` and restored.
+            Training goes on with the weights themselves, of which `loss`,
+            `train_accuracy` and the probe speak; a checkpoint holds both.
         probe: examples in the probe batch, 0 for none.
         watch: what counts as a fault, and which faults end the run as diverged.
         workers: number of processes that read and decode ahead (by Grain) while the
@@ -187,6 +195,8 @@ def fit(
         checks.flag("progress", progress)
     _check_flags(out, **flags, resume=resume)
     validation = checks.real("validation", validation, "0.1")
+    if average is not None:
+        average = _check_average(average)
     _check_ends(watch, validation, callback)
     pipeline = data.Pipeline() if pipeline is None else pipeline
     place = _place(mesh, shard_parameters)
@@ -200,12 +210,15 @@ def fit(
     # One example shows whether all fit, before anything is compiled.
     x, y = map(jnp.asarray, splits["train"].sample(np.arange(1)))
     check_fit(network, nudge, loaded, pipeline, y)
-    rule.check(network, nudge, (as_inputs(pipeline, x, network), y))
+    rule.check(resolve(network), nudge, (as_inputs(pipeline, x, network), y))
     _check_step(optimizer, network, nudge)
     told, exact = trained(network, nudge, rule), rule.exact(network, nudge)
     parts = {"nudge": given, "rule": rule, "solver": solver, "pipeline": pipeline}
     settings = {"epochs": epochs, "batch_size": batch_size, "validation": validation}
     settings |= {"carry_state": carry_state, **_told(loaded, count, key, out)}
+    if average is not None:
+        settings["average"] = average
+        told += f" Scored and returned: their average, which keeps {average:g} a step."
     # For the folder alone, like the checksum: they are read as a whole.
     settings["initial_weights"] = {} if out is None else weights(network)
     identity = described(network, parts, optimizer, settings, identity or {})
@@ -215,7 +228,7 @@ def fit(
     try:
         own = jax.random.fold_in(key, 2**31 - 3)
         options = {"pipeline": pipeline, "key": own, "carry_state": carry_state}
-        options["classes"] = loaded.classes is not None
+        options |= {"classes": loaded.classes is not None, "decay": average}
         moving = network, nudge, rule, solver, optimizer
         loop, state = Loop.start(*moving, batch_size, place=place, **options)
         # The same examples after every epoch, so that their cosines can be compared.
@@ -267,6 +280,16 @@ def _check_ends(watch, validation, callback):
         )
     if callback is not None:
         checks.function("callback", callback, "lambda record, network: None")
+
+
+def _check_average(average):
+    average = checks.real("average", average, "0.999")
+    if not 0 < average < 1:
+        raise ValueError(
+            f"`average` is {average}, but an average keeps between 0 and 1 of itself "
+            "in a step: pass for example 0.999, or None for no average."
+        )
+    return float(average)
 
 
 def _check_flags(out, *, resume, **flags):

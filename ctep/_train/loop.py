@@ -14,7 +14,9 @@ from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
 from .._rule import AbstractRule, Implicit, Task
 from .._solver import RESULTS, AbstractSolver, usable
+from .._weights.resolution import resolve, resolving
 from ..data import Pipeline
+from .average import Average
 from .devices.feed import AbstractFeed
 from .devices.placement import Placement
 from .programs import Optimizer, Reads, as_data
@@ -68,6 +70,7 @@ class TrainState(eqx.Module):
     Fields:
         trained: arrays of `(network, nudge)` that are trained, `None` elsewhere.
         fixed: the other arrays of them, such as random feedback.
+        average: that of the trained arrays, if one is kept.
         optimizer: state of the optax transformation.
         sums: what the epoch in progress has added up.
         start: state that the next free phase starts from, if it is carried over.
@@ -76,6 +79,7 @@ class TrainState(eqx.Module):
     trained: PyTree
     # Handed in like the others: as constants they would be compiled in.
     fixed: PyTree
+    average: Average | None
     optimizer: PyTree
     # Here, since a run that is stopped within an epoch goes on with its sums.
     sums: Sums
@@ -95,6 +99,8 @@ class Loop(eqx.Module):
         place: where states and batches lie on the devices.
         read: tells programs apart that run code of a user's own.
         classes: whether the outputs are classes, and not values.
+        decay: what the average of the weights keeps of itself in a step, if one is
+            kept.
     """
 
     static: PyTree
@@ -107,6 +113,7 @@ class Loop(eqx.Module):
     place: Placement
     read: Reads = eqx.field(static=True)
     classes: bool = eqx.field(static=True, default=True)
+    decay: float | None = eqx.field(static=True, default=None)
 
     @staticmethod
     def start(
@@ -122,6 +129,7 @@ class Loop(eqx.Module):
         carry_state: bool = False,
         place: Placement | None = None,
         classes: bool = True,
+        decay: float | None = None,
     ) -> tuple["Loop", TrainState]:
         """Return the loop and the state before its first batch."""
         key = jax.random.key(0) if key is None else key
@@ -134,16 +142,24 @@ class Loop(eqx.Module):
             # with another number of them.
             first = network.zeros(jnp.zeros(shape, network.dtype))
         sums = Sums.zero(len(network.taus), network.output_shape[0])
-        state = TrainState(trained, fixed, optimizer.init(trained), sums, first)
+        average = None if decay is None else Average.zero(trained)
+        moving = optimizer.init(trained), sums, first
+        state = TrainState(trained, fixed, average, *moving)
         same = Optimizer(optimizer)
         rule, solver = as_data(rule), as_data(solver)
         read = Reads(network, nudge, rule, solver, pipeline)
-        own = static, rule, solver, same, pipeline, key, place, read, classes
+        own = static, rule, solver, same, pipeline, key, place, read, classes, decay
         return Loop(*own), state
 
     def model(self, state: TrainState) -> tuple[AbstractNetwork, AbstractNudge]:
         """Return the network and the nudge of a state."""
         return eqx.combine(state.trained, state.fixed, self.static)
+
+    def returned(self, state: TrainState) -> tuple[AbstractNetwork, AbstractNudge]:
+        """Return those that are scored and returned: their average, if one is kept."""
+        average = state.average
+        trained = state.trained if average is None else average.weights
+        return eqx.combine(trained, state.fixed, self.static)
 
     @eqx.filter_jit
     def train(
@@ -163,12 +179,15 @@ class Loop(eqx.Module):
 
     def _step(self, state, batch, epoch):
         x, y, index = batch
-        network, nudge = self.model(state)
+        made, nudge = self.model(state)
         nudge = nudge.at(epoch)
         present = index >= 0
         # By the example's number, not its place: it is augmented alike in any batch.
         fold = jax.vmap(jax.random.fold_in, (None, 0))
         keys = fold(jax.random.fold_in(self.key, epoch), index.astype(jnp.uint32))
+        # The first example's, which is in no other batch of the epoch.
+        own = jax.random.fold_in(keys[0], 2)
+        network, pull = resolving(made, own)
         x, count = as_inputs(self.pipeline, x, network, keys), jnp.sum(present)
         # A batch that is filled up is the mean over its examples, not over its width.
         weight = present / count.astype(x.dtype)
@@ -179,15 +198,16 @@ class Loop(eqx.Module):
         task = Task(x, target, nudge, self.solver, weight, False, carried, keys)
         estimate = self.rule.estimate(network, task)
         part = usable(estimate.result) & present
-        gradient = _of(state.trained, estimate.gradient)
+        gradient = pull(estimate.gradient[0]), estimate.gradient[1]
+        gradient = _of(state.trained, gradient)
 
         def value_fn(trained):  # traced by those alone that ask for it
             network, nudge = eqx.combine(trained, state.fixed, self.static)
-            network = self.rule.subject(network)
-            own = dataclasses.replace(task, nudge=nudge.at(epoch))
-            free = own.settle(jax.lax.stop_gradient(network))
+            network = self.rule.subject(resolve(network, key=own))
+            same = dataclasses.replace(task, nudge=nudge.at(epoch))
+            free = same.settle(jax.lax.stop_gradient(network))
             rest = dataclasses.replace(estimate, free=free, result=free.result)
-            return self.rule.loss(network, own, rest)
+            return self.rule.loss(network, same, rest)
 
         updates, optimizer = self.optimizer.update(
             gradient, state.optimizer, state.trained,
@@ -195,9 +215,12 @@ class Loop(eqx.Module):
         )  # fmt: skip
         trained = eqx.apply_updates(state.trained, updates)
         # Without any example no momentum and no decay moves the weights either.
-        some, old = jnp.any(part), (state.trained, state.optimizer)
-        trained, optimizer = jax.tree_util.tree_map(
-            lambda a, b: jnp.where(some, a, b), (trained, optimizer), old
+        average = None
+        if state.average is not None and self.decay is not None:
+            average = state.average.after(trained, self.decay)
+        some, old = jnp.any(part), (state.trained, state.average, state.optimizer)
+        trained, average, optimizer = jax.tree_util.tree_map(
+            lambda a, b: jnp.where(some, a, b), (trained, average, optimizer), old
         )
         right = agreement(network.output(estimate.free.state), y, self.classes)
         broken = [
@@ -230,7 +253,8 @@ class Loop(eqx.Module):
                 lambda s: jnp.where(along(present, s.ndim), s, 0), estimate.nudged
             )
             last = _resized(kept, len(state.start[0]))
-        return self.place.keep(TrainState(trained, state.fixed, optimizer, sums, last))
+        new = TrainState(trained, state.fixed, average, optimizer, sums, last)
+        return self.place.keep(new)
 
     @eqx.filter_jit
     def probe(self, state: TrainState, x: Array, y: Array, epoch: Array) -> dict:
@@ -243,18 +267,23 @@ class Loop(eqx.Module):
             units per layer that pass nothing on, and `rise`, the largest rise of an
             energy in a sweep as a fraction of its range (or `None`).
         """
-        network, nudge = self.model(state)
+        made, nudge = self.model(state)
+        key = jax.random.fold_in(self.key, epoch)
+        network, pull = resolving(made, key)
         nudge, x = nudge.at(epoch), as_inputs(self.pipeline, x, network)
         y = as_targets(y, network)
-        key = jax.random.fold_in(self.key, epoch)
         task = Task.mean(x, y, nudge, self.solver, throw=False, key=key)
         estimate = self.rule.estimate(network, task)
         used = usable(estimate.result)
         # The exact gradient of the same examples and arrays, or they do not compare.
-        subject, same = self.rule.subject(network), task.of(used)
+        own, same = self.rule.subject(made), task.of(used)
+        subject, back = resolving(own, key)
         exact = _EXACT.estimate(subject, same)
-        twin = eqx.filter((subject, nudge), (subject.trainable(), nudge.owned()))
-        pair = _of(state.trained, estimate.gradient), _of(twin, exact.gradient)
+        twin = eqx.filter((own, nudge), (own.trainable(), nudge.owned()))
+        pair = (
+            _of(state.trained, (pull(estimate.gradient[0]), estimate.gradient[1])),
+            _of(twin, (back(exact.gradient[0]), exact.gradient[1])),
+        )
         products = [
             sum(jnp.vdot(u, v) for u, v in zip(_arrays(a), _arrays(b), strict=True))
             for a, b in ((pair[0], pair[1]), (pair[0], pair[0]), (pair[1], pair[1]))
@@ -269,8 +298,8 @@ class Loop(eqx.Module):
 
     def score(self, state: TrainState, feed: AbstractFeed) -> Score:
         """Return the score on other data, without a loss."""
-        network, _ = self.model(state)
-        network = self.rule.subject(network)
+        network, _ = self.returned(state)
+        network = resolve(self.rule.subject(network))
         parts = network, self.solver, self.pipeline
         return score(*parts, feed, self.place, self.classes, self.read)
 

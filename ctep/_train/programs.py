@@ -27,7 +27,8 @@ from .._rule import Centered, Coupled, Holomorphic, OneSided, Ramped, RandomSign
 from .._solver import FixedSweeps, Phases, Sweeps
 
 _LIBRARIES = {"ctep", "jax", "jaxlib", "jaxtyping", "numpy", "equinox", "optax"}
-_LIBRARIES |= {"diffrax", "optimistix", "lineax", *sys.stdlib_module_names}
+_LIBRARIES |= {"diffrax", "optimistix", "lineax", "paramax"}
+_LIBRARIES |= set(sys.stdlib_module_names)
 
 
 # What changes no program but its numbers, of the very classes: a subclass may decide.

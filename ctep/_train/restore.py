@@ -8,10 +8,12 @@ import jax
 import optax
 from jaxtyping import PyTree
 
+from .. import _checks as checks
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge, OutputError
 from .._rule import OneSided, check_kinds
 from .._solver import Sweeps
+from .average import Average
 from .loop import Loop, divided
 from .store import checkpoint, folder, history
 from .store.checkpoint import CheckpointError
@@ -28,6 +30,7 @@ def restore(
     optimizer: optax.GradientTransformation | None = None,
     batch_size: int | None = None,
     best: bool = False,
+    average: bool = True,
 ) -> tuple[AbstractNetwork, AbstractNudge]:
     """Return the network and nudge of a run's newest valid checkpoint.
 
@@ -57,6 +60,8 @@ def restore(
         best: return those of the epoch with the best validation accuracy, or where
             nothing was held out the best test accuracy (which is biased upwards), or
             without a test set the smallest loss.
+        average: return the average of the weights, where the run kept one (see
+            `ctep.fit`), and not those that training goes on with.
 
     Raises:
         FileNotFoundError: if there is no run to build a network from.
@@ -64,6 +69,7 @@ def restore(
             `network` or `nudge` is left out and is not of the library's own classes.
         CheckpointError: if no checkpoint is valid.
     """
+    checks.flag("average", average)
     out = where = Path(out).expanduser()
     if best:
         epoch = history.best(checkpoint.read_config(where)["history"])
@@ -73,7 +79,7 @@ def restore(
             )
         where = checkpoint.file_of(where, epoch)
     if network is None:
-        return _model(out, where, nudge)
+        return _model(out, where, nudge, average)
     nudge = OutputError() if nudge is None else nudge
     check_kinds(network=network, nudge=nudge)
     # With any key: shapes count, and the checkpoint brings the numbers.
@@ -81,12 +87,14 @@ def restore(
     optimizer = optax.adam(1e-3) if optimizer is None else optimizer
     # Rule and solver leave no trace in a checkpoint, nor does the batch size unless
     # states are carried over: with any of them the template is the same.
+    content = checkpoint.read(where)
+    has_average = checkpoint.holds(content, ".average")
     loop, state = Loop.start(
         network, nudge, OneSided(), Sweeps(), optimizer, batch_size or 1,
-        carry_state=batch_size is not None,
+        carry_state=batch_size is not None, decay=0.5 if has_average else None,
     )  # fmt: skip
-    state, _ = checkpoint.load(where, state)
-    return loop.model(state)
+    state, _ = checkpoint.unpack(content, state, where)
+    return loop.returned(state) if average else loop.model(state)
 
 
 class _Arrays(eqx.Module):
@@ -94,6 +102,7 @@ class _Arrays(eqx.Module):
 
     trained: PyTree
     fixed: PyTree
+    average: Average | None
 
 
 def part(out: Path, name: str) -> Any:
@@ -116,21 +125,26 @@ def described(kept: dict[str, Any], path: Path) -> dict[str, Any]:
     return content
 
 
-def _model(out, where, nudge):
+def _model(out, where, nudge, average):
     path = out / "run.json"
-    content = described(folder.read(out, "out"), path)
+    content, read = described(folder.read(out, "out"), path), checkpoint.read(where)
+    has_average = checkpoint.holds(read, ".average")
 
     def build():
         # Traced, so that no array is made, of whatever size, before it is compared.
         network = rebuilt(content["network"], "network", path, arrays=True)
         own = rebuilt(content["nudge"], "nudge", path, True) if nudge is None else nudge
-        *arrays, static = divided(network, own.drawn(network, jax.random.key(0)))
-        return _Arrays(*arrays), static
+        drawn = own.drawn(network, jax.random.key(0))
+        trained, fixed, static = divided(network, drawn)
+        mean = Average.zero(trained) if has_average else None
+        return _Arrays(trained, fixed, mean), static
 
     arrays, static = eqx.filter_eval_shape(build)
-    read, first = checkpoint.read(where), (".trained", ".fixed")
+    first = ".trained", ".fixed", ".average"
     try:
         arrays, _ = checkpoint.unpack(read, arrays, where, first)
     except ValueError as error:
         raise ValueError(f"{path} is not of the run beside it: {error}") from error
-    return eqx.combine(arrays.trained, arrays.fixed, static)
+    kept = arrays.average if average else None
+    trained = arrays.trained if kept is None else kept.weights
+    return eqx.combine(trained, arrays.fixed, static)

@@ -15,8 +15,9 @@ class Result:
     """A trained network and the record of its training.
 
     Fields:
-        network: the network after the last good epoch.
-        nudge: the nudge after the last good epoch, with what it owns trained.
+        network: the network after the last good epoch; with the average of its
+            weights, where `ctep.fit` kept one.
+        nudge: the nudge after the last good epoch, with what it owns trained, likewise.
         history: one plain record per epoch, see `ctep.fit`.
         status: "completed", "interrupted" or "diverged".
         reason: one sentence on why the run stopped early, else "".

@@ -14,6 +14,7 @@ import numpy as np
 
 from .._network import AbstractNetwork, EnergyNetwork
 from .._text import counted
+from .._weights.resolution import resolve
 from .devices import hosts
 from .devices.feed import AbstractFeed, Unreadable
 from .loop import Loop, Sums
@@ -162,7 +163,7 @@ def _called(job, position):
     if job.callback is None:
         return ""
     # After the checkpoint, so that an error of the function costs nothing.
-    network, _ = job.loop.model(job.loop.place.whole(position.state))
+    network, _ = job.loop.returned(job.loop.place.whole(position.state))
     record = dict(position.history[-1])
     wants = job.callback(record, job.loop.rule.subject(network)) is True
     _, wants = hosts.agree(0, 1 if wants else None)
@@ -251,7 +252,7 @@ def _cosine(probed, examples):
 
 def _phases(job, state, used):
     """Return which phase fails on the probe batch, of which `used` examples rest."""
-    network = job.loop.rule.subject(job.loop.model(state)[0])
+    network = resolve(job.loop.rule.subject(job.loop.model(state)[0]))
     x = as_inputs(job.loop.pipeline, jnp.asarray(job.probe[0]), network)
     return failed(_free(network, job.loop.solver, x), used)
 
@@ -283,7 +284,7 @@ def _anew(job, state):
 
 def _result(job, position, status, reason, signal):
     try:
-        network, nudge = job.loop.model(job.loop.place.whole(position.state))
+        network, nudge = job.loop.returned(job.loop.place.whole(position.state))
     except Exception as error:
         raise RuntimeError(_failure(error)) from error
     seconds = sum(record["seconds"] for record in position.history)

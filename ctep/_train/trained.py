@@ -10,6 +10,7 @@ from .._network.names import parameter_names, paths
 from .._nudge import AbstractNudge
 from .._rule import AbstractRule
 from .._warning import warn
+from .._weights import resolve
 
 
 def trained(network: AbstractNetwork, nudge: AbstractNudge, rule: AbstractRule) -> str:
@@ -80,6 +81,7 @@ def _slopes(network):
     ways = tuple(map(draw, network.shapes))
 
     def total(network):
+        network = resolve(network)
         forces = [network.force(n, state, x) for n in range(len(state))]
         # Weighted at random, for in a plain sum slopes may cancel.
         read = sum(jnp.vdot(way, f) for way, f in zip(ways, forces, strict=True))

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from .._network import AbstractNetwork, EnergyNetwork, Network, operator_norm
-from .._network.norms import product, states
+from .._network.norms import lipschitz, product, states
 from .._nudge import AbstractNudge, Head, OutputError
 from .._nudge.base import parts_of
 
@@ -72,7 +72,7 @@ def _(network: EnergyNetwork):
 
 @slopes.register
 def _(network: Network):
-    return [_slope(layer.activation) for layer in network.layers]
+    return [lipschitz(layer.activation) for layer in network.layers]
 
 
 def certificate(
@@ -86,7 +86,7 @@ def certificate(
 
 
 def _bound(network, parts, order):
-    passed = [_slope(layer.activation) for layer in network.layers]
+    passed = [lipschitz(layer.activation) for layer in network.layers]
     matrix = np.zeros((len(passed),) * 2)
     for c in network.couplings:
         i, j = c.source - 1, c.target - 1
@@ -116,7 +116,7 @@ def _obstacle(network, bounds):
             )
     if all(math.isinf(b.k1) for b in bounds):
         for n, layer in enumerate(network.layers, 1):
-            if math.isinf(_slope(layer.activation)):
+            if math.isinf(lipschitz(layer.activation)):
                 return (
                     f"The activation of layer {n}, {type(layer.activation).__name__}, "
                     "has no known Lipschitz constant: give its class a `lipschitz` of "
@@ -157,10 +157,6 @@ def force_bound(network, parts: Parts, gains, order, weights) -> float:
                 bound = _curvature(head, order)
                 own[head.block] += product(size, gains[head.block], bound)
     return max(own) + anywhere
-
-
-def _slope(activation):
-    return float(activation.lipschitz) if states(activation, "lipschitz") else math.inf
 
 
 def _curvature(head: Head, order):

@@ -11,6 +11,7 @@ from .._concrete import concrete
 from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
 from .._rule import check_batch, check_kinds
+from .._weights.resolution import effective
 from ._certificate import Bound, certificate, slopes, split
 from ._inputs import nudge_at
 from ._jacobian_norms import estimated
@@ -70,6 +71,7 @@ class Contraction(Shown):
 
 
 @concrete
+@effective
 def contraction(
     network: AbstractNetwork,
     nudge: AbstractNudge | None = None,

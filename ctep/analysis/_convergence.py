@@ -12,6 +12,7 @@ from jaxtyping import ArrayLike, Bool, Int
 from .. import _checks as checks
 from .._concrete import concrete
 from .._network import AbstractNetwork
+from .._weights.resolution import effective
 from ._inputs import inputs, nearest, tolerance
 from ._norms import distance
 from ._shown import Shown
@@ -46,6 +47,7 @@ class ConvergenceTime(Shown):
 
 
 @concrete
+@effective
 def convergence_time(
     network: AbstractNetwork,
     x: ArrayLike,

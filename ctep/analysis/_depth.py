@@ -15,6 +15,7 @@ from .._network.names import owners
 from .._nudge import AbstractNudge
 from .._rule import OneSided, Task
 from .._solver import AbstractSolver, first_failure
+from .._weights.resolution import effective
 from ._inputs import batch, counted, layered, with_settled
 from ._norms import norm
 from ._response import Response
@@ -62,6 +63,7 @@ class DepthProfile(Shown):
 
 
 @concrete
+@effective
 def depth_profile(
     network: AbstractNetwork,
     x: ArrayLike,

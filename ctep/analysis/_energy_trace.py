@@ -11,9 +11,11 @@ from .._rule import check_batch
 from .._solver import AbstractSolver, Sweeps
 from .._solver.descent import descent
 from .._solver.order import AbstractOrder, Forward
+from .._weights.resolution import effective
 from ._inputs import inputs, nudge_at, rest, solver_or
 
 
+@effective
 def energy_trace(
     network: AbstractNetwork,
     x: ArrayLike,

@@ -16,6 +16,7 @@ from .._network.names import parameter_names
 from .._nudge import AbstractNudge
 from .._rule import AbstractRule, Implicit, Task, check_kinds
 from .._solver import AbstractSolver
+from .._weights.resolution import effective
 from ._inputs import batch, counted, nearest, with_settled
 from ._shown import Shown
 
@@ -63,6 +64,7 @@ class GradientCheck(Shown):
 
 
 @concrete
+@effective
 def gradient_check(
     network: AbstractNetwork,
     x: ArrayLike,

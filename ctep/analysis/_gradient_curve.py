@@ -15,6 +15,7 @@ from .._network.names import parameter_names
 from .._nudge import AbstractNudge
 from .._rule import AbstractStencil, Centered, Task, partition
 from .._solver import AbstractSolver
+from .._weights.resolution import effective
 from ._inputs import batch, counted, with_settled
 from ._norms import cosine, norm
 from ._response import Response
@@ -60,6 +61,7 @@ class GradientCurve(Shown):
 
 
 @concrete
+@effective
 def gradient_curve(
     network: AbstractNetwork,
     x: ArrayLike,

@@ -12,11 +12,13 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from .. import _checks as checks
 from .._concrete import concrete
 from .._network import AbstractNetwork
+from .._weights.resolution import effective
 from ._inputs import inputs, nearest
 from ._norms import norm, unit
 
 
 @concrete
+@effective
 def lyapunov(
     network: AbstractNetwork,
     x: ArrayLike,

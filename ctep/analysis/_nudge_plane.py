@@ -15,6 +15,7 @@ from .._nudge import AbstractNudge
 from .._rule import Holomorphic, Task
 from .._rule.stencil import zeros
 from .._solver import AbstractSolver
+from .._weights.resolution import effective
 from ._inputs import batch, rest
 from ._norms import distance
 from ._shown import Shown
@@ -51,6 +52,7 @@ class NudgePlane(Shown):
 
 
 @concrete
+@effective
 def nudge_plane(
     network: AbstractNetwork,
     x: ArrayLike,

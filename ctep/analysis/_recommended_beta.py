@@ -16,6 +16,7 @@ from .._network import AbstractNetwork
 from .._nudge import AbstractNudge
 from .._rule import AbstractStencil, Centered, Task
 from .._solver import AbstractSolver, first_failure
+from .._weights.resolution import effective
 from ._inputs import batch, nearest, with_settled
 from ._response import Response
 from ._shown import Shown
@@ -71,6 +72,7 @@ class Recommendation(Shown):
 
 
 @concrete
+@effective
 def recommended_beta(
     network: AbstractNetwork,
     x: ArrayLike,

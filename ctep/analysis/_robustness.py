@@ -21,6 +21,7 @@ from .._solver import AbstractSolver
 from .._train import as_inputs
 from .._train.evaluate import check_fit
 from .._train.score import agreement
+from .._weights.resolution import effective
 from ._inputs import solver_or
 
 
@@ -47,6 +48,7 @@ class NoiseLevel:
 
 
 @concrete
+@effective
 def robustness(
     network: AbstractNetwork,
     dataset: str | Sequence | data.Dataset,

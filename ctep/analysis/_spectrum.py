@@ -14,11 +14,13 @@ from .._concrete import concrete
 from .._custom_types import State
 from .._network import AbstractNetwork, AbstractProblem, Identity
 from .._solver import AbstractSolver
+from .._weights.resolution import effective
 from ._inputs import inputs, layered, rest, solver_or
 from ._norms import norm, unit
 
 
 @concrete
+@effective
 def spectral_radius(
     network: AbstractNetwork,
     x: ArrayLike | None = None,

@@ -1,16 +1,20 @@
 """Weights: how large they are, coupling by coupling."""
 
 import dataclasses
+import math
 
 import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Bool, Float
+from paramax import AbstractUnwrappable, contains_unwrappables
 
 from .._concrete import concrete
 from .._network import AbstractNetwork, AbstractOperator, Dense, operator_norm
-from .._network.names import weight_name
+from .._network.names import parameter_names, paths, weight_name
 from .._network.norms import WIDEST
+from .._weights.places import held
+from .._weights.resolution import resolve
 from ._inputs import layered
 from ._shown import Shown
 
@@ -20,12 +24,14 @@ class WeightStatistics(Shown):
     """The weights of each coupling, as they are, without feedback scales.
 
     Fields:
-        names: as the network prints them.
+        names: as the network prints them. Of weights that are made of others there is
+            a row for what the dynamics sees, and one for each array behind it.
         mean: of the elements.
         std: their standard deviation.
         norm: square root of their sum of squares.
         largest: size of the largest one.
-        operator_norm: the largest factor by which the map stretches a state.
+        operator_norm: the largest factor by which the map stretches a state; NaN of
+            what is no map.
         exact: whether it is that factor, or a bound from above.
     """
 
@@ -43,6 +49,8 @@ class WeightStatistics(Shown):
             columns = (self.mean, self.std, self.norm, self.largest)
             bound = "" if self.exact[n] else "<= "
             last = f"{bound}{self.operator_norm[n]:.3g}"
+            if math.isnan(self.operator_norm[n]):  # what is no operator has no norm
+                last = ""
             rows.append([name, *(f"{c[n]:.3g}" for c in columns), last])
         return [rows]
 
@@ -65,19 +73,36 @@ def weight_statistics(network: AbstractNetwork) -> WeightStatistics:
 
     Cost: as `contraction` without `x`.
     """
-    network = layered(network)
     rows = []
-    for name, operator in _operators(network):
+    for name, operator in _operators(layered(resolve(network))):
         arrays = jax.tree_util.tree_leaves(eqx.filter(operator, eqx.is_inexact_array))
         if not arrays:
             continue
         w = np.concatenate([np.asarray(a, np.float64).ravel() for a in arrays])
         # By the class itself, since a subclass may compute something else.
         exact = type(operator) is Dense and min(operator.weight.shape) <= WIDEST
-        sizes = np.linalg.norm(w), np.abs(w).max(), operator_norm(operator)
-        rows.append((name, w.mean(), w.std(), *sizes, exact))
+        rows.append((name, *_sizes(w), operator_norm(operator), exact))
+    if contains_unwrappables(network):
+        rows += _raw(network)
     names, *columns = zip(*rows, strict=True)
     return WeightStatistics(names, *map(np.array, columns))
+
+
+def _sizes(w):
+    return w.mean(), w.std(), np.linalg.norm(w), np.abs(w).max()
+
+
+def _raw(network):
+    """Return a row for each array that weights are made of."""
+    names = dict(zip(paths(network), parameter_names(network), strict=True))
+    made = [p.path for p in held(network) if isinstance(p.held, AbstractUnwrappable)]
+    chosen = eqx.filter(network, network.trainable())
+    rows = []
+    for path, leaf in jax.tree_util.tree_flatten_with_path(chosen)[0]:
+        if any(path[: len(node)] == node for node in made):
+            w = np.asarray(leaf, np.float64).ravel()
+            rows.append((f"behind {names[path]}", *_sizes(w), math.nan, False))
+    return rows
 
 
 def _operators(network) -> list[tuple[str, AbstractOperator]]:

@@ -3,7 +3,7 @@
 import difflib
 
 from .. import _checks as checks
-from . import _augmented, _fre, _hopfield, _own, _prototype
+from . import _augmented, _fre, _hopfield, _own, _prototype, _unnormalised
 from .base import Recipe
 
 RECIPES: dict[str, Recipe] = {
@@ -13,6 +13,7 @@ RECIPES: dict[str, Recipe] = {
         *_fre.RECIPES,
         *_prototype.RECIPES,
         *_own.DEEP,
+        *_unnormalised.RECIPES,
         *_augmented.RECIPES,
         *_hopfield.RECIPES,
         *_augmented.TEACHERS,

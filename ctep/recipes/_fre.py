@@ -97,6 +97,9 @@ _DEEP = (
     "each example is at rest."
 )
 _SHALLOW = "none (20 layers with residual connections: 95.95±.18 %)"
+# To .03 in place of .001 a phase takes 2 sweeps in place of 7, and the loss of 100
+# layers follows the same curve (an epoch: 2.9 and 10 times that of the twin).
+_LOOSE = Sweeps(rtol=3e-2, atol=3e-2)
 
 
 def _deep(layers, rate, epochs, **fields) -> Recipe:
@@ -117,6 +120,7 @@ def _deep(layers, rate, epochs, **fields) -> Recipe:
         f"{layers} tanh layers of 64, feedback 0.03, orthogonal at first, no residual",
         network,
         epochs=epochs,
+        solver=_LOOSE,
         optimizer=lambda epochs, steps: optax.adam(cosine_decay(rate, epochs, steps)),
         rate=rate,
         source=_DEEP,
@@ -153,7 +157,7 @@ def _deep_conv(layers, channels, **fields) -> Recipe:
         dataset="mnist",
         network=network,
         rule=OneSided(0.1),
-        solver=Sweeps(),
+        solver=_LOOSE,
         optimizer=lambda epochs, steps: optax.adam(cosine_decay(rate, epochs, steps)),
         rate=rate,
         epochs=3,

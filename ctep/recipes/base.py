@@ -5,9 +5,11 @@ import functools
 import json
 from collections.abc import Callable
 from importlib import resources
-from typing import Protocol, TypedDict, runtime_checkable
+from typing import Any, Protocol, TypedDict, runtime_checkable
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import PRNGKeyArray
 
@@ -35,6 +37,7 @@ class Options(TypedDict):
     validation: float
     pipeline: Pipeline
     carry_state: bool
+    average: float | None
     watch: Watch
     probe: int
     key: PRNGKeyArray
@@ -65,7 +68,8 @@ class Recipe:
         summary: one line for a list.
         dataset: the name of what it was published on.
         network: function of the input's shape, the number of classes, a key, and a
-            factor for every width; `feedback`, the scale of it, has a default.
+            factor for every width; `feedback`, the scale of it, has a default, and so
+            have `images`, where `sample` asks for some.
         rule: how the gradient is made.
         solver: how rest is found.
         optimizer: function of the epochs and the steps of one epoch.
@@ -78,9 +82,12 @@ class Recipe:
         nudge: what pulls, a function of the epochs and the teacher.
         pipeline: function of the dataset's name.
         carry_state: whether free phases start from the last batch's nudged state.
+        average: what an average of the weights keeps of itself in a step, if one is
+            kept.
         watch: what counts as a fault.
         probe: number of examples in the probe batch.
         teacher: name of the recipe that trains the teacher, if there is one.
+        sample: number of training images that the network is built with.
     """
 
     name: str
@@ -101,9 +108,11 @@ class Recipe:
     )
     pipeline: Callable[[str], Pipeline] = lambda dataset: Pipeline()
     carry_state: bool = False
+    average: float | None = None
     watch: Watch = dataclasses.field(default_factory=Watch)
     probe: int = 64
     teacher: str | None = None
+    sample: int = 0
 
     @property
     def ours(self) -> str:
@@ -126,6 +135,7 @@ class Recipe:
         solver_tol: float | None = None,
         batch_size: int | None = None,
         validation: float = 0.0,
+        average: float | None = None,
     ) -> tuple[AbstractNetwork, Options]:
         """Return the network of a run, and what to pass to `ctep.fit` with it.
 
@@ -143,6 +153,7 @@ class Recipe:
             solver_tol: relative and absolute tolerance of the solver.
             batch_size: examples per step.
             validation: fraction of the training set that is held out.
+            average: what an average of the weights keeps of itself in a step.
 
         Raises:
             TypeError: if an argument is not of its kind.
@@ -171,11 +182,16 @@ class Recipe:
             "validation": validation,
             "pipeline": pipeline,
             "carry_state": self.carry_state,
+            "average": self.average if average is None else average,
             "watch": self.watch,
             "probe": self.probe,
             "key": key,
         }
-        given = {} if feedback is None else {"feedback": float(feedback)}
+        given: dict[str, Any] = {}
+        if feedback is not None:
+            given["feedback"] = float(feedback)
+        if self.sample:
+            given["images"] = _images(dataset, pipeline, self.sample)
         classes = dataset.classes
         assert classes is not None  # as `_check` has seen
         network = self.network(shape, classes, weights, scale, **given)
@@ -219,6 +235,13 @@ def reached() -> dict[str, str]:
     """Return what recipes have reached in runs that are kept, by name."""
     file = resources.files("ctep.recipes").joinpath("reached.json")
     return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _images(dataset, pipeline, count) -> np.ndarray:
+    """Return the first training images as the network gets them, none augmented."""
+    x, _ = dataset.train.read(np.arange(min(count, dataset.examples)))
+    with jax.ensure_compile_time_eval():  # though a study traces this
+        return np.asarray(pipeline(jnp.asarray(x), jnp.result_type(float)))
 
 
 def _remaining(dataset, validation) -> int:

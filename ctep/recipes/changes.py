@@ -10,7 +10,9 @@ from .._rule import AbstractRule, Backprop
 from .._solver import AbstractSolver
 
 # What `train` and the command line can change, all by these names.
-CHANGEABLE = "feedback", "beta", "rate", "solver_tol", "batch_size", "validation"
+CHANGEABLE = (
+    "feedback", "beta", "rate", "solver_tol", "batch_size", "validation", "average",
+)  # fmt: skip
 
 # What could be passed for each, in errors.
 _EXAMPLES = {"feedback": "0.1", "beta": "0.01", "rate": "0.001", "solver_tol": "1e-3"}

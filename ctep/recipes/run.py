@@ -45,6 +45,7 @@ def train(
     solver_tol: float | None = None,
     batch_size: int | None = None,
     validation: float | None = None,
+    average: float | None = None,
     teacher: AbstractNetwork | None = None,
     out: str | Path | None = None,
     resume: bool = False,
@@ -83,6 +84,7 @@ def train(
         solver_tol: relative and absolute tolerance of the solver.
         batch_size: examples per step.
         validation: fraction of the training set that is held out.
+        average: what that of the weights keeps in a step, see `ctep.fit`.
         teacher: a network that is trained already, instead of one of `out-teacher`.
         out: folder for checkpoints and history, see `ctep.fit`.
         resume: continue the run in `out`. A teacher goes on by itself.
@@ -111,7 +113,7 @@ def train(
     if rule is not None:
         check_kinds(rule=rule)
     checks.positive("scale", scale, "0.25")
-    every = feedback, beta, rate, solver_tol, batch_size, validation
+    every = feedback, beta, rate, solver_tol, batch_size, validation, average
     pairs = zip(CHANGEABLE, map(checks.number, every), strict=True)
     changes = {name: value for name, value in pairs if value is not None}
     source = recipe.dataset if dataset is None else dataset
@@ -123,8 +125,7 @@ def train(
         how={
             "keep": keep,
             "workers": workers,
-            "shard_parameters": shard_parameters,
-            "catch_signals": catch_signals,
+            **{"shard_parameters": shard_parameters, "catch_signals": catch_signals},
         },
         show=progress,
     )

@@ -21,7 +21,7 @@ NOT_RUN = "not run"
 GROUPS = (
     ("Examples", ("digits",)),
     ("Feedback-regulated networks", ("fre-",)),
-    ("Deep networks without help", ("fre-vgg", "fre-resnet")),
+    ("Deep networks without help", ("fre-vgg", "fre-resnet", "fre-air")),
     ("Prototype equilibrium propagation", ("p-ep",)),
     ("Intermediate error signals", ("vgg7", "vgg10", "vgg11", "vgg12", "vgg13")),
     ("Deep convolutional Hopfield networks", ("vgg5", "hopfield")),

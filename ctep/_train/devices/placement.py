@@ -109,9 +109,14 @@ class Placement(eqx.Module):
             axis = max(axes, key=lambda i: leaf.shape[i])
             return self._sharding(*[None] * axis, self.mesh.axis_names)
 
-        learned = state.trained, state.optimizer
+        def learned(s):
+            return s.trained, s.average, s.optimizer
+
         return eqx.tree_at(
-            lambda s: (s.trained, s.optimizer), shardings, jax.tree.map(widest, learned)
+            learned,
+            shardings,
+            jax.tree.map(widest, learned(state)),
+            is_leaf=lambda node: node is None,  # no average
         )
 
 

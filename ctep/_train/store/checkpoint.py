@@ -195,6 +195,12 @@ def unpack(
     return tree, header["config"]
 
 
+def holds(content: bytes, name: str) -> bool:
+    """Return whether the name of a leaf of a checkpoint's content begins so."""
+    header = json.loads(content[: content.index(b"\n")])
+    return any(line.startswith(name) for line in header["leaves"])
+
+
 def read_config(where: str | Path) -> dict:
     """Read the `config` of the checkpoint that `load` would choose."""
     return _newest(Path(where))[0]["config"]

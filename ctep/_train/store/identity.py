@@ -15,12 +15,12 @@ import json
 import math
 import platform
 import re
+import sys
 import types
 from collections.abc import Iterable, Iterator
 from importlib import metadata
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -109,42 +109,6 @@ def content(network: AbstractNetwork, **parts: Any) -> dict[str, Any]:
 def description(value: Any) -> Any:
     """Describe a value of which no checkpoint keeps anything."""
     return _Description()(value)
-
-
-def weights(network: AbstractNetwork) -> dict[str, dict[str, float]]:
-    """Return of each array two numbers that tell its draw from another, by its name.
-
-    They are its root mean square and its projection on a fixed direction, to six digits
-    of the rounding of which `redrawn` sees nothing.
-    """
-    found = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(network):
-        if not (eqx.is_inexact_array(leaf) and leaf.size):
-            continue
-        values = np.asarray(leaf, np.float64).ravel()
-        numbers = {
-            "rms": np.linalg.norm(values),
-            "projection": values @ np.cos(np.arange(values.size)),
-        }
-        if all(map(math.isfinite, numbers.values())):  # JSON has no word for others
-            size = math.sqrt(values.size)
-            told = {key: float(f"{n / size:.6g}") for key, n in numbers.items()}
-            found[jax.tree_util.keystr(path).lstrip(".")] = told
-    return found
-
-
-def redrawn(was: dict[str, dict[str, float]], now: dict[str, dict[str, float]]) -> bool:
-    """Return whether weights differ by more than the rounding of another device.
-
-    Args:
-        was: what `weights` said of them, of all arrays of `now` at least.
-        now: what it says of those to compare.
-    """
-    return any(
-        abs(was[name][key] - value) > 1e-3 * max(was[name]["rms"], told["rms"])
-        for name, told in now.items()
-        for key, value in told.items()
-    )
 
 
 def versions() -> dict[str, str]:
@@ -300,6 +264,8 @@ class _Description:
     @_of.register
     def _(self, value: types.FunctionType):
         """Describe a function by its name, its code and the values it works with."""
+        if value.__closure__ and _is_of_a_module(value):
+            return {"of": _name(value)}  # a decorator's own values tell nothing
         cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
         held = {name: _held(cell) for name, cell in cells}
         for name in ("__defaults__", "__kwdefaults__"):
@@ -315,6 +281,12 @@ class _Description:
         reads = {name: inspect.unwrap(known[name]) for name in names}
         code = {"code": _digest(_code(value.__code__))}
         return {**found, **code, "reads": self(reads)}
+
+
+def _is_of_a_module(value):
+    """Return whether a function is what a module of a library has by its name."""
+    module = sys.modules.get(value.__module__)
+    return library(value) and vars(module).get(value.__qualname__) is value
 
 
 def _held(cell):

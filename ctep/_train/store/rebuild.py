@@ -15,14 +15,17 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from paramax import NonTrainable
 
 from ... import _checks as checks, _network, _nudge, _rule, _solver
 from ..._network import AveragePool, Conv, Dense, MaxPool, SoftmaxPool, pool
 from ..._nudge import schedule
+from ..._weights import nodes
+from ..._weights.resolution import numbers
 from ...data import pipeline
 from .identity import description
 
-_MODULES = _network, _nudge, _rule, _solver, pool, schedule, pipeline
+_MODULES = _network, _nudge, _rule, _solver, pool, schedule, pipeline, nodes
 _OWN = {
     f"ctep.{kind.__qualname__}": kind
     for module in _MODULES
@@ -31,6 +34,7 @@ _OWN = {
     and dataclasses.is_dataclass(kind)
     and kind.__module__.startswith("ctep.")
 }
+_OWN["paramax.NonTrainable"] = NonTrainable
 # JSON has no word for these.
 _FLOATS = {name: float(name) for name in ("inf", "-inf", "nan")}
 _ARRAY = re.compile(r"(bool|bfloat16|(?:u?int|float|complex)\d+)\[([\d,]*)\](?: .*)?")
@@ -145,13 +149,14 @@ def _dense(weight, in_shape, out_shape, precision):
 
 
 def _conv(weight, in_shape, out_shape, **options):
-    size = {"channels": out_shape[-1], "kernel": weight.shape[-4:-2]}
+    size = {"channels": out_shape[-1], "kernel": numbers(weight).shape[-4:-2]}
     return _weighted(Conv, weight, 4, {"in_shape": in_shape, **size, **options})
 
 
 def _weighted(kind, weight, ndim, options):
     # In a stack there is an axis more, which the constructors do not know.
-    one = weight if weight.ndim == ndim else weight[0]
+    values = numbers(weight)
+    one = values if values.ndim == ndim else values[0]
     made = kind(key=jax.random.key(0), init=_constant(one), **options)
     return eqx.tree_at(lambda operator: operator.weight, made, weight)
 

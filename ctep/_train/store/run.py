@@ -10,9 +10,9 @@ from ..devices import hosts
 from ..devices.placement import Placement
 from ..loop import TrainState
 from . import checkpoint, history as log
+from .fingerprint import redrawn, weights
 from .folder import claim, compared, extend, matches, read
 from .history import best
-from .identity import redrawn, weights
 
 
 class Position(eqx.Module):
@@ -124,21 +124,23 @@ class Run:
 def _compare_weights(folder: Path, given: TrainState, kept: TrainState) -> None:
     """Warn if a network is neither the one that a run began with nor what it became."""
     began: Any = read(folder, "out").get("initial_weights")
-    known = weights(_network(given))
+    known = weights(next(_networks(given)))
     # Earlier runs say nothing of them.
     one = dict.fromkeys(("rms", "projection"), (int, float))
     if not matches(began, dict.fromkeys(known, one)):
         return
-    if redrawn(began, known) and redrawn(weights(_network(kept)), known):
+    if all(redrawn(was, known) for was in (began, *map(weights, _networks(kept)))):
         warn(
             f"`network` has other weights than the run in `out` ({folder}) began with: "
             "the run goes on with its own; name another `out` for a new run.",
         )
 
 
-def _network(state):
-    """Return the arrays of a state's network."""
-    return eqx.combine(state.trained, state.fixed)[0]
+def _networks(state):
+    """Yield the arrays of a state's network, and those of its average."""
+    yield eqx.combine(state.trained, state.fixed)[0]
+    if state.average is not None:
+        yield eqx.combine(state.average.weights, state.fixed)[0]
 
 
 def _newest(folder: Path) -> bytes:
