@@ -366,6 +366,11 @@ CASES = {
         ValueError,
         "`value` is inf, but",
     ),
+    "a pair of solvers in a pair": (
+        lambda: ctep.Phases(ctep.Sweeps(), ctep.Phases(ctep.Sweeps(), ctep.Sweeps())),
+        ValueError,
+        "`nudged` is a pair of solvers, but",
+    ),
     "no pairs": (taught, ValueError, "`pairs` is empty, but"),
     "mapping": (
         lambda: taught((1, 1), mapping="dense"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -85,15 +86,18 @@ def test_numbers_of_a_pair_are_data_and_its_kinds_are_not():
     other = ctep.Phases(ctep.Sweeps(rtol=2e-3), ctep.Sweeps(atol=0.2))
     order = ctep.Phases(ctep.Sweeps(), ctep.Sweeps(order=ctep.Alternating()))
     assert read(first) == read(other) != read(order)
-    assert len(jax.tree.leaves(as_data(first))) == 4
+    numbers = filter(eqx.is_array, jax.tree.leaves(as_data(first)))
+    assert len(list(numbers)) == 4
 
 
 def test_a_pair_is_told_and_built_again(tmp_path):
     """Oracle: the pair itself."""
     pair = ctep.Phases(ctep.Sweeps(20), ctep.FixedSweeps(nudged=3))
-    said = identity.content(pair)
+    said = identity.description(pair)
     assert rebuild.rebuilt(said, "solver", tmp_path) == pair
-    assert said != identity.content(ctep.Phases(pair.free, ctep.FixedSweeps(nudged=4)))
+    assert said != identity.description(
+        ctep.Phases(pair.free, ctep.FixedSweeps(nudged=4))
+    )
 
 
 def test_a_run_is_not_resumed_with_another_nudged_tolerance(network, tmp_path):
@@ -132,8 +136,8 @@ def test_the_energy_is_watched_by_the_sweeps_of_the_free_phase(network):
 @pytest.mark.parametrize(
     ("make", "error", "match"),
     [
-        (lambda: ctep.Phases(1, LONG), TypeError, "`free`"),
-        (lambda: ctep.Phases(LONG, None), TypeError, "`nudged`"),
+        (lambda: ctep.Phases(1, LONG), TypeError, "free"),
+        (lambda: ctep.Phases(LONG, None), TypeError, "nudged"),
         (lambda: ctep.Phases(LONG, ctep.Phases(LONG, ONE)), ValueError, r"\.nudged"),
     ],
 )
@@ -221,7 +225,7 @@ def test_without_a_setting_above_the_bound_the_best_gradient_is_taken(network):
 @pytest.mark.parametrize(
     ("how", "match"),
     [
-        ({"cosine": 2}, "`cosine` is 2"),
+        ({"cosine": 2.0}, "`cosine` is 2"),
         ({"solver": ctep.ODE()}, "`solver` is ODE"),
         ({"betas": (0.1, -1)}, "`betas`"),
         ({"exact": ctep.Sweeps(1, 1e-9, 1e-9)}, "`throw=False`"),
@@ -236,7 +240,7 @@ def test_settings_refuse_in_one_sentence(network, how, match):
 def test_feedback_of_several_scales_is_not_scaled():
     """Oracle: the error of a network with two."""
     weak = ctep.graph(
-        (4, 8, 8, 3), [(0, 1), (1, 2), (2, 3)], feedback=lambda i, j: 0.1 * j,
+        (4, 8, 8, 8, 3), [(0, 1), (1, 2), (2, 3)], feedback=lambda i, j: 0.1 * j,
         key=jax.random.key(0),
     )  # fmt: skip
     with pytest.raises(ValueError, match="`feedback` is given"):
