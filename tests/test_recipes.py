@@ -190,7 +190,11 @@ def test_image_recipes_take_other_images(name, dataset):
     pipeline.check(shape)
     assert pipeline.shape(shape)[:2] == (32, 32)
     recipe.network(pipeline.shape(shape), 10, jax.random.key(0), 0.02)
-    tripled = dataset == "cifar10" and name in ("vgg5", "hopfield-resnet13")
+    tripled = dataset == "cifar10" and name in (
+        "vgg5",
+        "vgg5-fast",
+        "hopfield-resnet13",
+    )
     assert pipeline.std_factor == (3.0 if tripled else 1.0)
 
 

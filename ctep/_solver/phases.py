@@ -64,7 +64,7 @@ class Phases(AbstractSolver):
 
     def with_tolerances(self, change):
         both = (s.with_tolerances(change) for s in (self.free, self.nudged))
-        return Phases(*both)
+        return Phases(*both)  # pyright: ignore[reportArgumentType]
 
     def solve(self, problem, state, *, zeros=False, throw=True):
         return self.of(problem).solve(problem, state, zeros=zeros, throw=throw)

@@ -12,6 +12,7 @@ from jaxtyping import ArrayLike
 
 from .. import _checks as checks
 from .._concrete import concrete
+from .._custom_types import Number
 from .._network import AbstractNetwork, Tied
 from .._network.names import parameter_names
 from .._nudge import AbstractNudge
@@ -155,14 +156,14 @@ def recommended_settings(
     x: ArrayLike,
     y: ArrayLike,
     *,
-    cosine: float = 0.99,
+    cosine: Number = 0.99,
     rule: AbstractRule | None = None,
     solver: AbstractSolver | None = None,
     nudge: AbstractNudge | None = None,
-    betas: Sequence[float] = (0.1, 0.01, 1e-3),
-    tolerances: Sequence[float] = _LADDER,
+    betas: Sequence[Number] = (0.1, 0.01, 1e-3),
+    tolerances: Sequence[Number] = _LADDER,
     orders: Sequence[AbstractOrder | None] = (None, Alternating()),
-    feedback: Sequence[float] = (),
+    feedback: Sequence[Number] = (),
     exact: AbstractSolver | None = None,
     epoch: int = 0,
     throw: bool = True,
@@ -233,6 +234,7 @@ def recommended_settings(
     rule = Centered() if rule is None else rule
     solver = Sweeps() if solver is None else solver
     check_kinds(rule=rule, solver=solver)
+    cosine = float(checks.positive("cosine", cosine, "0.99"))
     _check(cosine, solver, orders, throw)
     betas, tolerances, feedback = (
         tuple(checks.positive(name, value, "(0.1, 0.01)") for value in values)
@@ -256,7 +258,8 @@ def recommended_settings(
     search.every(_orders(orders), "order")
     for phase in ("nudged", "free", "nudged"):
         search.every(_one(phase, tolerances), f"{phase} phases")
-    own, rows, networks = search.best, list(search.rows), {None: network}
+    own, rows = search.best, list(search.rows)
+    networks: dict[float | None, AbstractNetwork] = {None: network}
     for scale, other in scaled.items():
         judge = _Judge.of(other, x, y, nudge, exact, True, throw, scale)
         search = _Search(judge, cosine, [])
@@ -272,7 +275,6 @@ def recommended_settings(
 
 
 def _check(cosine, solver, orders, throw):
-    checks.positive("cosine", cosine, "0.99")
     checks.flag("throw", throw)
     if not cosine <= 1:
         raise ValueError(f"`cosine` is {cosine}, but none is above 1: pass 0.99.")
@@ -422,9 +424,9 @@ class _Judge:
         return _Judge(network, x, y, nudge, truth, other, radius, feedback)
 
     def __call__(self, tried, rule, free, nudged) -> Setting:
-        solver = free if free == nudged else Phases(free, nudged)
+        solver = free if free == nudged else Phases(free=free, nudged=nudged)  # pyright: ignore[reportCallIssue]
         # A pair in any case: one program for all.
-        pair = Phases(free, nudged)
+        pair = Phases(free=free, nudged=nudged)  # pyright: ignore[reportCallIssue]
         gradient, (first, steps, rested, _) = _gradient(
             self.network, self.x, self.y, self.nudge, rule, pair
         )

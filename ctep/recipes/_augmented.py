@@ -1,6 +1,5 @@
 """Networks with intermediate error signals: local errors, or a teacher's."""
 
-import dataclasses
 import re
 from collections.abc import Hashable
 from typing import Any
@@ -10,8 +9,8 @@ import optax
 
 from .._network import HardSigmoid, ReLU, vgg
 from .._nudge import Distillation, LocalError, OutputError, cosine, linear
-from .._rule import Backprop, Centered, OneSided
-from .._solver import FixedSweeps, Phases, Sweeps
+from .._rule import Backprop, Centered
+from .._solver import FixedSweeps, Sweeps
 from ..data import Pipeline
 from .base import Recipe, cosine_decay, padded, widths, within
 
@@ -218,23 +217,7 @@ def _teacher(name, architecture, dense, dataset, published) -> Recipe:
     )
 
 
-def _fast(recipe: Recipe) -> Recipe:
-    """Return a recipe with one small nudge and nudged phases that stop early."""
-    last = dataclasses.replace(recipe.solver, rtol=0.1, atol=0.1, follow=False)  # pyright: ignore[reportCallIssue]
-    return dataclasses.replace(
-        recipe,
-        name=f"{recipe.name}-fast",
-        summary=f"{recipe.summary}, in fewer sweeps",
-        rule=OneSided(1e-3),
-        solver=Phases(recipe.solver, last),
-        published="none",
-        source=f"{recipe.source} Not of a paper is what makes it faster: one small "
-        "nudge in place of two, and nudged phases that stop at a tenth of their "
-        "increments. How much it saves has not been measured.",
-    )
-
-
-_PUBLISHED = (
+RECIPES = (
     _recipe(
         "vgg7",
         "5 pooled convolutions, 1 dense layer, symmetric, no intermediate signals",
@@ -293,8 +276,6 @@ _PUBLISHED = (
         published="64.75 % (mean of 5)",
     ),
 )  # fmt: skip
-
-RECIPES = (*_PUBLISHED, _fast(_PUBLISHED[1]))
 
 TEACHERS = (
     _teacher("vgg19-teacher", _VGG19, 2, "cifar10", published="93.37 %"),

@@ -4,6 +4,7 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -19,7 +20,7 @@ def tune(
     batches: int = 64,
     examples: int = 32,
     cosine: float = 0.99,
-    dataset: object = None,
+    dataset: Any = None,
     seed: int = 0,
     scale: float = 1.0,
     batch_size: int | None = None,
@@ -75,9 +76,8 @@ def tune(
     network, options = recipe.setup(
         short, seed=seed, scale=scale, batch_size=batch_size
     )
-    result = fit(
-        network, short, **(options | {"epochs": 1, "probe": 0}), progress=False
-    )
+    settings: dict[str, Any] = {**options, "epochs": 1, "probe": 0}
+    result = fit(network, short, **settings, progress=False)
     if result.status != "completed":
         raise RuntimeError(f"The short training has {result.status}: {result.reason}")
     end = min(seen + examples, loaded.examples)
