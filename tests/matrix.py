@@ -9,7 +9,26 @@ import itertools
 
 import pytest
 
+import ctep
+from ctep import analysis
+
 campaign = pytest.mark.campaign
+
+# Functions of a network, inputs and targets: an array of what each analysis finds.
+ANALYSES = {
+    "spectral_radius": lambda n, x, y: analysis.spectral_radius(n, x),
+    "weights": lambda n, x, y: analysis.spectral_radius(n, of="weights"),
+    "convergence_time": lambda n, x, y: analysis.convergence_time(n, x).steps,
+    "lyapunov": lambda n, x, y: analysis.lyapunov(n, x, steps=20)[0],
+    "contraction": lambda n, x, y: analysis.contraction(n, beta=0.1).bounds[0].k1,
+    "gradient_check": lambda n, x, y: (
+        analysis.gradient_check(n, x, y, [ctep.Centered(0.1)]).relative_error
+    ),
+    "gradient_curve": lambda n, x, y: analysis.gradient_curve(n, x, y).ep_norm,
+    "depth_profile": lambda n, x, y: analysis.depth_profile(n, x, y).gradient,
+    "nudge_plane": lambda n, x, y: analysis.nudge_plane(n, x, y, points=3).distance,
+    "weight_statistics": lambda n, x, y: analysis.weight_statistics(n).norm,
+}
 
 
 def cover(cells, strength=1):

@@ -282,20 +282,8 @@ def test_it_trains_resumes_and_comes_back(tmp_path):
     assert eqx.tree_equal(found, whole.network)
 
 
-ANALYSES = {
-    "spectral_radius": lambda n, x, y: analysis.spectral_radius(n, x),
-    "weights": lambda n, x, y: analysis.spectral_radius(n, of="weights"),
-    "convergence_time": lambda n, x, y: analysis.convergence_time(n, x).steps,
-    "lyapunov": lambda n, x, y: analysis.lyapunov(n, x, steps=20)[0],
-    "contraction": lambda n, x, y: analysis.contraction(n, beta=0.1).bounds[0].k1,
-    "gradient_check": lambda n, x, y: (
-        analysis.gradient_check(n, x, y, [ctep.Centered(0.1)]).relative_error
-    ),
-    "gradient_curve": lambda n, x, y: analysis.gradient_curve(n, x, y).ep_norm,
-    "depth_profile": lambda n, x, y: analysis.depth_profile(n, x, y).gradient,
-    "nudge_plane": lambda n, x, y: analysis.nudge_plane(n, x, y, points=3).distance,
-    "weight_statistics": lambda n, x, y: analysis.weight_statistics(n).norm,
-    "energy_trace": lambda n, x, y: analysis.energy_trace(n, x),
+ANALYSES = matrix.ANALYSES | {
+    "energy_trace": lambda n, x, y: analysis.energy_trace(n, x)
 }
 
 

@@ -1,5 +1,7 @@
 """What is called inside somebody's `jit`: by values there are, or not at all."""
 
+import itertools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -11,20 +13,8 @@ import ctep
 from ctep import analysis
 
 KEY = jax.random.key(0)
-FUNCTIONS = {
-    "spectral_radius": lambda n, x, y: analysis.spectral_radius(n, x),
-    "weights": lambda n, x, y: analysis.spectral_radius(n, of="weights"),
-    "convergence_time": lambda n, x, y: analysis.convergence_time(n, x).steps,
-    "lyapunov": lambda n, x, y: analysis.lyapunov(n, x, steps=20)[0],
-    "contraction": lambda n, x, y: analysis.contraction(n, beta=0.1).bounds[0].k1,
-    "gradient_check": lambda n, x, y: (
-        analysis.gradient_check(n, x, y, [ctep.Centered(0.1)]).cosine
-    ),
-    "gradient_curve": lambda n, x, y: analysis.gradient_curve(n, x, y).ep_norm,
-    "depth_profile": lambda n, x, y: analysis.depth_profile(n, x, y).gradient,
-    "nudge_plane": lambda n, x, y: analysis.nudge_plane(n, x, y, points=3).distance,
+FUNCTIONS = matrix.ANALYSES | {
     "recommended_beta": lambda n, x, y: analysis.recommended_beta(n, x, y).bias,
-    "weight_statistics": lambda n, x, y: analysis.weight_statistics(n).norm,
     "evaluate": lambda n, x, y: ctep.evaluate(n, (x, y)).loss,
     "fit": lambda n, x, y: ctep.fit(
         n, (x, y), epochs=1, progress=False
@@ -43,7 +33,8 @@ def given():
     return network, jax.random.normal(KEY, (4, 6)), jnp.arange(4) % 3
 
 
-CELLS = [(name, trace) for name in FUNCTIONS for trace in TRACES]
+# Where values come from is one piece of code: each function in turn, each trace often.
+CELLS = list(zip(FUNCTIONS, itertools.cycle(TRACES), strict=False))
 
 
 @matrix.parametrize(("name", "trace"), CELLS, [("spectral_radius", "jit")])
