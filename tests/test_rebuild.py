@@ -120,6 +120,7 @@ OTHERS = {
         ctep.Sweeps(order=ctep.Backward()),
         ctep.Sweeps(order=ctep.Synchronous()),
         ctep.FixedSweeps(3, 2, order=ctep.Alternating()),
+        ctep.Phases(ctep.Sweeps(20), ctep.FixedSweeps(nudged=3)),
         ctep.ODE(interval=5.0),
         ctep.FixedPoint(),
     ],
