@@ -25,11 +25,11 @@ from ._recommended_beta import (
 )
 from ._recommended_settings import (
     RecommendedSettings as RecommendedSettings,
-    Setting as Setting,
     recommended_settings as recommended_settings,
 )
 from ._report import analyse as analyse
 from ._robustness import NoiseLevel as NoiseLevel, robustness as robustness
+from ._settings import Setting as Setting
 from ._spectrum import spectral_radius as spectral_radius
 from ._weights import (
     WeightStatistics as WeightStatistics,
