@@ -223,13 +223,7 @@ def quantized(network: N, bits: int = 4, *, where: Where | None = None) -> N:
         Bengio et al., 2013, arXiv:1308.3432, for the gradient.
     """
     bits = checks.count("bits", bits, "4", least=2)
-    return replaced(
-        network,
-        [
-            (p, nodes.Quantized(weight=p.held, bits=bits, stacked=p.stacked))
-            for p in places(network, where)
-        ],
-    )
+    return _each(network, where, nodes.Quantized, bits=bits)
 
 
 def noisy(network: N, std: Number, *, where: Where | None = None) -> N:
@@ -255,14 +249,7 @@ def noisy(network: N, std: Number, *, where: Where | None = None) -> N:
     References:
         Joshi et al., 2020, doi:10.1038/s41467-020-16108-9.
     """
-    std = _std(std)
-    return replaced(
-        network,
-        [
-            (p, nodes.Noisy(weight=p.held, std=std, stacked=p.stacked))
-            for p in places(network, where)
-        ],
-    )
+    return _each(network, where, nodes.Noisy, std=_std(std))
 
 
 def mismatched(
@@ -329,6 +316,15 @@ def masked(network: N, pattern, *, where: Where | None = None) -> N:
         made = _multiplied(place, factor)
         pairs.append((place, made))
     return replaced(network, pairs)
+
+
+def _each(network, where, kind, **fields):
+    """Return the network with a node of one kind for each of the places."""
+    chosen = places(network, where)
+    return replaced(
+        network,
+        [(p, kind(weight=p.held, stacked=p.stacked, **fields)) for p in chosen],
+    )
 
 
 def _signed(place, sign):

@@ -125,7 +125,8 @@ def train(
         how={
             "keep": keep,
             "workers": workers,
-            **{"shard_parameters": shard_parameters, "catch_signals": catch_signals},
+            "shard_parameters": shard_parameters,
+            "catch_signals": catch_signals,
         },
         show=progress,
     )
